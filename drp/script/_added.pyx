@@ -199,7 +199,7 @@ cdef class AddedData:
         for i in range(self.n_fields):
             if self.ranks[i]:
                 self.values[i] = None
-        memset(self.is_set, 0, self.n_fields)
+        memset(self.is_set, 0, <size_t>self.n_fields)
         self.n_set = 0
         return 0
 

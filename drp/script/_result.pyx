@@ -125,7 +125,7 @@ cdef class Result:
                 json_room = (json_bytes + 3) // 4 * 4
             desc_bytes = BLOCK_HEADER_BYTES + json_room + 4 * <size_t>self.n_drop + self.adds_bytes
             desc_bytes = (desc_bytes + 7) // 8 * 8
-            if desc_bytes > (MAX_L1_DESC_BYTES if self.link.service == L1_ACCEPT and not json_bytes else MAX_DESC_BYTES):
+            if desc_bytes > <size_t>(MAX_L1_DESC_BYTES if self.link.service == L1_ACCEPT and not json_bytes else MAX_DESC_BYTES):
                 return self.link.answer(STATUS_OVERFLOW, 0, 0, 0)
             if self.base and desc_bytes <= self.reserved:
                 skip = self.reserved - desc_bytes
@@ -139,7 +139,7 @@ cdef class Result:
             self.write_desc(at, desc_bytes, json_bytes, json_room)
             self.link.answer(status, skip, <uint32_t>(desc_bytes + self.data_bytes), <uint32_t>desc_bytes)
             if self.n_add and not json_bytes:
-                self.reserved = max(desc_bytes, FIRST_RESERVE)
+                self.reserved = max(desc_bytes, <size_t>FIRST_RESERVE)
             return 0
         finally:
             self.clear()

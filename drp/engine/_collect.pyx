@@ -244,6 +244,7 @@ cdef class Collect(Dispatch):
         cdef Sent sent
         cdef Item *item
         cdef long long lost = 0
+        cdef bint in_hand
         self._collect_port(number, 0)
         taken = sys_load64(&p.header.taken)
         for n in range(p.answered, p.pushed):

@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from drp.engine._collect cimport Collect
 from drp.engine._order cimport Item
 from drp.shm._pebble cimport Slot
-from drp.sink._record cimport L1Recorder
+from drp.sink._l1 cimport L1Recorder
 from drp.shm._layout cimport Bell
 from drp.shm._segment cimport Segment
 
@@ -51,6 +51,7 @@ cdef class Flow(Collect):
     cdef readonly uint64_t n_transitions
     cdef readonly uint64_t n_synthesised
     cdef readonly uint64_t bytes_in
+    cdef readonly uint64_t n_malformed
     cdef readonly bint paused
     cdef readonly int paused_errno
     cdef void enter(self) noexcept nogil

@@ -25,7 +25,7 @@ from drp.shm._port cimport Port, PortState, port_push, port_release_block, port_
 from drp.shm._sys cimport (
     sys_add32, sys_fence, sys_futex_wait, sys_futex_wake, sys_load32, sys_load64, sys_now_ns, sys_sleep_ns, sys_store32)
 from drp.shm._block cimport NamesTable
-from drp.sink._record cimport L1Recorder
+from drp.sink._l1 cimport L1Recorder, RECORD_MALFORMED, RECORD_PAUSED, RECORD_TRUNCATED
 
 from drp.shm._segment import create
 
@@ -35,6 +35,9 @@ cdef enum:
     COALESCE_ANSWERS = 8
     RECORD_BATCH = 256
     RETRY_NS = 100000000
+    CAUSE_TIMED_OUT = 2
+    CAUSE_TRUNCATED = 4
+    DAMAGE_TIMED_OUT = 64
 
 
 cdef int bucket(uint64_t value) noexcept nogil:
@@ -165,8 +168,8 @@ cdef class Flow(Collect):
                     if sys_load32(&self.stopping):
                         sys_store32(&self.recorder_bell.asleep, 0)
                         break
-                    if not self.writer.flush_due(sys_now_ns()):
-                        sys_futex_wait(&self.recorder_bell.word, word, SLEEP_NS)
+                    self.writer.tick()
+                    sys_futex_wait(&self.recorder_bell.word, word, SLEEP_NS)
                     sys_store32(&self.recorder_bell.asleep, 0)
                     continue
                 sys_store32(&self.recorder_bell.asleep, 0)
@@ -201,15 +204,27 @@ cdef class Flow(Collect):
     cdef int _record(self, Item *item) noexcept nogil:
         """Write one item; 0, or the errno of what keeps the recorder from it."""
         cdef Slot *s = &self.slots[item.slot]
+        cdef uint16_t damage = s.damage
+        cdef int outcome
         if item.service == L1_ACCEPT:
-            return self.writer.record(
-                self.pebble.base + s.offset, s.size, item.desc if item.cause == 0 and item.desc_bytes else NULL, &item.info,
-                item.data, self.table, s.damage, &item.cause, item.worker, s.pulse_id, s.capacity)
-        if item.big != NULL:
-            return self.writer.append_transition(item.big, item.big_bytes, item.smd, item.smd_bytes)
-        if item.service == SLOW_UPDATE:
-            return self.writer.append_transition(self.pebble.base + s.offset, s.size, self.pebble.base + s.offset, s.size)
-        return 0
+            if item.cause == CAUSE_TIMED_OUT:
+                damage |= DAMAGE_TIMED_OUT
+            outcome = self.writer.record(
+                self.pebble.base + s.offset, s.size, item.desc if item.desc_bytes else NULL,
+                &item.info if item.desc_bytes and item.cause == 0 else NULL, item.data, damage, item.cause, item.worker,
+                s.pulse_id, s.capacity)
+            if outcome == RECORD_TRUNCATED and item.cause == 0:
+                item.cause = CAUSE_TRUNCATED
+            elif outcome == RECORD_MALFORMED:
+                self.n_malformed += 1
+        elif item.big != NULL:
+            outcome = self.writer.record_pair(item.big, item.big_bytes, item.smd, item.smd_bytes)
+        elif item.service == SLOW_UPDATE:
+            outcome = self.writer.record_pair(
+                self.pebble.base + s.offset, s.size, self.pebble.base + s.offset, s.size)
+        else:
+            return 0
+        return self.writer.error if outcome == RECORD_PAUSED else 0
 
     cdef void _release(self, uint64_t first, uint64_t last) noexcept nogil:
         """Count what was recorded and give back what it held."""

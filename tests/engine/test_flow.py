@@ -175,8 +175,8 @@ def test_only_the_event_in_hand_dies_with_its_worker(bench: Bench) -> None:
     bench.settle()
     entry = bench.workers[a].take()
     assert entry is not None
-    lost = bench.flow.bury(a, 3)
-    assert lost == entry.seq
+    assert bench.flow.drain(a)[1:3] == (L1, False)
+    assert bench.flow.bury(a, 3) == entry.seq
     bench.settle()
     assert bench.flow.load()["waiting"] == 1
     b = bench.add_worker(0, fed=False)
@@ -201,6 +201,7 @@ def test_published_results_of_a_dead_worker_count(bench: Bench) -> None:
     entry = bench.workers[a].take()
     assert entry is not None
     bench.workers[a].answer(entry.seq, desc=fex(5)[0], data=fex(5)[1])
+    assert bench.flow.drain(a)[0] == 0
     assert bench.flow.bury(a, 3) == 0
     bench.settle()
     assert [r[2] for r in bench.recorded() if r[0] == L1] == [0]
@@ -284,7 +285,8 @@ def test_nonsense_damages_one_event_and_costs_the_worker_its_place(bench: Bench,
     wrong(worker, worker.take())
     bench.settle()
     assert [(n[0], n[4]) for n in bench.notices][-1] == (FAILED, 5)
-    bench.flow.bury(a, 3)
+    bench.flow.drain(a)
+    bench.flow.bury(a, 5)
     bench.flow.pass_raw = True
     bench.settle()
     assert [r[2] >> 12 for r in bench.recorded() if r[0] == L1] == [5, 7]
@@ -347,6 +349,7 @@ def test_every_event_is_recorded_once_and_in_order_whatever_happens(script: list
     in_hand: dict[int, object] = {}
 
     def replace(number: int) -> None:
+        bench.flow.drain(number)
         lost = bench.flow.bury(number, 3)
         if lost > 0:
             blamed.add(lost)

@@ -1,8 +1,9 @@
-"""The nursery's process and socket as drp has them: started with the right environment, read and written without waiting.
+"""The nursery's process and socket at drp's end: started with the right environment, used without waiting.
 
 It knows the form of the messages, and nothing of what they are about.
 """
 
+import itertools
 import json
 import os
 import socket
@@ -11,16 +12,22 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
-from drp.script._fork import WORKER_PID_VARIABLE
-from drp.script._nursery_wire import Message, WireError, encode, receive, send
+from drp.script.nursery_wire import (
+    NURSERY_VARIABLE,
+    WORKER_PID_VARIABLE,
+    Message,
+    WireError,
+    encode,
+    receive,
+    send,
+)
 
-NURSERY_VARIABLE = "DRP_NURSERY"
 MESSAGES_AT_ONCE = 64
 
 # Of a launcher's variables, those that make an MPI in a worker believe it was started as a rank, and fail.
 _MPI_PREFIXES = ("PMI", "PMIX_", "HYDI", "MPI_LOCAL", "PALS", "OMPI_")
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-# sys.path is drp's own, and not what -m would make of the working directory, where a user may keep a numpy.py.
+# sys.path is drp's own, and not what -m would add: the working directory, where a user may keep a numpy.py.
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from drp.script.nursery import main; raise SystemExit(main(sys.argv[2:]))"
@@ -28,7 +35,7 @@ _BOOT = (
 
 
 def nursery_environment(environment: Mapping[str, str], cookie: str) -> dict[str, str]:
-    """Return the environment of a nursery and its workers: one thread per library, no MPI rank, and the cookie."""
+    """Return the environment of a nursery and its workers: one thread per library, no MPI rank, a cookie."""
     kept = {name: value for name, value in environment.items() if not name.startswith(_MPI_PREFIXES)}
     kept.pop(WORKER_PID_VARIABLE, None)
     return kept | dict.fromkeys(_ONE_THREAD, "1") | {NURSERY_VARIABLE: cookie}
@@ -45,10 +52,16 @@ class NurseryLink:
         self._socket.setblocking(False)
         self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._broken = False
-        arguments = ["--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--entry", entry]
+        command = [sys.executable, "-P", "-c", _BOOT, json.dumps(list(path))]
+        options = {
+            "--fd": str(theirs.fileno()),
+            "--parent": str(os.getpid()),
+            "--entry": entry,
+            "--preload": ",".join(preload),
+        }
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _BOOT, json.dumps(list(path)), *arguments, "--preload", ",".join(preload)],
+                [*command, *itertools.chain.from_iterable(options.items())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 env=dict(environment),
@@ -65,10 +78,10 @@ class NurseryLink:
         return self._socket.fileno()
 
     def post(self, message: Message, *descriptors: int) -> None:
-        """Send a message now, or when the socket takes it; the descriptors are the link's, and closed once sent.
+        """Send a message now, or when the socket takes it; descriptors are the link's, and closed once sent.
 
-        WireError, and the descriptors closed, if the message is over the limit. Since every message is answered, the
-        socket becomes readable, and `messages` sends on, before anything can wait for ever.
+        WireError, and the descriptors closed, if the message is over the limit. Since every message is
+        answered, the socket becomes readable, and `messages` sends on, before anything can wait for ever.
         """
         try:
             packet = encode(message)
@@ -92,7 +105,7 @@ class NurseryLink:
             _close(descriptors)
 
     def messages(self) -> Iterator[tuple[Message, list[int]]]:
-        """Yield what has come, up to a bound; EOFError at the end of file, WireError for what is no message of ours."""
+        """Yield what has come, up to a bound; EOFError at end of file, WireError for a message not ours."""
         for _ in range(MESSAGES_AT_ONCE):
             try:
                 received = receive(self._socket)

@@ -1,7 +1,7 @@
 """Ending what a dead nursery leaves: its workers and theirs, which have become children of drp, a subreaper.
 
-What is ours is known by its pid, by the session of a worker, or by a variable in the environment it was started with, whose value
-no other nursery has. Other children of drp are not touched.
+What is ours is known by its pid, by the session of a worker, or by a variable in the environment it was
+started with, whose value no other nursery has. Other children of drp are not touched.
 """
 
 import os
@@ -10,15 +10,15 @@ import signal
 import time
 from collections.abc import Collection
 
-from drp.script._nursery_wire import Reaped
-from drp.script._process import children, initial_environment, process_state
+from drp.script.nursery_wire import Reaped
+from drp.script.process import children, initial_environment, process_state
 
 
 def kill_remains(workers: Collection[int], variable: str, value: str, limit_s: float) -> tuple[Reaped, ...]:
     """Kill and reap workers, their process groups and their strays; return how each worker ended.
 
-    Blocks until nothing is left or `limit_s` has passed. The nursery must have been waited for: then, and not before,
-    all that it had are children of this process.
+    Blocks until nothing is left or `limit_s` has passed. The nursery must have been waited for: then, and
+    not before, all that it had are children of this process.
     """
     for pid in workers:
         _kill_group(pid)

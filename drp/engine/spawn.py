@@ -1,13 +1,13 @@
 """drp's end of the nursery: starting it, and forking, killing and reaping workers through it.
 
-`Nursery` is one nursery process from start to end. Requests return at once (`start_begin`, `fork_begin`, `reap_begin`);
-the answers come as events from `receive()` when `fileno()` is readable or `deadline()` has passed, so drp's main loop
-never waits for a fork. `start`, `fork`, `reap` and `ping` do the same and wait. It is for one thread only, and knows
-nothing of why a worker is forked or killed.
+`Nursery` is one nursery process from start to end. Requests return at once (`start_begin`, `fork_begin`,
+`reap_begin`); the answers come as events from `receive()` when `fileno()` is readable or `deadline()` has
+passed, so drp's main loop never waits for a fork. `start`, `fork`, `reap` and `ping` do the same and wait.
+It is for one thread only, and knows nothing of why a worker is forked or killed.
 
-When the nursery dies its workers die too (their parent death signal) and become children of drp, which makes itself a
-subreaper for that: they and what they left behind are killed and reaped here, and `NurseryLost` says so. The next
-nursery is another `Nursery`.
+When the nursery dies its workers die too (their parent death signal) and become children of drp, which makes
+itself a subreaper for that: they and what they left behind are killed and reaped here, and `NurseryLost`
+says so. The next nursery is another `Nursery`.
 """
 
 import itertools
@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
 
 from drp.core.errors import DrpError
-from drp.engine._nursery_link import NURSERY_VARIABLE, NurseryLink, nursery_environment
+from drp.engine._nursery_link import NurseryLink, nursery_environment
 from drp.engine._remains import kill_remains
-from drp.script._nursery_wire import (
+from drp.script.nursery_wire import (
+    NURSERY_VARIABLE,
     Fork,
     Forked,
     ForkFailed,
@@ -38,7 +39,7 @@ from drp.script._nursery_wire import (
     WireError,
     describe_status,
 )
-from drp.script._process import become_subreaper
+from drp.script.process import become_subreaper
 
 DEFAULT_ENTRY = "drp.script.worker:main"
 DEFAULT_PRELOAD = ("numpy", "numba")
@@ -51,12 +52,10 @@ REMAINS_LIMIT_S = 2.0
 class NurseryError(DrpError):
     """The nursery could not be started, did not answer, refused a fork, or is gone."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"nursery: {self.reason}"
+    @property
+    def where(self) -> str:
+        """The nursery."""
+        return "nursery"
 
 
 class Spec(Protocol):
@@ -74,8 +73,9 @@ class Spec(Protocol):
 class ForkedWorker:
     """A worker that stands in its own session and process group, which both have the number `pid`.
 
-    `pidfd` is the nursery object's, readable once the worker is dead, and closed when it is reaped. `stdout_fd` and
-    `stderr_fd`, the read ends of its pipes, do not block and belong to whoever has this record.
+    `pidfd` is the nursery object's, readable once the worker is dead, and closed when it is reaped.
+    `stdout_fd` and `stderr_fd`, the read ends of its pipes, do not block and belong to whoever has this
+    record.
     """
 
     pid: int
@@ -96,8 +96,8 @@ class WorkerForked:
 class NurseryLost:
     """The nursery is gone, and every worker with it.
 
-    `reaped` says how those ended that stood and were not reaped before; `unanswered` holds the ids of the forks that
-    will not be answered.
+    `reaped` says how those ended that stood and were not reaped before; `unanswered` holds the ids of the
+    forks that will not be answered.
     """
 
     reason: str
@@ -106,6 +106,7 @@ class NurseryLost:
 
 
 _ENDED = "its process ended"
+_NOT_READY = " before it was ready"
 
 Event = Ready | WorkerForked | ForkFailed | Reaped | Pong | NurseryLost
 _Answer = TypeVar("_Answer", Ready, WorkerForked, Reaped, Pong)
@@ -125,7 +126,7 @@ class Nursery:
         start_limit_s: float = START_LIMIT_S,
         answer_limit_s: float = ANSWER_LIMIT_S,
     ) -> None:
-        """Say what workers run and what is imported before; `environment` and `path` default to this process's own."""
+        """Say what workers run and what is imported before; `environment` and `path` default to our own."""
         self._entry = entry
         self._preload = tuple(preload)
         self._environment = dict(os.environ if environment is None else environment)
@@ -173,7 +174,7 @@ class Nursery:
         self._deadlines["start", 0] = self._clock() + self._start_limit_s
 
     def start(self) -> None:
-        """Start the process and wait until workers can be forked; NurseryError if it does not come to that."""
+        """Start the process and wait until workers can be forked; NurseryError if it comes to nothing."""
         self.start_begin()
         self._await(Ready, lambda _ready: True, self._start_limit_s)
 
@@ -201,10 +202,12 @@ class Nursery:
     def fork(self, spec: Spec) -> ForkedWorker:
         """Fork a worker and wait until it stands; NurseryError if it does not."""
         number = self.fork_begin(spec)
-        return self._await(WorkerForked, lambda event: event.id == number, self._answer_limit_s, number).worker
+        return self._await(
+            WorkerForked, lambda event: event.id == number, self._answer_limit_s, number
+        ).worker
 
     def kill(self, worker: ForkedWorker) -> bool:
-        """Kill a worker and its process group; False if it is being or has been reaped, and nothing was done."""
+        """Kill a worker and its process group; False, and nothing done, once its reaping was asked for."""
         if worker.pid not in self._workers:
             return False
         try:
@@ -223,7 +226,8 @@ class Nursery:
     def reap_begin(self, worker: ForkedWorker) -> None:
         """Ask for a worker to be killed, if it is not dead, and reaped with all it left; `Reaped` follows.
 
-        The caller polls the pidfd no more. No time limit: a process in uninterruptible sleep dies when it wakes.
+        The caller polls the pidfd no more. No time limit: a process in uninterruptible sleep dies when it
+        wakes.
         """
         link = self._running()
         if worker.pid not in self._workers:
@@ -256,7 +260,7 @@ class Nursery:
         self._deadlines = {key: time_s + by_s for key, time_s in self._deadlines.items()}
 
     def receive(self) -> list[Event]:
-        """Return what has happened since the last call, without waiting. `NurseryLost` is the last event there is."""
+        """Return what has happened since the last call, without waiting; `NurseryLost` is the last of all."""
         events, self._backlog = self._backlog, []
         if self._link is None or self._lost is not None:
             return events
@@ -267,7 +271,7 @@ class Nursery:
         except EOFError:
             events.append(self._lose(_ENDED, patience_s=1.0))
         except (WireError, NurseryError) as error:
-            events.append(self._lose(error.reason, patience_s=0.0))
+            events.append(self._lose(error.what, patience_s=0.0))
         return events
 
     def close(self) -> None:
@@ -330,19 +334,22 @@ class Nursery:
         link.close()
         code = link.wait(patience_s)
         if code is not None and reason == _ENDED:
-            reason = f"its process ended with {_describe_code(code)}{'' if self._ready else ' before it was ready'}"
+            reason = f"its process ended with {_describe_code(code)}{'' if self._ready else _NOT_READY}"
         self._lost = reason
         self._deadlines.clear()
         unanswered = tuple(self._pipes)
         for number in unanswered:
             self._forget_pipes(number)
         workers = {*self._workers, *self._reaping}
-        return NurseryLost(
-            reason, kill_remains(workers, NURSERY_VARIABLE, self._cookie, REMAINS_LIMIT_S), unanswered
-        )
+        reaped = kill_remains(workers, NURSERY_VARIABLE, self._cookie, REMAINS_LIMIT_S)
+        return NurseryLost(reason, reaped, unanswered)
 
     def _await(
-        self, kind: type[_Answer], wanted: Callable[[_Answer], bool], limit_s: float, fork_id: int | None = None
+        self,
+        kind: type[_Answer],
+        wanted: Callable[[_Answer], bool],
+        limit_s: float,
+        fork_id: int | None = None,
     ) -> _Answer:
         """Wait for an event, leaving the others to `receive`; NurseryError if it cannot come any more."""
         poll = select.poll()

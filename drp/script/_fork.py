@@ -1,8 +1,9 @@
 """What a freshly forked child does between fork and the worker's first line.
 
-The child has one thread and a copy of the nursery's memory. It leaves the nursery's session, signals and descriptors
-behind, tells the nursery that it stands, runs the entry point, and ends in os._exit: nothing of the nursery's own
-loop may ever run in it. This module knows nothing of rings or of what the entry point does.
+The child has one thread and a copy of the nursery's memory. It leaves the nursery's session, signals and
+descriptors behind, tells the nursery that it stands, runs the entry point, and ends in os._exit: nothing of
+the nursery's own loop may ever run in it. This module knows nothing of rings or of what the entry point
+does.
 """
 
 import faulthandler
@@ -16,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from drp.script._process import set_name, set_parent_death_signal
+from drp.script.nursery_wire import WORKER_PID_VARIABLE, Fork
+from drp.script.process import set_name, set_parent_death_signal
 
 EXIT_ESCAPED = 70
 EXIT_NOT_SET_UP = 71
 OOM_SCORE_ADJ = 800
-WORKER_PID_VARIABLE = "DRP_WORKER_PID"
+# A core file without shared memory: the pebble would be in it.
+COREDUMP_FILTER = 0x31
 STANDS = b"+"
 _READY_FD = 3
 _DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2)
@@ -43,18 +46,18 @@ def load_entry(name: str) -> Entry:
 
 
 def run_worker(
-    entry: Entry, spec: str, name: str, parent: int, stdout_fd: int, stderr_fd: int, ready_fd: int
+    entry: Entry, request: Fork, *, parent: int, stdout_fd: int, stderr_fd: int, ready_fd: int
 ) -> NoReturn:
     """Set the child up, say so on `ready_fd`, run the entry point, and exit with its code.
 
-    On `ready_fd` goes `STANDS`, or the text of the error; then it is closed. An exception that leaves the entry point
-    is printed to stderr, and the code is 70.
+    On `ready_fd` goes `STANDS`, or the text of the error; then it is closed. An exception that leaves the
+    entry point is printed to stderr, and the code is 70.
     """
     code = EXIT_NOT_SET_UP
     try:
-        if _stand(name, parent, stdout_fd, stderr_fd, ready_fd):
+        if _stand(request.name, parent, stdout_fd, stderr_fd, ready_fd):
             code = EXIT_ESCAPED
-            code = entry.main(entry.spec_from_json(spec))
+            code = entry.main(entry.spec_from_json(request.spec))
     except BaseException:  # noqa: BLE001  the last frame of a process that runs a user's script
         traceback.print_exc()
     finally:
@@ -86,6 +89,7 @@ def _leave_nursery(parent: int) -> None:
     if os.getppid() != parent:
         os._exit(EXIT_NOT_SET_UP)
     Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ))
+    Path("/proc/self/coredump_filter").write_text(hex(COREDUMP_FILTER))
 
 
 def _take_descriptors(stdout_fd: int, stderr_fd: int, ready_fd: int) -> None:
@@ -108,13 +112,13 @@ def _take_signals() -> None:
 
 
 def _take_streams() -> None:
-    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc]  # noqa: PTH123, SIM115
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc]  # noqa: SIM115
     sys.stdout = sys.__stdout__ = _line_buffered(1)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _line_buffered(2)  # type: ignore[misc]
 
 
 def _line_buffered(fd: int) -> Any:
-    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: PTH123, SIM115
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _take_identity(name: str) -> None:
@@ -122,7 +126,8 @@ def _take_identity(name: str) -> None:
     os.environ[WORKER_PID_VARIABLE] = str(os.getpid())
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        # The standard library's generator reseeds itself after a fork; numpy's global one would be the same in all.
+        # The standard library's generator reseeds itself after a fork; numpy's global one would be the same
+        # in all.
         numpy.random.seed()
 
 

@@ -1,16 +1,18 @@
 """The nursery: a small process from which workers are forked.
 
-It is started by exec before drp has a thread or a segment, imports what workers need, and then only forks and reaps.
-Forking is safe and cheap because it holds nothing a child must not inherit: it has one thread, attaches no shared
-memory, and imports no user module and no MPI (checked after the imports, an error if not).
+It is started by exec before drp has a thread or a segment, imports what workers need, and then only forks
+and reaps. Forking is safe and cheap because it holds nothing a child must not inherit: it has one thread,
+attaches no shared memory, and imports no user module and no MPI (checked after the imports, an error if
+not).
 
-It is a subreaper: what a worker leaves behind comes to it as a child of its own. When a worker is reaped its process
-group is killed first, then every child that is not a living worker and does not belong to one; the answer goes out
-when they are gone, or after a second without them. A process that left its worker's session shows by its initial
-environment whose it is; one that hid that as well is taken for a stray.
+It is a subreaper: what a worker leaves behind comes to it as a child of its own. When a worker is reaped its
+process group is killed first, then every child that is not a living worker and does not belong to one; the
+answer goes out when they are gone, or after a second without them. A process that left its worker's session
+shows by its initial environment whose it is; one that hid that as well is taken for a stray.
 
-End of file on the socket, or the parent's pidfd, is drp's death: every worker and stray is killed, and the nursery ends.
-SIGINT, SIGTERM and SIGHUP are ignored: drp decides. It knows nothing of rings, dgrams or policy.
+End of file on the socket, or the parent's pidfd, is drp's death: every worker and stray is killed, and the
+nursery ends. SIGINT, SIGTERM and SIGHUP are ignored: drp decides. It knows nothing of rings, dgrams or
+policy.
 """
 
 import argparse
@@ -26,9 +28,10 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from drp.script._fork import STANDS, WORKER_PID_VARIABLE, Entry, load_entry, run_worker
-from drp.script._nursery_wire import (
+from drp.script._fork import STANDS, Entry, load_entry, run_worker
+from drp.script.nursery_wire import (
     REASON_LIMIT,
+    WORKER_PID_VARIABLE,
     Fork,
     Forked,
     ForkFailed,
@@ -44,7 +47,7 @@ from drp.script._nursery_wire import (
     receive,
     send,
 )
-from drp.script._process import become_subreaper, children, initial_environment, process_state, set_name
+from drp.script.process import become_subreaper, children, initial_environment, process_state, set_name
 
 SETUP_LIMIT_S = 5.0
 STRAYS_LIMIT_S = 1.0
@@ -144,7 +147,14 @@ class NurseryLoop:
             self._send(ForkFailed(request.id, f"fork: {error}"))
             return
         if pid == 0:
-            run_worker(self._entry, request.spec, request.name, parent, stdout_fd, stderr_fd, ready_in)
+            run_worker(
+                self._entry,
+                request,
+                parent=parent,
+                stdout_fd=stdout_fd,
+                stderr_fd=stderr_fd,
+                ready_fd=ready_in,
+            )
         os.close(ready_in)
         try:
             self._introduce(request.id, pid, ready_fd)
@@ -190,7 +200,7 @@ class NurseryLoop:
                 self._send(Reaped(pid, burial.status, len(burial.killed)))
 
     def _reap_strays(self, killed: set[int] | None) -> bool:
-        """Reap dead strays and, if a set to note them in is given, kill living ones; say if one is still there."""
+        """Reap dead strays and, given a set to note them in, kill living ones; say if one is still there."""
         left = True
         reaped = True
         # What a reaped stray had for children are children of ours now: look until there are no new ones.
@@ -254,10 +264,10 @@ def _setup_failure(ready_fd: int) -> str | None:
 
 def check_alone() -> None:
     """Raise RuntimeError if a fork from this process would give a child what it must not have."""
-    threads = len(os.listdir("/proc/self/task"))
+    threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
         raise RuntimeError(
-            f"the nursery has {threads} threads after its imports and must have 1: a fork would copy locks they hold"
+            f"the nursery has {threads} threads after its imports and must have 1: a fork copies their locks"
         )
     if "/SYSV" in Path("/proc/self/maps").read_text():
         raise RuntimeError("the nursery has attached shared memory: workers would inherit the mapping")
@@ -274,11 +284,15 @@ def _occupy_standard_descriptors() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Serve drp on the socket given by `--fd` until drp is gone; return the exit code."""
-    parser = argparse.ArgumentParser(prog="drp.script.nursery", description="Forks drp's workers; started by drp.")
+    parser = argparse.ArgumentParser(
+        prog="drp.script.nursery", description="Forks drp's workers; started by drp."
+    )
     parser.add_argument("--fd", type=int, required=True, help="socket to drp")
     parser.add_argument("--parent", type=int, required=True, help="pid of drp")
     parser.add_argument("--entry", required=True, help="what a worker runs, module:function")
-    parser.add_argument("--preload", default="", help="modules to import before the first fork, comma-separated")
+    parser.add_argument(
+        "--preload", default="", help="modules to import before the first fork, comma-separated"
+    )
     options = parser.parse_args(argv)
     for number in _IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

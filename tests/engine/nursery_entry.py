@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 
@@ -62,38 +63,29 @@ def tell_time() -> None:
 
 def describe() -> None:
     """Print what the nursery gave this worker."""
-    with open("/proc/self/oom_score_adj") as file:
-        oom = int(file.read())
-    with open("/proc/self/comm") as file:
-        name = file.read().strip()
-    with open("/proc/self/maps") as file:
-        segments = "/SYSV" in file.read()
     import numpy
 
-    print(
-        json.dumps(
-            {
-                "sid": os.getsid(0),
-                "pgid": os.getpgid(0),
-                "pid": os.getpid(),
-                "ppid": os.getppid(),
-                "oom": oom,
-                "name": name,
-                "fds": {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
-                        if os.path.exists(f"/proc/self/fd/{fd}")},
-                "signals": [signal.getsignal(number) == signal.SIG_DFL
-                            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)],
-                "blocked": len(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
-                "stdin": sys.stdin.read(),
-                "line_buffering": sys.stdout.line_buffering,
-                "environ": dict(os.environ),
-                "threads": len(os.listdir("/proc/self/task")),
-                "segments": segments,
-                "random": float(numpy.random.random()),
-                "path": sys.path,
-            }
-        )
-    )
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+    proc = Path("/proc/self")
+    what = {
+        "pid": os.getpid(),
+        "parent": os.getppid(),
+        "session": os.getsid(0),
+        "group": os.getpgid(0),
+        "name": (proc / "comm").read_text().strip(),
+        "oom_score_adj": int((proc / "oom_score_adj").read_text()),
+        "coredump_filter": int((proc / "coredump_filter").read_text(), 16),
+        "has_segments": "/SYSV" in (proc / "maps").read_text(),
+        "threads": len(list((proc / "task").iterdir())),
+        "descriptors": {fd.name: str(fd.readlink()) for fd in (proc / "fd").iterdir() if fd.exists()},
+        "default_signals": [signal.getsignal(number) == signal.SIG_DFL for number in signals],
+        "blocked_signals": len(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        "stdin": sys.stdin.read(),
+        "line_buffering": sys.stdout.line_buffering,
+        "environment": dict(os.environ),
+        "random": float(numpy.random.random()),
+    }
+    print(json.dumps(what))
 
 
 def write_everywhere() -> None:
@@ -116,11 +108,7 @@ def leave_stray(how: str, then: str) -> None:
     elif how == "no-environment":
         pid = subprocess.Popen(sleep, start_new_session=True, env={}).pid
     elif how == "forked":
-        pid = os.fork()
-        if pid == 0:
-            os.setsid()
-            while True:
-                signal.pause()
+        pid = _forked_session()
     else:
         pid = _daemon(sleep)
     print(pid, flush=True)
@@ -141,3 +129,16 @@ def _daemon(command: list[str]) -> int:
         os._exit(0)
     os.waitpid(middle, 0)
     return int(os.read(out, 20))
+
+
+def _forked_session() -> int:
+    """Fork a process that leaves this session without exec; it has left once its pid is known here."""
+    out, back = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os.write(back, b"+")
+        while True:
+            signal.pause()
+    os.read(out, 1)
+    return pid

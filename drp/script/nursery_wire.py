@@ -1,9 +1,10 @@
 """The messages between drp and its nursery, and how they stand on the socket.
 
-One message is one packet of a SOCK_SEQPACKET pair: a JSON object `{"kind": name, field: value ...}` whose values are
-integers and strings only, with file descriptors attached where the table `DESCRIPTORS` says so. Both ends read with
-`receive`, which refuses a packet over the limit, an unknown kind, a missing or foreign field, a wrong type and a wrong
-number of descriptors. This module knows nothing of what the messages make happen.
+One message is one packet of a SOCK_SEQPACKET pair: a JSON object `{"kind": name, field: value ...}` whose
+values are integers and strings only, with file descriptors attached where the table `DESCRIPTORS` says so.
+Both ends read with `receive`, which refuses a packet over the limit, an unknown kind, a missing or foreign
+field, a wrong type and a wrong number of descriptors. This module knows nothing of what the messages make
+happen.
 """
 
 import array
@@ -20,21 +21,24 @@ PACKET_LIMIT_BYTES = 128 * 1024
 REASON_LIMIT = 8000
 MAX_DESCRIPTORS = 2
 
+# In the environment of a nursery and all that comes from it, and in that of what a worker starts: whose it
+# is.
+NURSERY_VARIABLE = "DRP_NURSERY"
+WORKER_PID_VARIABLE = "DRP_WORKER_PID"
+
 
 class WireError(DrpError):
     """A packet on the nursery's socket that is not one of our messages."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"nursery socket: {self.reason}"
+    @property
+    def where(self) -> str:
+        """The nursery's socket."""
+        return "nursery socket"
 
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """drp -> nursery: fork a worker. The write ends of its stdout and stderr pipes are attached, in that order."""
+    """drp -> nursery: fork a worker; the write ends of its stdout and stderr are attached, in that order."""
 
     id: int
     name: str
@@ -89,8 +93,8 @@ class ForkFailed:
 class Reaped:
     """nursery -> drp: a worker is reaped.
 
-    `status` is the wait status; `strays` counts the processes it left behind that had to be killed one by one,
-    because they had left its process group or were made while it was being killed.
+    `status` is the wait status; `strays` counts the processes it left behind that had to be killed one by
+    one, because they had left its process group.
     """
 
     pid: int
@@ -139,8 +143,8 @@ def encode(message: Message) -> bytes:
     packet = json.dumps({"kind": type(message).__name__, **asdict(message)}).encode()
     if len(packet) > PACKET_LIMIT_BYTES:
         raise WireError(
-            f"a {type(message).__name__} message of {len(packet)} bytes is over the limit of {PACKET_LIMIT_BYTES}; "
-            "are the script's arguments that long?"
+            f"a {type(message).__name__} of {len(packet)} bytes is over the limit of {PACKET_LIMIT_BYTES}",
+            hint="Are the script's arguments that long?",
         )
     return packet
 
@@ -175,8 +179,8 @@ def send(link: socket.socket, packet: bytes, descriptors: Sequence[int] = ()) ->
 def receive(link: socket.socket) -> tuple[Message, list[int]] | None:
     """Read one message and the descriptors attached to it, which are then the caller's; None at end of file.
 
-    WireError if the packet is not one of our messages; its descriptors are closed. BlockingIOError if the socket does
-    not block and has nothing.
+    WireError if the packet is not one of our messages; its descriptors are closed. BlockingIOError if the
+    socket does not block and has nothing.
     """
     packet, ancillary, flags, _address = link.recvmsg(
         PACKET_LIMIT_BYTES + 1, socket.CMSG_SPACE(MAX_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC
@@ -188,14 +192,19 @@ def receive(link: socket.socket) -> tuple[Message, list[int]] | None:
     if not packet:
         return None
     try:
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(packet) > PACKET_LIMIT_BYTES:
-            raise WireError(f"a packet was cut: over {PACKET_LIMIT_BYTES} bytes, or too many descriptors")
-        message = decode(packet)
-        wanted = DESCRIPTORS.get(type(message), 0)
-        if len(descriptors) != wanted:
-            raise WireError(f"{type(message).__name__} came with {len(descriptors)} descriptors, expected {wanted}")
+        message = _checked(packet, flags, len(descriptors))
     except WireError:
         for descriptor in descriptors:
             os.close(descriptor)
         raise
     return message, list(descriptors)
+
+
+def _checked(packet: bytes, flags: int, descriptors: int) -> Message:
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(packet) > PACKET_LIMIT_BYTES:
+        raise WireError(f"a packet was cut: over {PACKET_LIMIT_BYTES} bytes, or too many descriptors")
+    message = decode(packet)
+    wanted = DESCRIPTORS.get(type(message), 0)
+    if descriptors != wanted:
+        raise WireError(f"{type(message).__name__} came with {descriptors} descriptors, expected {wanted}")
+    return message

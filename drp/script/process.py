@@ -35,7 +35,7 @@ def _prctl(option: int, argument: int | bytes) -> None:
 
 
 def set_parent_death_signal(number: int) -> None:
-    """Ask for a signal when the parent thread dies; who calls checks afterwards that it has not died before."""
+    """Ask for a signal when the parent thread dies; the caller then checks that it is not dead already."""
     _prctl(PR_SET_PDEATHSIG, number)
 
 
@@ -67,8 +67,8 @@ def children(pid: int) -> list[int]:
     """
     found: list[int] = []
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
     except (FileNotFoundError, ProcessLookupError):
         # A thread that ended meanwhile, or a kernel built without that file.
         return _children_by_scan(pid)
@@ -77,11 +77,11 @@ def children(pid: int) -> list[int]:
 
 def _children_by_scan(pid: int) -> list[int]:
     found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            state = process_state(int(entry))
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            state = process_state(int(entry.name))
             if state is not None and state.parent == pid:
-                found.append(int(entry))
+                found.append(int(entry.name))
     return found
 
 

@@ -38,6 +38,7 @@ cdef enum:
     CAUSE_TIMED_OUT = 2
     CAUSE_TRUNCATED = 4
     DAMAGE_TIMED_OUT = 64
+    DAMAGE_TRUNCATED = 1
 
 
 cdef int bucket(uint64_t value) noexcept nogil:
@@ -151,37 +152,54 @@ cdef class Flow(Collect):
         sys_add32(&self.news, 1)
         self._ring(self.engine_bell)
 
+    def turn(self) -> int:
+        """Do one round of the engine's loop; returns how much was done."""
+        return self._pass()
+
+    def record_turn(self) -> int:
+        """Do one round of the recorder's loop; returns how many dgrams were recorded."""
+        return self._record_some()
+
     def run_recorder(self) -> None:
         """Write what may be recorded until stop(), and free it. Run it in a thread of its own; the GIL is never taken."""
-        cdef uint64_t first, last, seq
         cdef uint32_t word
+        cdef int done
         with nogil:
             while True:
+                if self._record_some():
+                    continue
+                if sys_load32(&self.stopping):
+                    break
+                self.writer.tick()
                 word = sys_load32(&self.recorder_bell.word)
                 sys_store32(&self.recorder_bell.asleep, 1)
                 sys_fence()
-                self.enter()
-                first = self.record_next
-                last = self.retire_next
-                self.leave()
-                if first == last:
-                    if sys_load32(&self.stopping):
-                        sys_store32(&self.recorder_bell.asleep, 0)
-                        break
-                    self.writer.tick()
+                if not self._may_record():
                     sys_futex_wait(&self.recorder_bell.word, word, SLEEP_NS)
-                    sys_store32(&self.recorder_bell.asleep, 0)
-                    continue
                 sys_store32(&self.recorder_bell.asleep, 0)
-                if last > first + RECORD_BATCH:
-                    last = first + RECORD_BATCH
-                for seq in range(first, last):
-                    if not self._record_or_wait(self.item(seq)):
-                        last = seq
-                        break
-                self._release(first, last)
-                if last == first and sys_load32(&self.stopping):
-                    break
+
+    cdef bint _may_record(self) noexcept nogil:
+        cdef bint waits
+        self.enter()
+        waits = self.record_next != self.retire_next
+        self.leave()
+        return waits
+
+    cdef int _record_some(self) noexcept nogil:
+        """Record what may be, a batch at most; returns how many dgrams that were."""
+        cdef uint64_t first, last, seq
+        self.enter()
+        first = self.record_next
+        last = self.retire_next
+        self.leave()
+        if last > first + RECORD_BATCH:
+            last = first + RECORD_BATCH
+        for seq in range(first, last):
+            if not self._record_or_wait(self.item(seq)):
+                last = seq
+                break
+        self._release(first, last)
+        return <int>(last - first)
 
     cdef bint _record_or_wait(self, Item *item) noexcept nogil:
         """Write one item; while the disk is full try again. 0: told to stop before it could be written."""
@@ -204,11 +222,13 @@ cdef class Flow(Collect):
     cdef int _record(self, Item *item) noexcept nogil:
         """Write one item; 0, or the errno of what keeps the recorder from it."""
         cdef Slot *s = &self.slots[item.slot]
-        cdef uint16_t damage = s.damage
+        cdef uint16_t damage = <uint16_t>item.cause << 12
         cdef int outcome
         if item.service == L1_ACCEPT:
             if item.cause == CAUSE_TIMED_OUT:
                 damage |= DAMAGE_TIMED_OUT
+            elif item.cause == CAUSE_TRUNCATED:
+                damage |= DAMAGE_TRUNCATED
             outcome = self.writer.record(
                 self.pebble.base + s.offset, s.size, item.desc if item.desc_bytes else NULL,
                 &item.info if item.desc_bytes and item.cause == 0 else NULL, item.data, damage, item.cause, item.worker,

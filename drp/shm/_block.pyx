@@ -270,14 +270,14 @@ def encode_block(
     field order, C order, little-endian, nothing between. Nothing is checked here, so that tests can encode nonsense.
     """
     parts = [struct.pack("<IIHBBI", len(drops), len(adds), damage, user, BLOCK_WORDS if words else 0, len(json))]
-    parts.append(json + bytes(-len(json) % 4))
+    parts.append(json + bytes((4 - len(json) % 4) % 4))
     parts.append(struct.pack(f"<{len(drops)}I", *drops))
     for index, shapes, data in adds:
         parts.append(struct.pack("<IIQ", index, len(shapes), len(data)))
         for shape in shapes:
             parts.append(struct.pack("<5I", *(tuple(shape) + (0,) * (5 - len(shape)))))
     desc = b"".join(parts)
-    desc += bytes(-len(desc) % 8)
+    desc += bytes((8 - len(desc) % 8) % 8)
     return desc, b"".join(bytes(data) for _, _, data in adds)
 
 

@@ -1,0 +1,5 @@
+"""Where datagrams come from: the simulator, recorded files, and whatever an installed package adds."""
+
+from drp.source.base import END, Slots, Source, SourceError, SourceOptions, open_source, source_names
+
+__all__ = ["END", "Slots", "Source", "SourceError", "SourceOptions", "open_source", "source_names"]

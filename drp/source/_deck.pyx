@@ -1,13 +1,16 @@
 """A deck of premade dgrams, dealt in order into the slots of a batch.
 
-It knows where its dgrams lie and how each is stamped; it knows no clock and no file. Three ways of stamping, all rising strictly where they loop:
+It knows where its dgrams lie and how each is stamped; it knows no clock and no file. Three ways of
+stamping, all rising strictly where they loop:
 
 * as recorded: every dgram keeps its own timestamp and the pulse id it was given (0: unknown, and stays 0);
 * looped (`loop`): part of the deck is dealt again and again, each lap later by the span of one lap;
-* by event (`tick`): event number n, over all laps, has pulse id `pulse0 + n * ticks` and the time of that pulse.
+* by event (`tick`): event number n, over all laps, has pulse id `pulse0 + n * ticks` and the time of that
+  pulse.
 
-The dgrams lie in buffers that the deck keeps alive; nothing is copied but into a slot, without the GIL. What a slot batch does not take
-at C level (a transition that its gate must see, or any batch that is not ours) is put through its Python method `put`.
+The dgrams lie in buffers that the deck keeps alive; nothing is copied but into a slot, without the GIL.
+What a slot batch does not take at C level (a transition that its gate must see, or any batch that is not
+ours) is put through its Python method `put`.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -49,7 +52,8 @@ cdef inline uint64_t pulse_ns(uint64_t ticks) noexcept nogil:
 
 
 cdef class Deck:
-    """Premade dgrams: number i is `sizes[i]` bytes at `offsets[i]` of `buffers[which[i]]` (uint64 arrays), with `pulse_ids[i]`.
+    """Premade dgrams: number i is `sizes[i]` bytes at `offsets[i]` of `buffers[which[i]]` (uint64 arrays),
+    with `pulse_ids[i]`.
 
     ValueError: one of them does not lie in its buffer, or its header tells another size.
     """
@@ -67,8 +71,9 @@ cdef class Deck:
     cdef uint64_t lap_ns
     cdef uint64_t lap_pulses
     cdef uint64_t pulse0
-    cdef uint64_t time0_ns
     cdef uint64_t ticks
+    cdef uint64_t origin_pulse
+    cdef uint64_t origin_ns
 
     def __cinit__(self, buffers, const uint64_t[::1] which, const uint64_t[::1] offsets, const uint64_t[::1] sizes,
                   const uint64_t[::1] pulse_ids):
@@ -116,7 +121,8 @@ cdef class Deck:
 
     def loop(self, Py_ssize_t first, Py_ssize_t stop, const uint64_t[::1] times_ns, const uint64_t[::1] pulse_ids,
              uint64_t lap_ns, uint64_t lap_pulses):
-        """Deal dgrams [first, stop) for ever, lap k stamped `times_ns + k * lap_ns` and `pulse_ids + k * lap_pulses` (0 stays 0).
+        """Deal dgrams [first, stop) for ever, lap k stamped `times_ns + k * lap_ns` and `pulse_ids + k *
+        lap_pulses` (0 stays 0).
 
         Both arrays hold an entry for each dgram of the deck. What lies behind `stop` is never dealt.
         """
@@ -131,11 +137,16 @@ cdef class Deck:
         self.lap_ns, self.lap_pulses = lap_ns, lap_pulses
         self.stamp = LOOPED
 
-    def tick(self, uint64_t pulse0, uint64_t time0_ns, uint64_t ticks):
-        """Deal the whole deck for ever, event n stamped `pulse0 + n * ticks` and that pulse's time, `time0_ns` being that of `pulse0`."""
+    def tick(self, uint64_t pulse0, uint64_t ticks, uint64_t origin_pulse, uint64_t origin_ns):
+        """Deal the whole deck for ever, event n (as `events` counts) stamped `pulse0 + n * ticks` and that pulse's time.
+
+        `origin_ns` is the time of `origin_pulse`, which is not after `pulse0`. Called again, it changes the stamps and goes on dealing.
+        """
         self._check_range(0, self.count)
+        if origin_pulse > pulse0:
+            raise ValueError(f"the origin, pulse {origin_pulse}, is after pulse {pulse0}")
         self.first, self.stop = 0, self.count
-        self.pulse0, self.time0_ns, self.ticks = pulse0, time0_ns, ticks
+        self.pulse0, self.ticks, self.origin_pulse, self.origin_ns = pulse0, ticks, origin_pulse, origin_ns
         self.stamp = BY_EVENT
 
     cdef int _check_range(self, Py_ssize_t first, Py_ssize_t stop) except -1:
@@ -154,9 +165,11 @@ cdef class Deck:
         return self.position < self.count and self.cards[self.position].service == L1_ACCEPT
 
     def deal(self, slots, uint64_t events, uint64_t enough_bytes) -> int:
-        """Put dgrams into `slots` until `events` L1Accepts went, a slot is missing, the deck is done or `enough_bytes` were copied.
+        """Put dgrams into `slots` until `events` L1Accepts went, a slot is missing, the deck is done or
+        `enough_bytes` were copied.
 
-        Transitions between the events go with them; those before an L1Accept that may not go are put. Returns the number put.
+        Transitions between the events go with them; those before an L1Accept that may not go are put.
+        Returns the number put.
         """
         cdef SlotBatch batch = slots if isinstance(slots, SlotBatch) else None
         cdef int put = 0
@@ -196,7 +209,7 @@ cdef class Deck:
 
     cdef uint64_t _timestamp(self, const Card *card) noexcept nogil:
         if self.stamp == BY_EVENT:
-            return to_timestamp(self.time0_ns + pulse_ns(self.events * self.ticks))
+            return to_timestamp(self.origin_ns + pulse_ns(self._pulse_id(card) - self.origin_pulse))
         if self.stamp == LOOPED:
             return to_timestamp(card.time_ns + self.lap * self.lap_ns)
         return card.timestamp

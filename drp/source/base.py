@@ -1,8 +1,9 @@
 """What a source of datagrams is, and how one is found by the text a user gives.
 
-A source puts whole dgrams into the slots it is handed; it knows nothing of workers, files written, or the order that transitions
-must have: what it leaves out is put in by the batch of slots. New sources are found through the entry point group `drp.sources`,
-so this module names none but the two that are always there, and imports those only when they are asked for.
+A source puts whole dgrams into the slots it is handed; it knows nothing of workers, files written, or the
+order that transitions must have: what it leaves out is put in by the batch of slots. New sources are found
+through the entry point group `drp.sources`, so this module names none but the two that are always there,
+and imports those only when they are asked for.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Slots(Protocol):
         """Transitions, SlowUpdates included, that can be put now."""
 
     def put(self, dgram: Buffer, pulse_id: int = 0) -> bool:
-        """Copy one whole dgram; False: no slot of its kind is free now, offer it again later. `pulse_id` 0: not known."""
+        """Copy one whole dgram; False: no slot of its kind is free now, offer it again later. `pulse_id` 0:
+        not known.
+        """
 
 
 class Source(Protocol):
@@ -53,7 +56,9 @@ class Source(Protocol):
         """Size of the largest transition, SlowUpdates included."""
 
     def fill(self, slots: Slots) -> int:
-        """Put what is due now and has a slot, without waiting. Returns how many were put; END when there is nothing more."""
+        """Put what is due now and has a slot, without waiting. Returns how many were put; END when there is
+        nothing more.
+        """
 
     def wait_s(self) -> float:
         """Seconds until the next dgram is due; 0 where it is due now."""
@@ -74,7 +79,9 @@ class SourceOptions:
     loop: bool = False
     """Go on from the start where a recorded source ends."""
     events: int | None = None
-    """How many L1Accepts the caller will take, as far as it is known; a source may make no more than these, and need not stop."""
+    """How many L1Accepts the caller will take, as far as it is known; a source may make no more than these,
+    and need not stop.
+    """
     instrument: str = "tst"
     clock_ns: Callable[[], int] = field(default=time.monotonic_ns, compare=False)
 
@@ -87,9 +94,11 @@ Opener = Callable[[str, SourceOptions], Source]
 
 
 def open_source(text: str | Sequence[str], options: SourceOptions | None = None) -> Source:
-    """Open the source that `text` names: `NAME`, `NAME:REST`, a file, or several files in the order to be read.
+    """Open the source that `text` names: `NAME`, `NAME:REST`, a file, or several files in the order to be
+    read.
 
-    A text that is an existing file is one, whatever it looks like. SourceError: nothing has that name, or it cannot be opened.
+    A text that is an existing file is one, whatever it looks like. SourceError: nothing has that name, or
+    it cannot be opened.
     """
     options = options or SourceOptions()
     texts = [text] if isinstance(text, str) else list(text)
@@ -125,7 +134,8 @@ def _open_named(text: str, options: SourceOptions) -> Source:
         raise SourceError(f"there is no file {text}{place}{near_misses(Path(text).name, others)}")
     known = source_names()
     raise SourceError(
-        f"no source is called {name!r}{near_misses(name, known)}; known are {', '.join(known)}, or give xtc2 files"
+        f"no source is called {name!r}{near_misses(name, known)}",
+        hint=f"Known are {', '.join(known)}; or give xtc2 files",
     )
 
 

@@ -1,7 +1,7 @@
 """When events are due: a rate on an injected clock. It knows nothing of dgrams.
 
-Event k is due k / rate after the first. Who was held up catches up, but only by `ARREARS_S` worth of events: beyond that the schedule
-slips, so that a stall of minutes is not followed by a burst of minutes.
+Event k is due k / rate after the first. Who was held up catches up, but only by `ARREARS_S` worth of
+events: beyond that the schedule slips, so that a stall of minutes is not followed by a burst of minutes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ _ROUNDING = 1e-6
 
 
 class Pace:
-    """Says how many events may go now (`due`) and how long until the next may (`wait_s`). `rate_hz` None: always any number."""
+    """Says how many events may go now (`due`) and how long until the next may (`wait_s`). `rate_hz` None:
+    always any number.
+    """
 
     def __init__(self, rate_hz: float | None, clock_ns: Callable[[], int]) -> None:
         self._rate = rate_hz

@@ -1,8 +1,10 @@
-"""Recording: where every dgram of one or several xtc2 files lies, found once, with the files mapped and nothing copied.
+"""Recording: where every dgram of one or several xtc2 files lies, found once, with the files mapped and
+nothing copied.
 
-It reads headers, follows chunks, and takes pulse ids from `drpinfo` where a file has it; what is done with the dgrams is the business
-of whoever asks. Every extent is checked (by `xtc`) before it is used. A last dgram that is cut off ends its file and is reported; anything
-else that is wrong raises SourceError with the file and what to do.
+It reads headers, follows chunks, and takes pulse ids from `drpinfo` where a file has it; what is done with
+the dgrams is the business of whoever asks. Every extent is checked (by `xtc`) before it is used. A last
+dgram that is cut off ends its file and is reported; anything else that is wrong raises SourceError with the
+file and what to do.
 """
 
 from __future__ import annotations
@@ -31,15 +33,17 @@ _HEADER_BYTES = 24
 class Recording:
     """Dgram i is `sizes[i]` bytes at `offsets[i]` of `maps[which[i]]`, the map of `paths[which[i]]`.
 
-    `which`, `offsets`, `sizes`, `timestamps` and `pulse_ids` (0: not known) are uint64 arrays, `services` uint8. `tails` holds the path and place
-    of each cut-off end.
+    `which`, `offsets`, `sizes`, `timestamps` and `pulse_ids` (0: not known) are uint64 arrays, `services`
+    uint8. `tails` holds the path and place of each cut-off end.
     """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
         self.paths: list[Path] = []
         self.maps: list[mmap.mmap] = []
         self.tails: list[tuple[Path, Tail]] = []
-        self._columns = {name: array("Q") for name in ("which", "offsets", "sizes", "timestamps", "pulse_ids")}
+        self._columns = {
+            name: array("Q") for name in ("which", "offsets", "sizes", "timestamps", "pulse_ids")
+        }
         self._services = array("B")
         self._config: Config | None = None
         self._pulse: Column | None = None
@@ -64,7 +68,9 @@ class Recording:
             if following is None:
                 continue
             if any(_same(following, old) for old in self.paths):
-                raise SourceError(f"{path}: its chunkinfo goes on in {following.name}, which was read before")
+                raise SourceError(
+                    f"its chunkinfo goes on in {following.name}, which was read before", source=str(path)
+                )
             if not (waiting and _same(following, waiting[0])):
                 waiting.insert(0, following)
 
@@ -86,7 +92,9 @@ class Recording:
         if scan.tail is not None:
             if len(self) == known and self._config is None:
                 raise SourceError(
-                    f"{path} is no xtc2 file, or is cut off within its first dgram: {len(mapped)} bytes, the header asks for {scan.tail.need}"
+                    f"no xtc2 file, or cut off within its first dgram: there are {len(mapped)} bytes, "
+                    f"the header asks for {scan.tail.need}",
+                    source=str(path),
                 )
             self.tails.append((path, scan.tail))
         return following
@@ -123,28 +131,31 @@ def _map(path: Path) -> mmap.mmap:
     try:
         with path.open("rb") as file:
             if file.seek(0, 2) == 0:
-                raise SourceError(f"{path} is empty")
+                raise SourceError("the file is empty", source=str(path))
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
         others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise SourceError(f"there is no file {path}{near_misses(path.name, others)}") from None
+        raise SourceError(
+            f"there is no such file{near_misses(path.name, others)}", source=str(path)
+        ) from None
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"it cannot be read: {error.strerror or error}", source=str(path)) from error
 
 
 def _not_xtc2(path: Path, error: XtcError) -> SourceError:
-    return SourceError(f"{path} is no xtc2 file, its first dgram is wrong: {error}")
+    return SourceError(f"no xtc2 file, its first dgram is wrong: {error}", source=str(path))
 
 
 def _no_configure(path: Path, dgram: Dgram) -> SourceError:
-    start = f"{path} begins with {dgram.service.name}, not with Configure, so nothing says what its data are"
+    what = f"it begins with {dgram.service.name}, not with Configure, so nothing says what its data are"
+    hint = "Give the file that holds the Configure before it"
     chunk = _CHUNK.fullmatch(path.name)
-    if chunk is None or int(chunk[2]) == 0:
-        return SourceError(f"{start}; give the file that holds the Configure before it")
-    first = path.with_name(f"{chunk[1]}-c{0:0{len(chunk[2])}d}{chunk[3] or ''}.xtc2")
-    if first.exists():
-        return SourceError(f"{start}; it is chunk {int(chunk[2])}: give {first}, the later chunks are then found")
-    return SourceError(f"{start}; it is chunk {int(chunk[2])} of a run: give the run's first chunk (usually called ...-c000.xtc2)")
+    if chunk is not None and int(chunk[2]) > 0:
+        what = f"{what}; it is chunk {int(chunk[2])} of a run"
+        first = path.with_name(f"{chunk[1]}-c{0:0{len(chunk[2])}d}{chunk[3] or ''}.xtc2")
+        name = str(first) if first.exists() else "the run's first chunk (usually called ...-c000.xtc2)"
+        hint = f"Give {name}; the later chunks are then found"
+    return SourceError(what, source=str(path), hint=hint)
 
 
 def _pulse_column(config: Config | None) -> Column | None:
@@ -155,12 +166,18 @@ def _pulse_column(config: Config | None) -> Column | None:
 
 
 def _next_chunk(path: Path, dgram: Dgram) -> Path | None:
-    names = [value.value for value in dgram.fields() if (value.names.detname, value.field.name) == ("chunkinfo", "filename")]
+    names = [
+        value.value
+        for value in dgram.fields()
+        if (value.names.detname, value.field.name) == ("chunkinfo", "filename")
+    ]
     if not names:
         return None
     if not names[-1] or Path(names[-1]).name != names[-1]:
-        raise SourceError(f"{path}: the name of its next chunk, {names[-1]!r}, is no plain file name")
+        raise SourceError(
+            f"the name of its next chunk, {names[-1]!r}, is no plain file name", source=str(path)
+        )
     following = path.with_name(names[-1])
     if not following.exists():
-        raise SourceError(f"{path} goes on in chunk {names[-1]}, which is not in {path.parent}")
+        raise SourceError(f"it goes on in chunk {names[-1]}, which is not beside it", source=str(path))
     return following

@@ -1,8 +1,9 @@
 """Replay: recorded xtc2 files as a source, in the order recorded, or looped for load.
 
-It deals the dgrams of a `Recording` as they are, damage included, from the mapped files. Looped, everything up to the first Enable is dealt once, and then
-the L1Accepts and SlowUpdates up to the last Disable before another Configure, for ever: the transitions between are left out, time stamps and
-pulse ids go up by the span of a lap.
+It deals the dgrams of a `Recording` as they are, damage included, from the mapped files. Looped, everything
+up to the first Enable is dealt once, and then the L1Accepts and SlowUpdates up to the last Disable before
+another Configure, for ever: the transitions between are left out, time stamps and pulse ids go up by the
+span of a lap.
 """
 
 from __future__ import annotations
@@ -49,12 +50,21 @@ class Replay:
         self._pace = Pace(options.rate_hz, options.clock_ns)
         self._deck = _looped(recording) if options.loop else _deck(recording, np.arange(len(recording)))
         for path, tail in recording.tails:
-            log.warning("%s ends in a cut-off dgram: %d of %d bytes at byte %d", path, tail.have, tail.need, tail.offset)
+            log.warning(
+                "%s ends in a cut-off dgram: %d of %d bytes at byte %d",
+                path,
+                tail.have,
+                tail.need,
+                tail.offset,
+            )
 
     @property
     def truncated(self) -> list[str]:
         """The files whose last dgram is cut off, each with what is there of it."""
-        return [f"{path}: {tail.have} of {tail.need} bytes at byte {tail.offset}" for path, tail in self._recording.tails]
+        return [
+            f"{path}: {tail.have} of {tail.need} bytes at byte {tail.offset}"
+            for path, tail in self._recording.tails
+        ]
 
     @property
     def laps(self) -> int:
@@ -117,7 +127,9 @@ def _deck(recording: Recording, order: _Index) -> Deck:
 def _looped(recording: Recording) -> Deck:
     head, body = _loop_parts(recording.services)
     if not (recording.services[body] == TransitionId.L1Accept).any():
-        raise SourceError(f"{recording.paths[0]}: nothing to loop, there is no L1Accept after the first Enable")
+        raise SourceError(
+            "nothing to loop: there is no L1Accept after the first Enable", source=str(recording.paths[0])
+        )
     order = np.concatenate((head, body))
     stamps = recording.timestamps[order]
     times = (stamps >> np.uint64(32)) * np.uint64(_BILLION) + (stamps & np.uint64(0xFFFFFFFF))
@@ -138,7 +150,9 @@ def _loop_parts(services: npt.NDArray[np.uint8]) -> tuple[_Index, _Index]:
     index = np.arange(len(services))
     enables = np.flatnonzero(services == TransitionId.Enable)
     first_event = np.flatnonzero(services == TransitionId.L1Accept)
-    start = int(enables[0]) + 1 if len(enables) else int(first_event[0]) if len(first_event) else len(services)
+    start = (
+        int(enables[0]) + 1 if len(enables) else int(first_event[0]) if len(first_event) else len(services)
+    )
     configures = np.flatnonzero(services[start:] == TransitionId.Configure)
     stop = start + int(configures[0]) if len(configures) else len(services)
     disables = np.flatnonzero(services[start:stop] == TransitionId.Disable)

@@ -60,6 +60,7 @@ cdef class SlotBatch:
     cdef readonly long long budget   # L1Accepts still wanted, -1: no limit
     cdef readonly uint64_t index     # of the next L1Accept
     cdef readonly uint64_t last_timestamp
+    cdef uint64_t n_passed           # L1Accepts the gate has not been told of
     cdef uint32_t groups             # readout groups of the last env seen
     cdef int put_c(self, const uint8_t *dgram, size_t size, uint64_t timestamp, uint64_t pulse_id) noexcept nogil
     cdef void _copy(self, int32_t slot, const uint8_t *dgram, size_t size, uint64_t timestamp) noexcept nogil

@@ -168,7 +168,8 @@ cdef class SlotBatch:
 
     def close_run(self) -> bool:
         """Put the transitions that end the run properly. False: not all have a slot now; call again later."""
-        steps = self.gate.closing(self.last_timestamp)
+        self._catch_up()
+        steps = self.gate.closing()
         if len(steps) > self.n_transitions:
             return False
         for step in steps:
@@ -219,6 +220,7 @@ cdef class SlotBatch:
             return 0
         if self.open and service in (L1_ACCEPT, SLOW_UPDATE):
             return 1 if service == L1_ACCEPT or self.n_transitions >= own else 0
+        self._catch_up()
         steps = self.gate.before(service, timestamp)
         if len(steps) + (own if service != L1_ACCEPT else 0) > self.n_transitions:
             return 0
@@ -236,14 +238,22 @@ cdef class SlotBatch:
         memcpy(dgram + 20, &extent, 4)
         self._copy(slot, dgram, DGRAM_BYTES, timestamp)
         self._enter(slot, 0, True)
-        self._passed(service, timestamp)
+        self._passed(service, timestamp, True)
 
-    def _passed(self, int service, uint64_t timestamp):
+    def _catch_up(self):
+        """Tell the gate of the events that passed without asking it."""
+        if self.n_passed:
+            self.gate.accept_events(self.n_passed, self.last_timestamp)
+            self.n_passed = 0
+
+    def _passed(self, int service, uint64_t timestamp, bint synthesised=False):
         """Tell the gate, and learn whether events may now pass without asking it."""
         if self.open and service in (L1_ACCEPT, SLOW_UPDATE):
             return
-        self.gate.accept(service, timestamp)
-        self.open = self.gate.enabled
+        if service == L1_ACCEPT:
+            self.n_passed = 0
+        self.gate.accept(service, timestamp, synthesised=synthesised)
+        self.open = self.gate.running
         if service == BEGIN_RUN:
             self.index = 0
 
@@ -265,6 +275,7 @@ cdef class SlotBatch:
         if s.service == L1_ACCEPT:
             s.index = self.index
             self.index += 1
+            self.n_passed += 1
             if self.budget > 0:
                 self.budget -= 1
         self.groups = s.env & 0xffff

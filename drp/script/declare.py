@@ -34,23 +34,6 @@ DATA_TYPES = {
 }
 
 
-class AlgDef:
-    """Name and version of what makes new data; the name becomes the attribute, as in `det.fex`."""
-
-    def __init__(self, name: str, major: int = 0, minor: int = 0, micro: int = 0) -> None:
-        self.name = name
-        self.version = (int(major), int(minor), int(micro))
-
-
-class DetectorDef:
-    """The detector that new data belong to, usually `drp_info.det_name`, `det_type` and `det_id`."""
-
-    def __init__(self, name: str, dettype: str, detid: str = "") -> None:
-        self.name = name
-        self.dettype = dettype
-        self.detid = detid
-
-
 @dataclass(frozen=True, slots=True)
 class Declaration:
     """Names that a script declared. `fields`: (name, DataType, rank). `node_id` and `names_id` None: drp assigns them."""

@@ -1,27 +1,22 @@
-"""The errors a user's script can meet, with one root. They carry fields, format themselves and survive pickling."""
+"""The errors a user's script can meet. They carry fields, format themselves and survive pickling."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from drp.core.errors import DrpError
 
 
-class ScriptError(Exception):
+class ScriptError(DrpError):
     """What a script asked for cannot be done.
 
     Fields: `what` (one sentence), `expected`, `found` (None where they do not apply), `hint` (what to do next).
     """
 
     def __init__(self, what: str, *, expected: object = None, found: object = None, hint: str = "") -> None:
-        super().__init__(what)
-        self.what = what
+        super().__init__(what, hint=hint)
         self.expected = expected
         self.found = found
-        self.hint = hint
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self.what, self.expected, self.found, self.hint))
 
     def __str__(self) -> str:
         parts = [self.what]
@@ -31,10 +26,6 @@ class ScriptError(Exception):
             parts.append(f"found {self.found}")
         text = "; ".join(parts)
         return f"{text}. {self.hint}" if self.hint else text
-
-
-def _rebuild(kind: type[ScriptError], what: str, expected: object, found: object, hint: str) -> ScriptError:
-    return kind(what, expected=expected, found=found, hint=hint)
 
 
 class LinkError(ScriptError):

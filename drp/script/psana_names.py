@@ -14,9 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from drp.script.datasource import PsanaDataSource
-from drp.script.declare import AlgDef, DetectorDef
-from drp.script.dgramedit import DgramEdit
-from xtc import TransitionId
+from xtc import AlgDef, DetectorDef, DgramEdit, TransitionId
 
 EVENTS = (11, 12)
 

@@ -1,6 +1,6 @@
 """Arrays that are merged over workers: each worker accumulates its own, hands it over at EndStep and EndRun, and begins again.
 
-The merge itself is here too, for whoever collects. Nothing here knows of links or files.
+Who collects merges them. Nothing here knows of links or files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from drp.script.info import DrpInfo
 
 Op = Literal["sum", "min", "max"]
 Array = NDArray[Any]
-MERGE = {"sum": np.add, "min": np.minimum, "max": np.maximum}
 ALG = "reduce"
 VERSION = (0, 0, 1)
 
@@ -30,11 +29,6 @@ def identity(dtype: np.dtype[Any], op: str) -> Any:
         return dtype.type(np.inf if op == "min" else -np.inf)
     limits = np.iinfo(dtype)
     return dtype.type(limits.max if op == "min" else limits.min)
-
-
-def merge(into: Array, other: Array, op: str) -> None:
-    """Merge `other` into `into`, of the same shape and dtype, in place; integer sums wrap around."""
-    MERGE[op](into, other, out=into)
 
 
 class Reductions:

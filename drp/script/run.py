@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from drp.script._event import EventIterator, Verbs
-from drp.script.declare import AddedDetector, AlgDef, DetectorDef
+from drp.script.declare import AddedDetector
 from drp.script.detector import Detector, EnvDetector, MissingDetector
 from drp.script.errors import UnknownNameError, near_misses
 from drp.script.reduce import Array, Op
-from xtc import TransitionId
+from xtc import AlgDef, DetectorDef, TransitionId
 
 if TYPE_CHECKING:
     from drp.script.session import Session

@@ -15,13 +15,13 @@ from typing import Any
 from drp.script._added import AddedData
 from drp.script._event import Stream
 from drp.script._link import Link
-from drp.script.declare import AddedDetector, AlgDef, Declaration, Declarations, DetectorDef, data_type, parse_fields
+from drp.script.declare import AddedDetector, Declaration, Declarations, data_type, parse_fields
 from drp.script.errors import DeclarationError, LeftEventLoopError, ScriptError
 from drp.script.info import DrpInfo
 from drp.script.reduce import Array, Op, Reductions
 from drp.script.run import Run, Step
 from drp.script.setup import Setup
-from xtc import Dgram, TransitionId
+from xtc import AlgDef, DetectorDef, Dgram, TransitionId
 
 L1_ACCEPT = TransitionId.L1Accept_EndOfBatch
 TRIGGER_ALG = "trigger"
@@ -154,7 +154,7 @@ class Session:
             detdef.detid,
             self.info.det_segment if segment is None else segment,
             algdef.name,
-            algdef.version,
+            (algdef.major, algdef.minor, algdef.micro),
             parse_fields(datadef),
             node_id,
             names_id,

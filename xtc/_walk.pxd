@@ -47,7 +47,9 @@ cdef class Layout:
     cdef uint8_t *types              # DataType of each field
     cdef uint8_t *ranks
     cdef uint8_t *sizes              # bytes of one element
-    cdef int *array_index       # of each field among those with rank > 0, or -1
+    cdef int *array_index            # of each field among those with rank > 0, or -1
 
     # Put the byte offset of field i (from the dgram's first byte) and its dims; returns its size in bytes, or a WalkError (as int64).
     cdef long long field_at(self, const uint8_t *dgram, const ShapesAt *at, int i, uint32_t *offset, uint32_t *dims) noexcept nogil
+    # The same for every field in one pass: offsets[n_fields], dims[n_fields * MAX_DIMS]; returns n_fields, or a WalkError with *bad = the field.
+    cdef int fields_at(self, const uint8_t *dgram, const ShapesAt *at, uint32_t *offsets, uint32_t *dims, int *bad) noexcept nogil

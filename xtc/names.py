@@ -1,7 +1,9 @@
 """Names: the schema of one detector segment and alg, as a record that reads and writes itself.
 
 It knows one Xtc of type Names and nothing of where that lies. What a constructor accepts is what the format can hold:
-a record that exists can be encoded, and what `decode` returns has been checked the same way.
+a record that exists can be encoded, and what `decode` returns has been checked the same way. Real files hold field names beyond
+the alphabet that the reference's writer keeps to (`TriggerEventBuffer[0]`), so reading takes any printable ASCII, and
+`check_alphabet` is for those who declare new Names.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 FIELD_NAME = re.compile(r"[A-Za-z0-9_.:]+\Z")
-DET_NAME = re.compile(r"[A-Za-z0-9_]*\Z")
+DET_NAME = re.compile(r"[A-Za-z0-9_]+\Z")
+PRINTABLE = re.compile(r"[!-~]*\Z")
 _ENUMS = (DataType.ENUMVAL, DataType.ENUMDICT)
 _DATA_TYPES = tuple(DataType)
 
@@ -62,8 +65,8 @@ class Field:
 
     def __post_init__(self) -> None:
         _check_text("field name", self.name)
-        if not FIELD_NAME.match(self.name):
-            raise XtcError("a field name has other characters", expected="A-Z a-z 0-9 _ . :", found=repr(self.name))
+        if not self.name or not PRINTABLE.match(self.name):
+            raise XtcError("a field name is not a name", expected="printable ASCII, not empty", found=repr(self.name))
         if not 0 <= self.rank <= codes.MAX_RANK:
             raise XtcError(f"the rank of field {self.name!r} is out of range", expected="0..4", found=self.rank)
         if self.dtype == DataType.CHARSTR and self.rank != 1:
@@ -99,8 +102,8 @@ class Names:
             raise XtcError("a segment is out of range", expected="0..2^32-1", found=self.segment)
         for what, text in (("detType", self.dettype), ("detName", self.detname), ("detId", self.detid)):
             _check_text(what, text)
-        if not DET_NAME.match(self.detname):
-            raise XtcError("a detName has other characters", expected="A-Z a-z 0-9 _", found=repr(self.detname))
+        if not PRINTABLE.match(self.detname):
+            raise XtcError("a detName is not a name", expected="printable ASCII", found=repr(self.detname))
 
     @property
     def node(self) -> int:
@@ -173,6 +176,15 @@ def to_text(what: str, raw: bytes, offset: int) -> str:
     if not nul:
         raise XtcError(f"the {what} has no NUL in its {len(raw)} bytes", offset=offset)
     return head.decode("utf-8", "surrogateescape")
+
+
+def check_alphabet(names: Names) -> None:
+    """Raise XtcError where detName or a field name has characters that the reference's writer would refuse."""
+    if not DET_NAME.match(names.detname):
+        raise XtcError("a detName has other characters", expected="A-Z a-z 0-9 _", found=repr(names.detname))
+    for field in names.fields:
+        if not FIELD_NAME.match(field.name):
+            raise XtcError("a field name has other characters", expected="A-Z a-z 0-9 _ . :", found=repr(field.name))
 
 
 def duplicate_id(names: Sequence[Names]) -> int | None:

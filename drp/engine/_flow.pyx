@@ -1,0 +1,545 @@
+"""The flow of dgrams through a drp process: one lock, three threads that work without the GIL.
+
+* the source's thread borrows free slots, lets the source fill them, and hands them in;
+* the engine's thread collects answers, dispatches, and lets pass what is done and next in order;
+* the recorder's thread writes what may pass, and gives slots and arena back.
+
+The main thread decides: it takes notices, and calls in here to open, bury and feed workers and to finish transitions. All tables are under one
+lock that is never held over a system call but a wake-up. A thread with nothing to do announces its sleep on its bell, looks once more, and
+sleeps at most 20 ms. Only the engine's bell lies in shared memory, so that workers can ring it. When answers come thick the engine sleeps a
+fraction of the credit's 2 ms instead of asking to be woken for every one.
+"""
+
+from libc.errno cimport errno
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+from posix.unistd cimport write
+
+from drp.engine._collect cimport N_NOTICES, NOTICE_BARRIER, Collect, Notice
+from drp.engine._dispatch cimport MAX_PORTS
+from drp.engine._order cimport ITEM_DONE, Item
+from drp.shm._layout cimport BLOCK_WORDS, Bell, ENTRY_REPLAY, ENTRY_STOP, InEntry, RING_DEPTH, STATE_WAITS_ARENA
+from drp.shm._pebble cimport BATCH, L1_ACCEPT, SLOW_UPDATE, Pebble, Slot, SlotBatch
+from drp.shm._port cimport Port, PortState, port_push, port_release_block, port_ring, port_room
+from drp.shm._sys cimport (
+    sys_add32, sys_fence, sys_futex_wait, sys_futex_wake, sys_load32, sys_load64, sys_now_ns, sys_sleep_ns, sys_store32)
+from drp.shm._block cimport NamesTable
+from drp.sink._l1 cimport L1Recorder, RECORD_MALFORMED, RECORD_PAUSED, RECORD_TRUNCATED
+
+from drp.shm._segment import create
+
+cdef enum:
+    SLEEP_NS = 20000000
+    COALESCE_NS = 50000
+    COALESCE_ANSWERS = 8
+    RECORD_BATCH = 256
+    RETRY_NS = 100000000
+    CAUSE_TIMED_OUT = 2
+    CAUSE_TRUNCATED = 4
+    DAMAGE_TIMED_OUT = 64
+
+
+cdef int bucket(uint64_t value) noexcept nogil:
+    """Index in the latency histogram: 16 sub-buckets for each power of two, as drp.core.quantiles has it."""
+    cdef int exponent
+    if value < 16:
+        return <int>value
+    exponent = 63 - __builtin_clzll(value)
+    return (exponent - 3) * 16 + <int>((value >> (exponent - 4)) & 15)
+
+
+cdef extern from * nogil:
+    int __builtin_clzll(unsigned long long value)
+
+
+cdef class Flow(Collect):
+    """All that is on its way. `notify_fd` is an eventfd written to when there are notices for the main thread."""
+
+    def __cinit__(self, Pebble pebble, L1Recorder recorder, int notify_fd):
+        pthread_mutex_init(&self.lock, NULL)
+        self.bells = create(4096)
+        self.engine_bell = <Bell *>self.bells.base
+        self.writer = recorder
+        self.notify_fd = notify_fd
+        self.held = {}
+        self.blobs = {}
+
+    def __dealloc__(self):
+        pthread_mutex_destroy(&self.lock)
+
+    cdef void enter(self) noexcept nogil:
+        pthread_mutex_lock(&self.lock)
+
+    cdef void leave(self) noexcept nogil:
+        pthread_mutex_unlock(&self.lock)
+
+    cdef void _ring(self, Bell *bell) noexcept nogil:
+        sys_fence()
+        if sys_load32(&bell.asleep):
+            sys_add32(&bell.word, 1)
+            sys_futex_wake(&bell.word)
+
+    cdef int _pass(self) noexcept nogil:
+        """One round of the engine; returns how much was done."""
+        cdef uint64_t now_ns = sys_now_ns()
+        cdef Notice *notice
+        cdef uint32_t notices = self.next_notice
+        cdef int answers, moved
+        self.enter()
+        answers = self.collect(now_ns)
+        moved = self.dispatch(now_ns)
+        if self.barrier and self.owing == 0 and not self.barrier_told:
+            self.barrier_told = 1
+            notice = &self.notices[self.next_notice % N_NOTICES]
+            memset(notice, 0, sizeof(Notice))
+            notice.kind = NOTICE_BARRIER
+            notice.seq = self.barrier
+            notice.service = self.item(self.barrier).service
+            self.next_notice += 1
+        if self.retire():
+            moved += 1
+            self._ring(&self.recorder_bell)
+        notices = self.next_notice - notices
+        self.leave()
+        if notices:
+            self._notify()
+        return answers + moved
+
+    cdef void _notify(self) noexcept nogil:
+        cdef uint64_t one = 1
+        write(self.notify_fd, &one, 8)
+
+    cdef bint _has_work(self) noexcept nogil:
+        """Whether an answer has come or there is news, looked at once more after the sleep was announced."""
+        cdef int i
+        cdef PortState *p
+        cdef bint found = sys_load32(&self.news) != self.seen_news
+        self.enter()
+        for i in range(self.n_ports):
+            p = self.ports[i]
+            if p != NULL and not p.dead and not p.failed and sys_load64(&p.header.out_head) != p.answered:
+                found = 1
+                break
+        self.leave()
+        return found
+
+    def run_engine(self) -> None:
+        """Collect and dispatch until stop(). Run it in a thread of its own; the GIL is never taken."""
+        cdef int done
+        cdef uint32_t word
+        with nogil:
+            while not sys_load32(&self.stopping):
+                self.seen_news = sys_load32(&self.news)
+                done = self._pass()
+                if sys_load32(&self.wanted):
+                    sys_sleep_ns(1000)
+                if done >= COALESCE_ANSWERS:
+                    sys_sleep_ns(COALESCE_NS)
+                    continue
+                if done:
+                    continue
+                word = sys_load32(&self.engine_bell.word)
+                sys_store32(&self.engine_bell.asleep, 1)
+                sys_fence()
+                if not self._has_work():
+                    sys_futex_wait(&self.engine_bell.word, word, SLEEP_NS)
+                sys_store32(&self.engine_bell.asleep, 0)
+
+    cdef void _news(self) noexcept nogil:
+        """Tell the engine that something other than an answer has changed."""
+        sys_add32(&self.news, 1)
+        self._ring(self.engine_bell)
+
+    def run_recorder(self) -> None:
+        """Write what may be recorded until stop(), and free it. Run it in a thread of its own; the GIL is never taken."""
+        cdef uint64_t first, last, seq
+        cdef uint32_t word
+        with nogil:
+            while True:
+                word = sys_load32(&self.recorder_bell.word)
+                sys_store32(&self.recorder_bell.asleep, 1)
+                sys_fence()
+                self.enter()
+                first = self.record_next
+                last = self.retire_next
+                self.leave()
+                if first == last:
+                    if sys_load32(&self.stopping):
+                        sys_store32(&self.recorder_bell.asleep, 0)
+                        break
+                    self.writer.tick()
+                    sys_futex_wait(&self.recorder_bell.word, word, SLEEP_NS)
+                    sys_store32(&self.recorder_bell.asleep, 0)
+                    continue
+                sys_store32(&self.recorder_bell.asleep, 0)
+                if last > first + RECORD_BATCH:
+                    last = first + RECORD_BATCH
+                for seq in range(first, last):
+                    if not self._record_or_wait(self.item(seq)):
+                        last = seq
+                        break
+                self._release(first, last)
+                if last == first and sys_load32(&self.stopping):
+                    break
+
+    cdef bint _record_or_wait(self, Item *item) noexcept nogil:
+        """Write one item; while the disk is full try again. 0: told to stop before it could be written."""
+        cdef int result
+        while True:
+            result = self._record(item)
+            if result == 0:
+                if self.paused:
+                    self.paused = 0
+                    self._notify()
+                return 1
+            if not self.paused:
+                self.paused = 1
+                self.paused_errno = result
+                self._notify()
+            if sys_load32(&self.giving_up):
+                return 0
+            sys_sleep_ns(RETRY_NS)
+
+    cdef int _record(self, Item *item) noexcept nogil:
+        """Write one item; 0, or the errno of what keeps the recorder from it."""
+        cdef Slot *s = &self.slots[item.slot]
+        cdef uint16_t damage = s.damage
+        cdef int outcome
+        if item.service == L1_ACCEPT:
+            if item.cause == CAUSE_TIMED_OUT:
+                damage |= DAMAGE_TIMED_OUT
+            outcome = self.writer.record(
+                self.pebble.base + s.offset, s.size, item.desc if item.desc_bytes else NULL,
+                &item.info if item.desc_bytes and item.cause == 0 else NULL, item.data, damage, item.cause, item.worker,
+                s.pulse_id, s.capacity)
+            if outcome == RECORD_TRUNCATED and item.cause == 0:
+                item.cause = CAUSE_TRUNCATED
+            elif outcome == RECORD_MALFORMED:
+                self.n_malformed += 1
+        elif item.big != NULL:
+            outcome = self.writer.record_pair(item.big, item.big_bytes, item.smd, item.smd_bytes)
+        elif item.service == SLOW_UPDATE:
+            outcome = self.writer.record_pair(
+                self.pebble.base + s.offset, s.size, self.pebble.base + s.offset, s.size)
+        else:
+            return 0
+        return self.writer.error if outcome == RECORD_PAUSED else 0
+
+    cdef void _release(self, uint64_t first, uint64_t last) noexcept nogil:
+        """Count what was recorded and give back what it held."""
+        cdef uint64_t seq
+        cdef uint64_t now_ns = sys_now_ns()
+        cdef Item *item
+        cdef Slot *s
+        cdef PortState *p
+        cdef int i
+        if first == last:
+            return
+        self.enter()
+        for seq in range(first, last):
+            item = self.item(seq)
+            s = &self.slots[item.slot]
+            self._count(item, s, now_ns)
+            if item.port != NULL:
+                port_release_block(item.port, item.block)
+            if item.service == L1_ACCEPT:
+                self.drop(s.slow)
+                self.free_events[self.n_free_events] = item.slot
+                self.n_free_events += 1
+            else:
+                self.drop(item.slot)
+            self.free_item(item)
+        self.record_next = last
+        for i in range(self.n_ports):
+            p = self.ports[i]
+            if p != NULL and p.rung and not p.dead:
+                port_ring(p)
+        self.leave()
+        self._ring(&self.source_bell)
+        if self.waits_recorded and last > self.waits_recorded - 1:
+            self._notify()
+
+    cdef void _count(self, Item *item, Slot *s, uint64_t now_ns) noexcept nogil:
+        cdef uint16_t ours
+        cdef int bit
+        self.bytes_in += s.size
+        if item.service != L1_ACCEPT:
+            self.n_transitions += 1
+            self.n_synthesised += s.synthesised
+            return
+        self.n_events += 1
+        self.latency[bucket(now_ns - s.filled_ns)] += 1
+        if item.cause:
+            self.n_damaged += 1
+        self.by_cause[item.cause & 15] += 1
+        if item.cause == 0 and item.desc_bytes:
+            if item.info.flags & BLOCK_WORDS:
+                self.n_words += 1
+            if item.info.damage or item.info.user:
+                self.by_cause_script[item.info.user & 15] += 1
+        ours = item.info.damage if item.cause == 0 else 0
+        for bit in range(12):
+            self.by_bit_in[bit] += (s.damage >> bit) & 1
+            self.by_bit_script[bit] += (ours >> bit) & 1
+        if s.damage >> 12:
+            self.by_bit_in[12] += 1
+
+    def hand_in(self, SlotBatch batch, int wanted, double timeout_s) -> int:
+        """Hand in what the batch was filled with and fill it up with free slots; wait until `wanted` event slots and one for a transition are there.
+
+        Returns the number of event slots in the batch, after at most `timeout_s`.
+        """
+        cdef uint64_t limit_ns = sys_now_ns() + <uint64_t>(timeout_s * 1e9)
+        cdef uint64_t now_ns
+        cdef uint32_t word
+        with nogil:
+            while True:
+                word = sys_load32(&self.source_bell.word)
+                sys_store32(&self.source_bell.asleep, 1)
+                sys_fence()
+                self.enter()
+                if batch.n_filled:
+                    self.submit(batch, sys_now_ns())
+                    self.leave()
+                    self._news()
+                    self.enter()
+                self.lend(batch)
+                self.leave()
+                now_ns = sys_now_ns()
+                if (batch.n_events >= wanted and batch.n_transitions) or now_ns >= limit_ns:
+                    break
+                sys_futex_wait(&self.source_bell.word, word, min(SLEEP_NS, limit_ns - now_ns))
+            sys_store32(&self.source_bell.asleep, 0)
+        return batch.n_events
+
+    def stop(self, give_up=False) -> None:
+        """End both loops: the recorder when all that may be recorded is, or at once with `give_up`."""
+        if give_up:
+            sys_store32(&self.giving_up, 1)
+        sys_store32(&self.stopping, 1)
+        self._news()
+        self._ring(&self.recorder_bell)
+        self._ring(&self.source_bell)
+
+    def declare(self, names) -> None:
+        """Say which Names (in the order of declaration) results may add from now on; only while no event is in flight."""
+        cdef NamesTable table = NamesTable(names)
+        with nogil:
+            self._enter_main()
+        self.table = table
+        self.leave()
+
+    cdef void _enter_main(self) noexcept nogil:
+        sys_add32(&self.wanted, 1)
+        self.enter()
+        sys_add32(&self.wanted, <uint32_t>-1)
+
+    def add_port(self, Port port) -> int:
+        """Take in a worker's rings; it gets nothing until it is opened. Returns its number here."""
+        cdef int number
+        with nogil:
+            self._enter_main()
+        number = self.n_ports
+        for i in range(self.n_ports):
+            if self.ports[i] == NULL:
+                number = i
+                break
+        if number == MAX_PORTS:
+            self.leave()
+            raise ValueError(f"more than {MAX_PORTS} workers at once")
+        self.ports[number] = &port.state
+        self.held[number] = port
+        if number == self.n_ports:
+            self.n_ports += 1
+        self.leave()
+        return number
+
+    def open_port(self, int number, bint fed) -> None:
+        """Let a worker have transitions, and events too if `fed`. Not while a barrier stands."""
+        with nogil:
+            self._enter_main()
+            if self.ports[number] != NULL and not self.ports[number].failed and not self.ports[number].dead:
+                self.ports[number].open = 1
+                self.ports[number].fed = fed
+            self.leave()
+            self._news()
+
+    def starve_port(self, int number) -> None:
+        """Give a worker no more events."""
+        with nogil:
+            self._enter_main()
+            if self.ports[number] != NULL:
+                self.ports[number].fed = 0
+            self.leave()
+
+    def replay(self, int number, list services) -> int:
+        """Show a worker the transitions in force of the given kinds (services), oldest first; returns how many those were."""
+        cdef int i
+        cdef int n = 0
+        cdef int32_t slot
+        with nogil:
+            self._enter_main()
+        if self.ports[number] != NULL:
+            for i in range(self.n_environment):
+                slot = self.environment[i]
+                if self.slots[slot].service in services and port_room(self.ports[number]) > 0:
+                    self.send(self.ports[number], slot, ENTRY_REPLAY)
+                    n += 1
+            port_ring(self.ports[number])
+        self.leave()
+        return n
+
+    def replay_slot(self, int number, uint64_t seq) -> None:
+        """Show a worker the transition `seq`, which is being answered or just was."""
+        with nogil:
+            self._enter_main()
+            if self.ports[number] != NULL and port_room(self.ports[number]) > 0:
+                self.send(self.ports[number], self.item(seq).slot, ENTRY_REPLAY)
+                port_ring(self.ports[number])
+            self.leave()
+
+    def stop_port(self, int number) -> None:
+        """Tell a worker to leave its loop and exit."""
+        cdef InEntry entry
+        memset(&entry, 0, sizeof(entry))
+        entry.flags = ENTRY_STOP
+        with nogil:
+            self._enter_main()
+            if self.ports[number] != NULL and port_room(self.ports[number]) > 0:
+                self.ports[number].open = 0
+                self.ports[number].fed = 0
+                port_push(self.ports[number], &entry, -1)
+                port_ring(self.ports[number])
+            self.leave()
+
+    def bury(self, int number, int cause) -> int:
+        """Settle what a dead worker leaves: the number of the event lost with it (to be recorded raw, with `cause`), 0: none, -1: a transition."""
+        cdef long long lost
+        with nogil:
+            self._enter_main()
+            lost = self.bury_port(number, cause)
+            self.leave()
+            self._news()
+        return lost
+
+    def sweep_ports(self) -> None:
+        """Let go of the segments of dead workers whose results are all recorded."""
+        with nogil:
+            self._enter_main()
+        for number in list(self.held):
+            if self.ports[number].dead and self.ports[number].first_block == self.ports[number].next_block:
+                self.ports[number] = NULL
+                del self.held[number]
+        self.leave()
+
+    def take_notices(self) -> list:
+        """All notices since the last call: (kind, port, seq, service, cause, code, block, desc_bytes) each."""
+        cdef Notice notice
+        out = []
+        while True:
+            with nogil:
+                self._enter_main()
+                if self.first_notice == self.next_notice:
+                    self.leave()
+                    break
+                notice = self.notices[self.first_notice % N_NOTICES]
+                self.notices[self.first_notice % N_NOTICES].text = NULL
+                self.first_notice += 1
+                self.leave()
+            block = notice.text[:notice.text_bytes] if notice.text != NULL else b""
+            free(notice.text)
+            out.append((notice.kind, notice.port, notice.seq, notice.service, notice.cause, notice.code, block, notice.desc_bytes))
+        return out
+
+    def transition(self, uint64_t seq) -> tuple:
+        """The dgram (copied) of the transition being answered, its pulse id, and whether drp made it."""
+        cdef Slot *s = &self.slots[self.item(seq).slot]
+        return memoryview(self.pebble.segment)[s.offset:s.offset + s.size].tobytes(), s.pulse_id, bool(s.synthesised)
+
+    def finish_transition(self, uint64_t seq, bytes big, bytes smd) -> None:
+        """Say what is recorded of the transition being answered (empty: nothing) and let it pass to the recorder."""
+        cdef Item *item = self.item(seq)
+        self.blobs[seq] = (big, smd)
+        with nogil:
+            self._enter_main()
+        item.big = <const uint8_t *>(<char *>big) if big else NULL
+        item.big_bytes = len(big)
+        item.smd = <const uint8_t *>(<char *>smd) if smd else NULL
+        item.smd_bytes = len(smd)
+        self.enter_environment(item.slot)
+        item.state = ITEM_DONE
+        self.leave()
+        for old in [key for key in self.blobs if key < self.record_next]:
+            del self.blobs[old]
+        with nogil:
+            self._news()
+
+    def release_barrier(self) -> None:
+        """Let what comes after the transition go out."""
+        with nogil:
+            self._enter_main()
+            self.barrier = 0
+            self.barrier_told = 0
+            self.leave()
+            self._news()
+
+    def wake_when_recorded(self, uint64_t seq) -> None:
+        """Have the eventfd written to as soon as `seq` is recorded."""
+        self.waits_recorded = seq + 1
+
+    def ports_now(self) -> list:
+        """For each live worker: (port, worker, in flight, seq in hand or 0, service in hand, since ns, waits for arena, done, failed, service ns)."""
+        cdef int i
+        cdef PortState *p
+        cdef uint64_t seq
+        out = []
+        with nogil:
+            self._enter_main()
+        for i in range(self.n_ports):
+            p = self.ports[i]
+            if p == NULL or p.dead:
+                continue
+            busy = p.taken > p.answered
+            sent = p.sent[p.answered % RING_DEPTH]
+            out.append((i, p.worker, p.pushed - p.answered, busy, sent.seq if busy else 0, sent.service if busy else 0, p.taken_ns,
+                        sys_load32(&p.header.state) == STATE_WAITS_ARENA, p.n_done, p.n_failed, p.service_ns, bool(p.failed)))
+        self.leave()
+        return out
+
+    def load(self) -> dict:
+        """How full everything is, for the status line and the report."""
+        with nogil:
+            self._enter_main()
+        out = {
+            "waiting": self.submit_next - self.dispatch_next + self.n_redo,
+            "in_flight": self.in_flight,
+            "done_not_retired": self.dispatch_next - self.retire_next - self.in_flight,
+            "to_record": self.retire_next - self.record_next,
+            "slots_used": self.pebble.n_events - self.n_free_events,
+            "head": self.retire_next,
+            "head_worker": self.item(self.retire_next).worker if self.retire_next < self.dispatch_next else 0xffff,
+        }
+        self.leave()
+        return out
+
+    def counts(self) -> dict:
+        """What was counted as it was recorded."""
+        with nogil:
+            self._enter_main()
+        out = {
+            "events": self.n_events, "damaged": self.n_damaged, "words": self.n_words, "transitions": self.n_transitions,
+            "synthesised": self.n_synthesised, "bytes_in": self.bytes_in, "overflows": self.n_overflows,
+            "by_cause": [self.by_cause[i] for i in range(N_CAUSES)],
+            "script_user": [self.by_cause_script[i] for i in range(N_CAUSES)],
+            "bits_in": [self.by_bit_in[i] for i in range(N_DAMAGE)],
+            "bits_script": [self.by_bit_script[i] for i in range(N_DAMAGE)],
+            "latency": [self.latency[i] for i in range(N_BUCKETS)],
+        }
+        self.leave()
+        return out
+
+    @property
+    def now_ns(self) -> int:
+        """The monotonic clock that all times here are of."""
+        return sys_now_ns()

@@ -108,15 +108,17 @@ class Drp:
     python: Path
 
     def __call__(
-        self, *arguments: object, timeout_s: float = 60.0, **environment: str
+        self, *arguments: object, cwd: Path = ROOT, timeout_s: float = 90.0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run `drp` from the root of the checkout, and return what it printed and its exit code."""
+        """Run `drp` in `cwd`, and return what it printed and its exit code."""
         installed = self.python.with_name("drp")
-        entry = "import sys; from drp.cli.drp import main; sys.exit(main())"
-        command = [installed] if installed.exists() else [self.python, "-c", entry]
+        command: list[object] = [installed]
+        if not installed.exists():
+            environment["PYTHONPATH"] = str(ROOT)
+            command = [self.python, "-c", "import sys; from drp.cli.drp import main; sys.exit(main())"]
         return subprocess.run(
-            [*command, *map(str, arguments)],
-            cwd=ROOT,
+            [*map(str, command), *map(str, arguments)],
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -8,7 +8,6 @@ from xtc.config import Config
 from xtc.kinds import Damage, TransitionId
 from xtc.names import Field, Names
 
-
 class Xtc(NamedTuple):
     src: int
     damage: int

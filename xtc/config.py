@@ -35,7 +35,9 @@ class Config:
     def _fill(self, names: list[Names], path: str | None, offset: int | None) -> None:
         twice = duplicate_id(names)
         if twice is not None:
-            raise XtcError("a NamesId occurs twice in one Configure", path=path, offset=offset, found=hex(twice))
+            raise XtcError(
+                "a NamesId occurs twice in one Configure", path=path, offset=offset, found=hex(twice)
+            )
         self.names: dict[int, Names] = {one.names_id: one for one in names}
         self.layouts: dict[int, Layout] = {one.names_id: Layout(one) for one in names}
 

@@ -35,7 +35,9 @@ def to_bytes(text: str) -> bytes:
 def _check_text(what: str, text: str) -> None:
     raw = to_bytes(text)
     if len(raw) > codes.MAX_TEXT_BYTES or b"\0" in raw:
-        raise XtcError(f"the {what} cannot be held", expected="at most 255 bytes, no NUL", found=repr(text[:300]))
+        raise XtcError(
+            f"the {what} cannot be held", expected="at most 255 bytes, no NUL", found=repr(text[:300])
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,13 @@ class Field:
     def __post_init__(self) -> None:
         _check_text("field name", self.name)
         if not self.name or not PRINTABLE.match(self.name):
-            raise XtcError("a field name is not a name", expected="printable ASCII, not empty", found=repr(self.name))
+            raise XtcError(
+                "a field name is not a name", expected="printable ASCII, not empty", found=repr(self.name)
+            )
         if not 0 <= self.rank <= codes.MAX_RANK:
-            raise XtcError(f"the rank of field {self.name!r} is out of range", expected="0..4", found=self.rank)
+            raise XtcError(
+                f"the rank of field {self.name!r} is out of range", expected="0..4", found=self.rank
+            )
         if self.dtype == DataType.CHARSTR and self.rank != 1:
             raise XtcError(f"the text field {self.name!r} must have rank 1", expected=1, found=self.rank)
 
@@ -97,7 +103,9 @@ class Names:
 
     def __post_init__(self) -> None:
         if not 0 <= self.names_id <= codes.MAX_NAMES_ID:
-            raise XtcError("a NamesId is out of range", expected="node 0..4095, index 0..255", found=self.names_id)
+            raise XtcError(
+                "a NamesId is out of range", expected="node 0..4095, index 0..255", found=self.names_id
+            )
         if not 0 <= self.segment < 1 << 32:
             raise XtcError("a segment is out of range", expected="0..2^32-1", found=self.segment)
         for what, text in (("detType", self.dettype), ("detName", self.detname), ("detId", self.detid)):
@@ -145,11 +153,23 @@ class Names:
         view = memoryview(buffer)
         head = codes.XTC.size + codes.NAME_INFO.size
         if len(view) < head or (len(view) - head) % codes.NAME.size:
-            raise XtcError("the extent of Names fits no number of fields", offset=8, expected="1048 + 524 n", found=len(view))
+            raise XtcError(
+                "the extent of Names fits no number of fields",
+                offset=8,
+                expected="1048 + 524 n",
+                found=len(view),
+            )
         src, _, contains, extent = codes.XTC.unpack_from(view)
         if contains & 0xFFF != TypeId.Names or extent != len(view):
-            raise XtcError("not the Xtc of a Names", offset=0, expected=(TypeId.Names, len(view)), found=(contains, extent))
-        num_arrays, dettype, detname, detid, alg, version, segment = codes.NAME_INFO.unpack_from(view, codes.XTC.size)
+            raise XtcError(
+                "not the Xtc of a Names",
+                offset=0,
+                expected=(TypeId.Names, len(view)),
+                found=(contains, extent),
+            )
+        num_arrays, dettype, detname, detid, alg, version, segment = codes.NAME_INFO.unpack_from(
+            view, codes.XTC.size
+        )
         place = f"Names {src & 0x0FFFFFFF:#x}"
         try:
             names = cls(
@@ -165,7 +185,11 @@ class Names:
             raise error.within(place) from None
         if num_arrays != names.num_arrays:
             raise XtcError(
-                "numArrays disagrees with the ranks", offset=12, inside=(place,), expected=names.num_arrays, found=num_arrays
+                "numArrays disagrees with the ranks",
+                offset=12,
+                inside=(place,),
+                expected=names.num_arrays,
+                found=num_arrays,
             )
         return names
 
@@ -184,7 +208,9 @@ def check_alphabet(names: Names) -> None:
         raise XtcError("a detName has other characters", expected="A-Z a-z 0-9 _", found=repr(names.detname))
     for field in names.fields:
         if not FIELD_NAME.match(field.name):
-            raise XtcError("a field name has other characters", expected="A-Z a-z 0-9 _ . :", found=repr(field.name))
+            raise XtcError(
+                "a field name has other characters", expected="A-Z a-z 0-9 _ . :", found=repr(field.name)
+            )
 
 
 def duplicate_id(names: Sequence[Names]) -> int | None:
@@ -213,6 +239,11 @@ def _decode_field(view: memoryview, at: int) -> Field:
         raise XtcError("a DataType is out of range", offset=at + 516, expected="0..12", found=dtype)
     try:
         text = to_text("field name", name, 260)
-        return Field(text, _DATA_TYPES[dtype], rank, Alg(to_text("field alg name", alg, 0), codes.unpack_version(version)))
+        return Field(
+            text,
+            _DATA_TYPES[dtype],
+            rank,
+            Alg(to_text("field alg name", alg, 0), codes.unpack_version(version)),
+        )
     except XtcError as error:
         raise error.within("Name", base=at) from None

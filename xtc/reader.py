@@ -15,6 +15,8 @@ from types import TracebackType
 from xtc._dgram import Dgram, Scan, Tail
 from xtc.config import Config
 from xtc.errors import XtcError
+from xtc.kinds import TransitionId
+from xtc.records import DGRAM_BYTES
 
 
 class Reader:
@@ -28,7 +30,9 @@ class Reader:
         self.path = str(path)
         with Path(path).open("rb") as file:
             size = file.seek(0, 2)
-            self._buffer: mmap.mmap | bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+            self._buffer: mmap.mmap | bytes = (
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+            )
         self.size = size
         self._config = config
 
@@ -38,6 +42,16 @@ class Reader:
     def scan(self) -> Scan:
         """Return a new iterator from the first dgram; its `tail` and `config` tell how far it came."""
         return Scan(self._buffer, path=self.path, config=self._config)
+
+    @property
+    def view(self) -> memoryview:
+        """All bytes of the file, read-only, not copied."""
+        return memoryview(self._buffer)
+
+    @property
+    def has_configure(self) -> bool:
+        """Whether the first dgram is a Configure, as everywhere but in chunks after the first."""
+        return self.size >= DGRAM_BYTES and self.view[11] & 0xF == TransitionId.Configure
 
     @property
     def tail(self) -> Tail | None:
@@ -50,16 +64,14 @@ class Reader:
     @property
     def config(self) -> Config | None:
         """The Config of the file's first Configure, or the one that was given; None where there is neither."""
-        for dgram in self:
-            if dgram.config is not None:
-                return dgram.config
-            break
-        return self._config
+        return next(iter(self)).config if self.has_configure else self._config
 
     def at(self, offset: int, config: Config | None = None) -> Dgram:
         """Return the dgram that begins at byte `offset`, with `config` or the file's; raises XtcError."""
         if not 0 <= offset < max(self.size, 1):
-            raise XtcError("no dgram can begin there", path=self.path, offset=offset, expected=f"below {self.size}")
+            raise XtcError(
+                "no dgram can begin there", path=self.path, offset=offset, expected=f"below {self.size}"
+            )
         return Dgram(self._buffer, offset, path=self.path, config=config or self.config)
 
     def close(self) -> None:
@@ -70,5 +82,7 @@ class Reader:
     def __enter__(self) -> Reader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

@@ -1,9 +1,9 @@
 """Names: the schema of one detector segment and alg, as a record that reads and writes itself.
 
-It knows one Xtc of type Names and nothing of where that lies. What a constructor accepts is what the format can hold:
-a record that exists can be encoded, and what `decode` returns has been checked the same way. Real files hold field names beyond
-the alphabet that the reference's writer keeps to (`TriggerEventBuffer[0]`), so reading takes any printable ASCII, and
-`check_alphabet` is for those who declare new Names.
+It knows one Xtc of type Names and nothing of where that lies. What a constructor accepts is what the format
+can hold: a record that exists can be encoded, and what `decode` returns has been checked the same way. Real
+files hold field names beyond the alphabet that the reference's writer keeps to (`TriggerEventBuffer[0]`), so
+reading takes any printable ASCII, and `check_alphabet` is for those who declare new Names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _DATA_TYPES = tuple(DataType)
 
 
 def to_bytes(text: str) -> bytes:
-    """Encode text as the format holds it: UTF-8, bytes that were not UTF-8 on reading given back as they were."""
+    """Encode text as the format holds it: UTF-8, bytes that were not UTF-8 on reading given back as they
+    were.
+    """
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -58,7 +60,9 @@ _NO_ALG = Alg("")
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: its whole name (an enum's is `field:EnumType`), data type, rank 0..4 (0: scalar; a CHARSTR has rank 1)."""
+    """One field: its whole name (an enum's is `field:EnumType`), data type, rank 0..4 (0: scalar; a CHARSTR
+    has rank 1).
+    """
 
     name: str
     dtype: DataType

@@ -1,6 +1,8 @@
-"""Values into bytes: one field's value as Data and Shape, checked against what its Names say, never wrapped or cut.
+"""Values into bytes: one field's value as Data and Shape, checked against what its Names say, never wrapped
+or cut.
 
-The way back is `xtc._dgram`. It knows types and ranks; where the bytes go is decided by `encode_shapes_data` at the end.
+The way back is `xtc._dgram`. It knows types and ranks; where the bytes go is decided by `encode_shapes_data`
+at the end.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ _TEXT_STEP = 4
 def encode_value(field: Field, value: object) -> tuple[bytes | memoryview, tuple[int, ...]]:
     """Return the bytes of `value` in C order and its dims, () for a scalar.
 
-    A scalar field takes a number of its kind and range (an integer field also a float without fraction), a text field str or
-    bytes without NUL, an array field an array of its dtype and rank in any memory order, or nested lists that fit it exactly.
-    Raises XtcError where the value does not fit: nothing wraps around, is rounded to an integer, or is cut.
+    A scalar field takes a number of its kind and range (an integer field also a float without fraction), a
+    text field str or bytes without NUL, an array field an array of its dtype and rank in any memory order, or
+    nested lists that fit it exactly. Raises XtcError where the value does not fit: nothing wraps around, is
+    rounded to an integer, or is cut.
     """
     if field.dtype == DataType.CHARSTR:
         return _encode_text(field, value)
@@ -43,10 +46,11 @@ def encode_value(field: Field, value: object) -> tuple[bytes | memoryview, tuple
 def encode_shapes_data(
     names: Names, values: Mapping[str, object] | Sequence[object], *, damage: int = 0
 ) -> bytes:
-    """Return the whole ShapesData of `values`: by field name (whole or, for an enum value, its label), or in field order.
+    """Return the whole ShapesData of `values`: by field name (whole or, for an enum value, its label), or in
+    field order.
 
-    Raises XtcError where a field has no value, a value no field, or a value does not fit its field. Shapes come before Data, and are
-    there, empty, without arrays too, as the reference's CreateData writes them.
+    Raises XtcError where a field has no value, a value no field, or a value does not fit its field. Shapes
+    come before Data, and are there, empty, without arrays too, as the reference's CreateData writes them.
     """
     shapes, data = [], []
     for field, value in zip(names.fields, _in_order(names, values), strict=True):

@@ -178,7 +178,7 @@ class Ledger:
         return {fate.name: self.fates[fate] for fate in Fate} | {"total": self.total}
 
     def damage_as_dict(self) -> dict[str, Any]:
-        """Return the damage by origin (`incoming`, `drp`, `script`), each as DamageCounts.as_dict gives it."""
+        """Return the damage by origin (`incoming`, `drp`, `script`) (DamageCounts.as_dict of each)."""
         return {
             "incoming": self.incoming.as_dict(),
             "drp": self.drp.as_dict(),

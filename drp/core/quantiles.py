@@ -63,7 +63,7 @@ def quantile(counts: Sequence[int], q: float) -> float | None:
 def quantiles(
     counts: Sequence[int], wanted: Sequence[float] = (0.5, 0.9, 0.99, 0.999, 1.0)
 ) -> dict[str, float]:
-    """Return {"p50": .., "p99": .., "max": ..} in the unit of the buckets; empty where nothing was counted."""
+    """Return {"p50": .., "p99": .., "max": ..} in the unit of the buckets; empty where there are none."""
     found = {_name(q): quantile(counts, q) for q in wanted}
     return {name: value for name, value in found.items() if value is not None}
 

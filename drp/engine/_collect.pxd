@@ -44,4 +44,5 @@ cdef class Collect(Dispatch):
     cdef void _settle(self, PortState *p) noexcept nogil
     cdef void _spill(self, PortState *p, uint64_t above) noexcept nogil
     cdef int notice_room(self) noexcept nogil
-    cdef long long bury_port(self, int number, int cause) noexcept nogil
+    cdef bint in_hand(self, int number) noexcept nogil
+    cdef uint64_t bury_port(self, int number, int cause) noexcept nogil

@@ -62,6 +62,8 @@ cdef class Flow(Collect):
     cdef void _news(self) noexcept nogil
     cdef void _notify(self) noexcept nogil
     cdef bint _has_work(self) noexcept nogil
+    cdef bint _may_record(self) noexcept nogil
+    cdef int _record_some(self) noexcept nogil
     cdef bint _record_or_wait(self, Item *item) noexcept nogil
     cdef int _record(self, Item *item) noexcept nogil
     cdef void _release(self, uint64_t first, uint64_t last) noexcept nogil

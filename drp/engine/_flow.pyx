@@ -21,7 +21,7 @@ from drp.engine._dispatch cimport MAX_PORTS
 from drp.engine._order cimport ITEM_DONE, Item
 from drp.shm._layout cimport BLOCK_WORDS, Bell, ENTRY_REPLAY, ENTRY_STOP, InEntry, RING_DEPTH, STATE_WAITS_ARENA
 from drp.shm._pebble cimport BATCH, L1_ACCEPT, SLOW_UPDATE, Pebble, Slot, SlotBatch
-from drp.shm._port cimport Port, PortState, port_push, port_release_block, port_ring, port_room
+from drp.shm._port cimport Port, PortState, Sent, port_push, port_release_block, port_ring, port_room
 from drp.shm._sys cimport (
     sys_add32, sys_fence, sys_futex_wait, sys_futex_wake, sys_load32, sys_load64, sys_now_ns, sys_sleep_ns, sys_store32)
 from drp.shm._block cimport NamesTable
@@ -38,6 +38,7 @@ cdef enum:
     CAUSE_TIMED_OUT = 2
     CAUSE_TRUNCATED = 4
     DAMAGE_TIMED_OUT = 64
+    DAMAGE_TRUNCATED = 1
 
 
 cdef int bucket(uint64_t value) noexcept nogil:
@@ -151,37 +152,54 @@ cdef class Flow(Collect):
         sys_add32(&self.news, 1)
         self._ring(self.engine_bell)
 
+    def turn(self) -> int:
+        """Do one round of the engine's loop; returns how much was done."""
+        return self._pass()
+
+    def record_turn(self) -> int:
+        """Do one round of the recorder's loop; returns how many dgrams were recorded."""
+        return self._record_some()
+
     def run_recorder(self) -> None:
         """Write what may be recorded until stop(), and free it. Run it in a thread of its own; the GIL is never taken."""
-        cdef uint64_t first, last, seq
         cdef uint32_t word
+        cdef int done
         with nogil:
             while True:
+                if self._record_some():
+                    continue
+                if sys_load32(&self.stopping):
+                    break
+                self.writer.tick()
                 word = sys_load32(&self.recorder_bell.word)
                 sys_store32(&self.recorder_bell.asleep, 1)
                 sys_fence()
-                self.enter()
-                first = self.record_next
-                last = self.retire_next
-                self.leave()
-                if first == last:
-                    if sys_load32(&self.stopping):
-                        sys_store32(&self.recorder_bell.asleep, 0)
-                        break
-                    self.writer.tick()
+                if not self._may_record():
                     sys_futex_wait(&self.recorder_bell.word, word, SLEEP_NS)
-                    sys_store32(&self.recorder_bell.asleep, 0)
-                    continue
                 sys_store32(&self.recorder_bell.asleep, 0)
-                if last > first + RECORD_BATCH:
-                    last = first + RECORD_BATCH
-                for seq in range(first, last):
-                    if not self._record_or_wait(self.item(seq)):
-                        last = seq
-                        break
-                self._release(first, last)
-                if last == first and sys_load32(&self.stopping):
-                    break
+
+    cdef bint _may_record(self) noexcept nogil:
+        cdef bint waits
+        self.enter()
+        waits = self.record_next != self.retire_next
+        self.leave()
+        return waits
+
+    cdef int _record_some(self) noexcept nogil:
+        """Record what may be, a batch at most; returns how many dgrams that were."""
+        cdef uint64_t first, last, seq
+        self.enter()
+        first = self.record_next
+        last = self.retire_next
+        self.leave()
+        if last > first + RECORD_BATCH:
+            last = first + RECORD_BATCH
+        for seq in range(first, last):
+            if not self._record_or_wait(self.item(seq)):
+                last = seq
+                break
+        self._release(first, last)
+        return <int>(last - first)
 
     cdef bint _record_or_wait(self, Item *item) noexcept nogil:
         """Write one item; while the disk is full try again. 0: told to stop before it could be written."""
@@ -204,11 +222,13 @@ cdef class Flow(Collect):
     cdef int _record(self, Item *item) noexcept nogil:
         """Write one item; 0, or the errno of what keeps the recorder from it."""
         cdef Slot *s = &self.slots[item.slot]
-        cdef uint16_t damage = s.damage
+        cdef uint16_t damage = <uint16_t>item.cause << 12
         cdef int outcome
         if item.service == L1_ACCEPT:
             if item.cause == CAUSE_TIMED_OUT:
                 damage |= DAMAGE_TIMED_OUT
+            elif item.cause == CAUSE_TRUNCATED:
+                damage |= DAMAGE_TRUNCATED
             outcome = self.writer.record(
                 self.pebble.base + s.offset, s.size, item.desc if item.desc_bytes else NULL,
                 &item.info if item.desc_bytes and item.cause == 0 else NULL, item.data, damage, item.cause, item.worker,
@@ -413,15 +433,69 @@ cdef class Flow(Collect):
                 port_ring(self.ports[number])
             self.leave()
 
+    def drain(self, int number) -> tuple:
+        """Collect what a dead worker had published; returns what it held: (number in its ring, service, replay), and its good events.
+
+        (0, 0, False) where it held nothing.
+        """
+        cdef PortState *p
+        cdef Sent sent
+        cdef bint held
+        with nogil:
+            self._enter_main()
+            self._collect_port(number, sys_now_ns())
+            held = self.in_hand(number)
+            p = self.ports[number]
+            sent = p.sent[p.answered % RING_DEPTH]
+            self.leave()
+            self._news()
+        if not held:
+            return 0, 0, False, p.n_done
+        return p.answered + 1, sent.service, bool(sent.flags & ENTRY_REPLAY), p.n_done
+
     def bury(self, int number, int cause) -> int:
-        """Settle what a dead worker leaves: the number of the event lost with it (to be recorded raw, with `cause`), 0: none, -1: a transition."""
-        cdef long long lost
+        """Settle what a dead and drained worker leaves. The event in hand goes out raw with `cause`, or with 0 is done again.
+
+        Returns the number of the event that was damaged, or 0.
+        """
+        cdef uint64_t lost
         with nogil:
             self._enter_main()
             lost = self.bury_port(number, cause)
             self.leave()
             self._news()
         return lost
+
+    def ask(self, int number) -> bool:
+        """Ask a worker for the transition that is being answered, as one of those that must; False: there is none."""
+        cdef PortState *p = self.ports[number]
+        cdef bint asked = 0
+        with nogil:
+            self._enter_main()
+            if self.barrier and not p.owes and not p.failed and not p.dead:
+                self.send(p, self.item(self.barrier).slot, 0)
+                p.owes = self.barrier
+                p.open = 1
+                p.fed = 1
+                self.owing += 1
+                self.barrier_told = 0
+                port_ring(p)
+                asked = 1
+            self.leave()
+        return asked
+
+    def assign(self, int number, int worker) -> None:
+        """Say which worker a spare is from now on."""
+        with nogil:
+            self._enter_main()
+            self.ports[number].worker = worker
+            self.leave()
+
+    def pass_raw_on(self, bint on) -> None:
+        """Let events pass raw and damaged, since no worker is left; or no longer."""
+        self.pass_raw = on
+        with nogil:
+            self._news()
 
     def sweep_ports(self) -> None:
         """Let go of the segments of dead workers whose results are all recorded."""
@@ -489,10 +563,10 @@ cdef class Flow(Collect):
         self.waits_recorded = seq + 1
 
     def ports_now(self) -> list:
-        """For each live worker: (port, worker, in flight, seq in hand or 0, service in hand, since ns, waits for arena, done, failed, service ns)."""
+        """For each live worker: (port, queued, taken, answered, service in hand or next, waits for arena, good events, service ns, waits since ns)."""
         cdef int i
         cdef PortState *p
-        cdef uint64_t seq
+        cdef uint64_t taken
         out = []
         with nogil:
             self._enter_main()
@@ -500,10 +574,11 @@ cdef class Flow(Collect):
             p = self.ports[i]
             if p == NULL or p.dead:
                 continue
-            busy = p.taken > p.answered
-            sent = p.sent[p.answered % RING_DEPTH]
-            out.append((i, p.worker, p.pushed - p.answered, busy, sent.seq if busy else 0, sent.service if busy else 0, p.taken_ns,
-                        sys_load32(&p.header.state) == STATE_WAITS_ARENA, p.n_done, p.n_failed, p.service_ns, bool(p.failed)))
+            taken = sys_load64(&p.header.taken)
+            if taken < p.answered or taken > p.pushed:
+                taken = p.answered
+            out.append((i, p.pushed, taken, p.answered, p.sent[p.answered % RING_DEPTH].service if p.pushed > p.answered else 0,
+                        taken > p.answered and sys_load32(&p.header.state) == STATE_WAITS_ARENA, p.n_done, p.service_ns))
         self.leave()
         return out
 

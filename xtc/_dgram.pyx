@@ -409,13 +409,13 @@ cdef class Column:
     before the colon.
     """
 
-    def __init__(self, names, layout, str field):
+    def __init__(self, names, Layout layout not None, str field):
         found = [i for i, one in enumerate(names.fields) if field in (one.name, one.label)]
         if not found:
             known = ", ".join(one.name for one in names.fields[:20])
             raise XtcError("a Names has no such field", expected=known, found=repr(field),
                            inside=(f"Names {names.names_id:#x} {names.detname}.{names.alg.name}",))
-        if (<Layout?>layout).n_fields != len(names.fields):
+        if layout.n_fields != len(names.fields):
             raise ValueError("the layout is of other Names")
         self.i = found[len(found) - 1]
         self.names = names

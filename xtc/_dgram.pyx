@@ -70,8 +70,9 @@ class Tail(NamedTuple):
 
 cdef class Held:
     def __cinit__(self, buffer):
+        # Two holds on the same bytes, neither through the other: the garbage collector may take `view` first.
         self.view = memoryview(buffer).toreadonly().cast("B")
-        PyObject_GetBuffer(self.view, &self.raw, PyBUF_SIMPLE)
+        PyObject_GetBuffer(buffer, &self.raw, PyBUF_SIMPLE)
         self.base = <const uint8_t *>self.raw.buf
         self.size = self.raw.len
 

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
-from drp.engine._collect cimport Collect
+from drp.engine._collect cimport Collect, N_BUCKETS
 from drp.engine._order cimport Item
 from drp.shm._pebble cimport Slot
 from drp.sink._l1 cimport L1Recorder
@@ -18,7 +18,6 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_unlock(pthread_mutex_t *mutex)
 
 cdef enum:
-    N_BUCKETS = 1024                 # of the latency histogram
     N_CODES = 16
     N_BITS = 12
 

@@ -16,7 +16,7 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 from posix.unistd cimport write
 
-from drp.engine._collect cimport N_NOTICES, NOTICE_BARRIER, Collect, Notice
+from drp.engine._collect cimport N_BUCKETS, N_NOTICES, NOTICE_BARRIER, Collect, Notice, bucket
 from drp.engine._dispatch cimport MAX_PORTS
 from drp.engine._order cimport ITEM_DONE, Item
 from drp.shm._layout cimport BLOCK_WORDS, Bell, ENTRY_REPLAY, ENTRY_STOP, InEntry, RING_DEPTH, STATE_WAITS_ARENA
@@ -43,15 +43,6 @@ cdef enum:
     DAMAGE_TRUNCATED = 1
 
 
-cdef int bucket(uint64_t value) noexcept nogil:
-    """Index in the latency histogram: 16 sub-buckets for each power of two, as drp.core.quantiles has it."""
-    cdef int exponent
-    if value < 16:
-        return <int>value
-    exponent = 63 - __builtin_clzll(value)
-    return (exponent - 3) * 16 + <int>((value >> (exponent - 4)) & 15)
-
-
 cdef uint16_t cause_damage(uint8_t cause) noexcept nogil:
     """The damage word of a failure: its code, and TimedOut or Truncated where true."""
     return <uint16_t>cause << 12 | (
@@ -69,10 +60,6 @@ cdef void count_damage(Damages *counts, uint16_t damage) noexcept nogil:
 cdef tuple damages(const Damages *counts):
     """(events, by bit, by code) of one origin."""
     return (counts.events, [counts.bits[i] for i in range(N_BITS)], [counts.codes[i] for i in range(N_CODES)])
-
-
-cdef extern from * nogil:
-    int __builtin_clzll(unsigned long long value)
 
 
 cdef class Flow(Collect):
@@ -640,7 +627,7 @@ cdef class Flow(Collect):
             "synthesised": self.n_synthesised, "bytes_in": self.bytes_in, "overflows": self.n_overflows,
             "malformed": self.n_malformed, "unworked": self.n_unworked,
             "incoming": damages(&self.incoming), "drp": damages(&self.ours), "script": damages(&self.script),
-            "latency": [self.latency[i] for i in range(N_BUCKETS)],
+            "latency": [self.latency[i] for i in range(N_BUCKETS)], "service": [self.service[i] for i in range(N_BUCKETS)],
         }
         self.leave()
         return out

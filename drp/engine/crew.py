@@ -99,6 +99,7 @@ class Crew:
         self._reaping: dict[int, Hand] = {}
         self._adopting: list[Hand] = []
         self._spares_made = 0
+        self._done: dict[int | None, int] = {}
         self._memory_due_s = 0.0
         self._resident: dict[int, int] = {}
         self.watch_nursery()
@@ -111,6 +112,11 @@ class Crew:
     def start(self) -> None:
         """Fork the workers; they are asked for the first Configure when it comes."""
         self._do(self.supervisor.start(time.monotonic()))
+
+    def done_by(self, worker: int | None) -> int:
+        """L1Accepts that a worker did well, over all its incarnations."""
+        now = sum(one.port.counts[0] for one in self._hands.values() if one.worker == worker)
+        return self._done.get(worker, 0) + now
 
     def worker_of(self, number: int) -> int:
         """The worker whose port has this number; -1 for a spare or one that is gone."""
@@ -383,6 +389,7 @@ class Crew:
 
     def _release(self, hand: Hand, cause: Cause) -> None:
         self._flow.bury(hand.number, cause)
+        self._done[hand.worker] = self._done.get(hand.worker, 0) + hand.port.counts[0]
         self._hands.pop(hand.incarnation, None)
         self._by_port.pop(hand.number, None)
         if hand in self._adopting:

@@ -145,6 +145,11 @@ class Recorder:
         """The NamesId of drpinfo, None without a Configure."""
         return None if self._setup is None else self._setup.own.drpinfo.names_id
 
+    @property
+    def place(self) -> str:
+        """The path of the big file that is open, "" for none."""
+        return "" if self._big is None else str(self._big.path)
+
     def transition(self, dgram: Buffer, answer: Answer = EMPTY, *, ledger: Mapping[str, int] | None = None) -> Written:
         """Return what is recorded of a transition that was answered with `answer`; opens the files at BeginRun.
 

@@ -15,7 +15,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data" / "xtc2"
 
 
 class Basket:
-    """What `drp.shm._pebble.SlotBatch` is to a source, with room for `events` and `transitions` until emptied."""
+    """What a batch of slots is to a source, with room for `events` and `transitions`."""
 
     def __init__(self, events: int = 1 << 40, transitions: int = 1 << 40) -> None:
         self.events_free = events

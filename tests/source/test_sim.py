@@ -60,7 +60,9 @@ def test_pulse_ids_and_times_rise_strictly_and_agree(rate: float, drain: Any, cl
         return int(clock())
 
     options = SourceOptions(rate_hz=rate, clock_ns=ticking)
-    basket = drain(open_source(f"{SMALL},steps=3,step_events=40,slow={min(rate / 3, 1e6)}", options), events=150)
+    basket = drain(
+        open_source(f"{SMALL},steps=3,step_events=40,slow={min(rate / 3, 1e6)}", options), events=150
+    )
     pairs = list(zip(basket.pulse_ids, basket.timestamps, strict=True))
     assert all(before[0] < after[0] and before[1] < after[1] for before, after in pairwise(pairs))
     assert all(stamp == beam.timestamp(pulse) for pulse, stamp in pairs)

@@ -1,8 +1,10 @@
 # cython: nonecheck=True
-"""Dgrams as views on bytes that somebody keeps: header, ShapesData, values. Nothing is copied but scalars and text.
+"""Dgrams as views on bytes that somebody keeps: header, ShapesData, values. Nothing is copied but scalars and
+text.
 
-It reads the layout through `xtc._walk` and the schema through `xtc.config`; it knows no files. Arrays are read-only numpy
-views; each keeps the bytes it looks at alive, whatever becomes of the dgram or the reader it came from.
+It reads the layout through `xtc._walk` and the schema through `xtc.config`; it knows no files. Arrays are
+read-only numpy views; each keeps the bytes it looks at alive, whatever becomes of the dgram or the reader it
+came from.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -35,7 +37,9 @@ cdef uint8_t[HEADER] BLANK           # what a Dgram shows that was never opened
 
 
 class Xtc(NamedTuple):
-    """One Xtc of a dgram. `offset` counts from the dgram's first byte; `parent` is an index in the same list, or -1."""
+    """One Xtc of a dgram. `offset` counts from the dgram's first byte; `parent` is an index in the same list,
+    or -1.
+    """
 
     src: int
     damage: int
@@ -55,7 +59,9 @@ class Value(NamedTuple):
 
 
 class Tail(NamedTuple):
-    """A file's last dgram, cut off: its byte offset, the bytes there are and the bytes it needs (24 for a cut header)."""
+    """A file's last dgram, cut off: its byte offset, the bytes there are and the bytes it needs (24 for a cut
+    header).
+    """
 
     offset: int
     have: int
@@ -64,8 +70,9 @@ class Tail(NamedTuple):
 
 cdef class Held:
     def __cinit__(self, buffer):
+        # Two holds on the same bytes, neither through the other: the garbage collector may take `view` first.
         self.view = memoryview(buffer).toreadonly().cast("B")
-        PyObject_GetBuffer(self.view, &self.raw, PyBUF_SIMPLE)
+        PyObject_GetBuffer(buffer, &self.raw, PyBUF_SIMPLE)
         self.base = <const uint8_t *>self.raw.buf
         self.size = self.raw.len
 
@@ -92,7 +99,8 @@ cdef int open_dgram(Dgram dgram, Held held, size_t start, uint64_t base, object 
     cdef int service
     cdef size_t room = held.size - start if held.size > start else 0
     if room < HEADER:
-        raise XtcError("the header of a dgram is cut off", path=path, offset=base + start, expected=HEADER, found=room)
+        raise XtcError("the header of a dgram is cut off", path=path, offset=base + start, expected=HEADER,
+                       found=room)
     dgram.held = held
     dgram.start = start
     dgram.at = held.base + start
@@ -122,11 +130,12 @@ cdef str place(Dgram dgram):
 
 
 cdef object walk_error(Dgram dgram, int code, uint32_t where, tuple inside):
-    return XtcError(ERRORS.get(code, "unknown fault"), path=dgram.path, offset=dgram.base + dgram.start + where,
-                    inside=(*inside, place(dgram)))
+    return XtcError(ERRORS.get(code, "unknown fault"), path=dgram.path,
+                    offset=dgram.base + dgram.start + where, inside=(*inside, place(dgram)))
 
 
-cdef object take(Dgram dgram, int dtype, int rank, uint32_t offset, const uint32_t *dims, object dtype_object):
+cdef object take(Dgram dgram, int dtype, int rank, uint32_t offset, const uint32_t *dims,
+                 object dtype_object):
     """The value at `offset`, whose extent has been checked."""
     cdef const uint8_t *at = dgram.at + offset
     cdef const void *nul
@@ -180,9 +189,9 @@ cdef object take(Dgram dgram, int dtype, int rank, uint32_t offset, const uint32
 cdef class Dgram:
     """One dgram: a view on the bytes of `buffer` that begin at `offset`.
 
-    `base` is the file offset of the buffer's first byte, `path` and `index` say in errors where it came from; `config` is the
-    Config its ShapesData follow (a Configure brings its own). The buffer is kept, and must not change while the dgram is used.
-    Raises XtcError where the header does not fit its bytes.
+    `base` is the file offset of the buffer's first byte, `path` and `index` say in errors where it came from;
+    `config` is the Config its ShapesData follow (a Configure brings its own). The buffer is kept, and must
+    not change while the dgram is used. Raises XtcError where the header does not fit its bytes.
     """
 
     def __cinit__(self):
@@ -261,7 +270,9 @@ cdef class Dgram:
                 f"{self.timestamp & 0xFFFFFFFF:09d}, damage {int(self.damage):#x}>")
 
     def xtcs(self) -> list:
-        """List every Xtc below the top one in byte order; those in a Parent follow it. A Corrupted Parent is not entered."""
+        """List every Xtc below the top one in byte order; those in a Parent follow it. A Corrupted Parent is
+        not entered.
+        """
         try:
             return [Xtc._make(one) for one in children(self.view)]
         except WalkFault as fault:
@@ -299,7 +310,8 @@ cdef class Dgram:
     def fields(self) -> list:
         """List every field of every ShapesData as a Value, in byte order, enum dictionaries included.
 
-        Raises XtcError where there is no Config, or a ShapesData follows no Names of it or does not hold what they say.
+        Raises XtcError where there is no Config, or a ShapesData follows no Names of it or does not hold what
+        they say.
         """
         out = []
         for shapes in self.shapes_data():
@@ -311,7 +323,9 @@ cdef class Dgram:
 
 
 cdef class ShapesData:
-    """One ShapesData of a dgram, its inner extents checked. Values come out as numpy views, int, float or str."""
+    """One ShapesData of a dgram, its inner extents checked. Values come out as numpy views, int, float or
+    str.
+    """
 
     @property
     def names_id(self) -> int:
@@ -392,15 +406,17 @@ cdef class ShapesData:
 cdef class Column:
     """One field of one Names, to be read from dgram after dgram: the short way for loops over events.
 
-    Raises XtcError where the Names has no such field. An enum value is asked for by its label, the part before the colon.
+    Raises XtcError where the Names has no such field. An enum value is asked for by its label, the part
+    before the colon.
     """
 
-    def __init__(self, names, layout, str field):
+    def __init__(self, names, Layout layout not None, str field):
         found = [i for i, one in enumerate(names.fields) if field in (one.name, one.label)]
         if not found:
-            raise XtcError("a Names has no such field", expected=", ".join(one.name for one in names.fields[:20]),
-                           found=repr(field), inside=(f"Names {names.names_id:#x} {names.detname}.{names.alg.name}",))
-        if (<Layout?>layout).n_fields != len(names.fields):
+            known = ", ".join(one.name for one in names.fields[:20])
+            raise XtcError("a Names has no such field", expected=known, found=repr(field),
+                           inside=(f"Names {names.names_id:#x} {names.detname}.{names.alg.name}",))
+        if layout.n_fields != len(names.fields):
             raise ValueError("the layout is of other Names")
         self.i = found[len(found) - 1]
         self.names = names
@@ -412,7 +428,9 @@ cdef class Column:
         self.dtype_object = DTYPES[self.dtype]
 
     def read(self, Dgram dgram not None):
-        """Return the field's value in `dgram`, or None where it holds no such ShapesData; of two the last counts."""
+        """Return the field's value in `dgram`, or None where it holds no such ShapesData; of two the last
+        counts.
+        """
         cdef ShapesAt[STACK_SHAPES] found
         cdef uint32_t[MAX_DIMS] dims
         cdef uint32_t offset = 0
@@ -449,7 +467,8 @@ cdef class Column:
 cdef class Scan:
     """Iterate over the dgrams of `buffer`; each Configure's Config is that of the dgrams after it.
 
-    A cut-off last dgram ends the iteration and stands in `tail`; any other fault is an XtcError, and the iteration is over.
+    A cut-off last dgram ends the iteration and stands in `tail`; any other fault is an XtcError, and the
+    iteration is over.
     """
 
     def __init__(self, buffer, *, path=None, base=0, config=None):

@@ -1,8 +1,9 @@
 """Walk a dgram's bytes: where its Xtcs, its ShapesData and their fields lie.
 
-It knows headers and extents only; names, files and numpy are the business of others. Nothing here allocates, takes the GIL
-or follows a number it has not checked: every cursor stays inside its parent, every parent inside the dgram, the dgram inside
-the buffer. The walk is a loop with one small stack of parents instead of a recursion, so its depth has a bound.
+It knows headers and extents only; names, files and numpy are the business of others. Nothing here allocates,
+takes the GIL or follows a number it has not checked: every cursor stays inside its parent, every parent
+inside the dgram, the dgram inside the buffer. The walk is a loop with one small stack of parents instead of a
+recursion, so its depth has a bound.
 
 The functions for Python at the end exist for readers that want the whole list at once, and for tests.
 """
@@ -60,7 +61,8 @@ cdef inline int check_top(const uint8_t *dgram, size_t size, uint32_t *end, uint
     return 0
 
 
-cdef inline int check_child(const uint8_t *dgram, uint32_t cursor, uint32_t end, uint32_t *extent) noexcept nogil:
+cdef inline int check_child(const uint8_t *dgram, uint32_t cursor, uint32_t end,
+                            uint32_t *extent) noexcept nogil:
     """Put the extent of the child at `cursor` of a parent that ends at `end`; 0, or a WalkError."""
     if end - cursor < XTC_HEADER:
         return WALK_EXTENT_LARGE
@@ -72,7 +74,8 @@ cdef inline int check_child(const uint8_t *dgram, uint32_t cursor, uint32_t end,
     return 0
 
 
-cdef int walk_children(const uint8_t *dgram, size_t size, Child *out, int room, uint32_t *where) noexcept nogil:
+cdef int walk_children(const uint8_t *dgram, size_t size, Child *out, int room,
+                       uint32_t *where) noexcept nogil:
     """List every Xtc below the top one in byte order, those in nested Parents after their Parent."""
     cdef uint32_t[MAX_DEPTH + 1] ends
     cdef uint32_t[MAX_DEPTH + 1] parents
@@ -121,7 +124,8 @@ cdef int walk_children(const uint8_t *dgram, size_t size, Child *out, int room, 
 
 cdef inline int open_shapes(const uint8_t *dgram, uint32_t start, uint32_t extent, ShapesAt *at,
                             uint32_t *where) noexcept nogil:
-    """Fill `at` for the ShapesData at `start`; its Shapes and Data are told apart by type, never by position."""
+    """Fill `at` for the ShapesData at `start`; its Shapes and Data are told apart by type, never by position.
+    """
     cdef uint32_t cursor = start + XTC_HEADER
     cdef uint32_t end = start + extent
     cdef uint32_t inner = 0
@@ -164,7 +168,8 @@ cdef inline int open_shapes(const uint8_t *dgram, uint32_t start, uint32_t exten
     return 0
 
 
-cdef int walk_shapes(const uint8_t *dgram, size_t size, ShapesAt *out, int room, uint32_t *where) noexcept nogil:
+cdef int walk_shapes(const uint8_t *dgram, size_t size, ShapesAt *out, int room,
+                     uint32_t *where) noexcept nogil:
     """List every ShapesData in byte order, those in nested Parents too."""
     cdef uint32_t[MAX_DEPTH + 1] ends
     cdef int depth = 0
@@ -209,7 +214,8 @@ cdef int walk_shapes(const uint8_t *dgram, size_t size, ShapesAt *out, int room,
 cdef class Layout:
     """How the fields of one Names follow each other in Data.
 
-    Built from anything with a `fields` sequence whose items have a `dtype` (0..12) and a `rank` (0..4), as `xtc.Names` has.
+    Built from anything with a `fields` sequence whose items have a `dtype` (0..12) and a `rank` (0..4), as
+    `xtc.Names` has.
     """
 
     def __cinit__(self, names):
@@ -245,7 +251,9 @@ cdef class Layout:
 
     cdef long long field_at(self, const uint8_t *dgram, const ShapesAt *at, int i, uint32_t *offset,
                             uint32_t *dims) noexcept nogil:
-        """Put offset and dims of field `i`; its bytes, or a WalkError. Fields before it are measured, and checked, on the way."""
+        """Put offset and dims of field `i`; its bytes, or a WalkError. Fields before it are measured, and
+        checked, on the way.
+        """
         cdef uint64_t cursor = 0
         cdef long long size
         cdef int k
@@ -286,7 +294,9 @@ cdef class Layout:
 
 cdef inline long long field_bytes(Layout layout, const uint8_t *dgram, const ShapesAt *at, int i,
                                   uint32_t *dims) noexcept nogil:
-    """Bytes of field `i` by its Shape, or a WalkError. A zero dim makes zero bytes, but the other dims must still multiply."""
+    """Bytes of field `i` by its Shape, or a WalkError. A zero dim makes zero bytes, but the other dims must
+    still multiply.
+    """
     cdef int rank = layout.ranks[i]
     cdef uint64_t total = layout.sizes[i]
     cdef uint32_t at_shape
@@ -323,7 +333,8 @@ ERRORS = {
 
 
 class WalkFault(ValueError):
-    """Bytes that do not walk. Fields: `code` (a WalkError), `where` (byte offset from the dgram's first byte).
+    """Bytes that do not walk. Fields: `code` (a WalkError), `where` (byte offset from the dgram's first
+    byte).
 
     The layer that knows file and dgram turns it into an `XtcError`.
     """
@@ -338,7 +349,8 @@ class WalkFault(ValueError):
 
 
 def children(const uint8_t[::1] dgram not None):
-    """List the Xtcs of one dgram as (src, damage, type, offset, extent, parent index or -1); raise WalkFault."""
+    """List the Xtcs of one dgram as (src, damage, type, offset, extent, parent index or -1); raise WalkFault.
+    """
     cdef int room = 64
     cdef int count
     cdef uint32_t where = 0
@@ -364,8 +376,9 @@ def children(const uint8_t[::1] dgram not None):
 
 
 def shapes(const uint8_t[::1] dgram not None):
-    """List the ShapesData of one dgram as (names_id, damage, offset, extent, shapes_offset, shapes_bytes, data_offset,
-    data_bytes); raise WalkFault."""
+    """List the ShapesData of one dgram as (names_id, damage, offset, extent, shapes_offset, shapes_bytes,
+    data_offset, data_bytes); raise WalkFault.
+    """
     cdef int room = 64
     cdef int count
     cdef uint32_t where = 0

@@ -1,4 +1,5 @@
-"""Check files: list everything that is wrong with their bytes, one small record each, and go on as far as extents allow.
+"""Check files: list everything that is wrong with their bytes, one small record each, and go on as far as
+extents allow.
 
 It judges the format only: an odd order of transitions or a strange value is no business of it.
 """
@@ -23,7 +24,9 @@ _SERVICES = len(TransitionId)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong: file, byte offset, a short kind to sort by, the sentence, and what enclosed it (innermost first)."""
+    """One thing wrong: file, byte offset, a short kind to sort by, the sentence, and what enclosed it
+    (innermost first).
+    """
 
     path: str
     offset: int
@@ -37,7 +40,9 @@ class Problem:
 
 
 def check_file(path: str | Path, config: Config | None = None) -> Iterator[Problem]:
-    """Yield every problem of a file; a chunk without Configure is checked by the one beside it that announces it."""
+    """Yield every problem of a file; a chunk without Configure is checked by the one beside it that announces
+    it.
+    """
     name = str(path)
     with Reader(path) as reader:
         if config is None and not reader.has_configure:

@@ -1,7 +1,8 @@
 """Chunks: one stream in several files, tied by a `chunkinfo` in the Enable that ends each but the last.
 
-The next file has no Configure and follows the first one's. File names of LCLS are made and taken apart here too. Values of chunkinfo are
-looked up by field name, because writers differ in their order; the file name must be one of the same folder.
+The next file has no Configure and follows the first one's. File names of LCLS are made and taken apart here
+too. Values of chunkinfo are looked up by field name, because writers differ in their order; the file name
+must be one of the same folder.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class FileName:
 
     @classmethod
     def parse(cls, name: str) -> FileName | None:
-        """Take a name apart, without its folder; None where it is not of that form. `.inprogress` is ignored."""
+        """Take a bare name apart, `.inprogress` ignored; None where it is not of that form."""
         found = _NAME.match(name)
         if found is None:
             return None
@@ -76,7 +77,9 @@ def encode_chunkinfo(names: Names, info: ChunkInfo) -> bytes:
 
 
 def read_chunkinfo(dgram: Dgram) -> ChunkInfo | None:
-    """Return what an Enable says of the next chunk, or None; raise XtcError where it is no name of a file beside this one."""
+    """Return what an Enable says of the next chunk, or None; raise XtcError where it is no name of a file
+    beside this one.
+    """
     if dgram.service != TransitionId.Enable or dgram.config is None:
         return None
     for shapes in dgram.shapes_data():
@@ -104,10 +107,11 @@ def read_chunkinfo(dgram: Dgram) -> ChunkInfo | None:
 
 
 class Stream:
-    """Iterate over one stream from `path` through the chunks after it; dgrams of later chunks follow the first one's Configure.
+    """Iterate over one stream from `path` through the chunks after it; dgrams of later chunks follow the
+    first one's Configure.
 
-    A chunk whose number does not rise ends the stream, as in psana. `tail` is that of the last file read, `paths` are those read so far.
-    Raises XtcError where an announced file is not there.
+    A chunk whose number does not rise ends the stream, as in psana. `tail` is that of the last file read,
+    `paths` are those read so far. Raises XtcError where an announced file is not there.
     """
 
     def __init__(self, path: str | Path, *, config: Config | None = None) -> None:
@@ -148,7 +152,9 @@ def _next_file(path: Path, announced: ChunkInfo) -> Path:
 
 
 def find_config(path: str | Path) -> tuple[Config, str] | None:
-    """Return the Config of a chunk that has no Configure, and the file beside it that holds it; None where none announces it."""
+    """Return the Config of a chunk that has no Configure, and the file beside it that holds it; None where
+    none announces it.
+    """
     wanted = Path(path)
     for candidate in sorted(wanted.parent.glob("*.xtc2")):
         if candidate == wanted or chunk_number(candidate.name) >= max(chunk_number(wanted.name), 1):

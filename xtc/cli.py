@@ -1,6 +1,8 @@
-"""The `xtc` command: ls, dump, check, from-json. It parses arguments and prints; the work is in the modules it calls.
+"""The `xtc` command: ls, dump, check, from-json. It parses arguments and prints; the work is in the modules
+it calls.
 
-Exit codes: 0 all well; 1 the bytes are at fault; 2 usage, or a file that cannot be read or written; 141 nobody reads on.
+Exit codes: 0 all well; 1 the bytes are at fault; 2 usage, or a file that cannot be read or written; 141
+nobody reads on.
 """
 
 from __future__ import annotations

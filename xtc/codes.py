@@ -1,4 +1,5 @@
-"""The one module that knows struct codes: the fixed records of XTC2, little-endian, and the limits of the format.
+"""The one module that knows struct codes: the fixed records of XTC2, little-endian, and the limits of the
+format.
 
 Nothing here decides what a record means; `names`, `dgram` and `writer` do.
 """
@@ -15,7 +16,8 @@ from xtc.kinds import DataType
 DGRAM = struct.Struct("<IIIIHHI")
 # Xtc: 0 src, 4 damage, 6 contains, 8 extent (its own 12 bytes included).
 XTC = struct.Struct("<IHHI")
-# Names after its Xtc header: 0 numArrays, 4 detType, 260 detName, 516 detId, 772 alg name, 1028 alg version, 1032 segment.
+# Names after its Xtc header: 0 numArrays, 4 detType, 260 detName, 516 detId, 772 alg name, 1028 alg version,
+# 1032 segment.
 NAME_INFO = struct.Struct("<I256s256s256s256sII")
 # One Name: 0 alg name, 256 alg version, 260 name, 516 DataType, 520 rank.
 NAME = struct.Struct("<256sI256sII")

@@ -1,4 +1,6 @@
-"""Config: what a Configure says of every dgram until the next one. It reads Names through a dgram and holds no bytes."""
+"""Config: what a Configure says of every dgram until the next one. It reads Names through a dgram and holds
+no bytes.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ class Config:
         self.layouts: dict[int, Layout] = {one.names_id: Layout(one) for one in names}
 
     def find(self, detname: str, alg: str, segment: int | None = None) -> Names:
-        """Return the Names of a detector's alg (of its lowest segment where none is given); raise XtcError if there is none."""
+        """Return the Names of a detector's alg (of its lowest segment where none is given); raise XtcError if
+        there is none.
+        """
         found = [one for one in self.names.values() if (one.detname, one.alg.name) == (detname, alg)]
         if segment is not None:
             found = [one for one in found if one.segment == segment]
@@ -53,7 +57,7 @@ class Config:
         return min(found, key=lambda one: one.segment)
 
     def column(self, detname: str, alg: str, field: str, segment: int | None = None) -> Column:
-        """Return what reads one field from dgram after dgram; raise XtcError where it is not in the schema."""
+        """Return what reads one field from dgram after dgram; raise XtcError where there is no such."""
         from xtc._dgram import Column  # noqa: PLC0415 - that module needs this one
 
         names = self.find(detname, alg, segment)

@@ -1,8 +1,9 @@
 """The names that users of psana.dgramedit know, over `Editor`.
 
-What differs from the reference, on purpose: the dgram given is not written to; arrays are taken by content whatever their memory
-order; a value that does not fit is an XtcError before anything is changed; nested Parents and Corrupted dgrams stay whole;
-`removedata` needs no save before it. `bufsize` is the largest dgram `save` will make.
+What differs from the reference, on purpose: the dgram given is not written to; arrays are taken by content
+whatever their memory order; a value that does not fit is an XtcError before anything is changed; nested
+Parents and Corrupted dgrams stay whole; `removedata` needs no save before it. `bufsize` is the largest dgram
+`save` will make.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class DetectorNames:
 
 
 def data_type(kind: object) -> DataType:
-    """Return the DataType of a numpy scalar type or dtype, of `str`, or itself; raise XtcError for another."""
+    """Return the DataType of a numpy type or dtype, of `str`, or itself; raise XtcError for another."""
     if isinstance(kind, DataType):
         return kind
     if kind is str:
@@ -132,8 +133,8 @@ def next_index(used: set[int]) -> int:
 class DgramEdit:
     """An edit of one dgram: of an existing one, or of a new one where `transition_id` is given.
 
-    The first of a file is the Configure; the others get it as `config_dgramedit`. `ts` is the raw 64-bit time stamp, -1 the clock
-    (seconds since 1990, microseconds in the low word, as the reference's).
+    The first of a file is the Configure; the others get it as `config_dgramedit`. `ts` is the raw 64-bit time
+    stamp, -1 the clock (seconds since 1990, microseconds in the low word, as the reference's).
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class DgramEdit:
         """Bytes of the edited dgram, that is of what `save` writes."""
         return len(self._bytes())
 
-    def Detector(
+    def Detector(  # noqa: PLR0917 - the reference's signature
         self,
         detdef: DetectorDef,
         algdef: AlgDef,
@@ -176,9 +177,11 @@ class DgramEdit:
         namesId: int | None = None,
         segment: int | None = None,
     ) -> DetectorNames:
-        """Declare a detector in a Configure: field name to (numpy type or str, rank); raise XtcError, with nothing changed.
+        """Declare a detector in a Configure: field name to (numpy type or str, rank); raise XtcError, with
+        nothing changed.
 
-        Without `nodeId` it is that of the Configure's last Names, without `namesId` the next one free, without `segment` 0.
+        Without `nodeId` it is that of the Configure's last Names, without `namesId` the next one free,
+        without `segment` 0.
         """
         known = list(self._editor.config.names.values())
         node = (known[-1].node if known else 0) if nodeId is None else nodeId
@@ -202,7 +205,9 @@ class DgramEdit:
         return DetectorNames(names, {algdef.name: Container(names)})
 
     def adddata(self, datadict: Container) -> None:
-        """Append the values assigned to a detector's alg, and clear them; raise XtcError, with nothing changed."""
+        """Append the values assigned to a detector's alg, and clear them; raise XtcError, with nothing
+        changed.
+        """
         names = datadict._names
         values = {one.name: datadict.__dict__[one.name] for one in names.fields}
         missing = [name for name, value in values.items() if value is None]
@@ -235,7 +240,9 @@ class DgramEdit:
         self._saved = None
 
     def save(self, outbuf: Buffer | None = None, offset: int = 0) -> bytes:
-        """Write the dgram to `outbuf` from `offset`, where one is given, and return it; raise XtcError where it has no room."""
+        """Write the dgram to `outbuf` from `offset`, where one is given, and return it; raise XtcError where
+        it has no room.
+        """
         raw = self._bytes()
         if outbuf is not None:
             room = memoryview(outbuf).cast("B")

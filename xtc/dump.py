@@ -1,7 +1,8 @@
 """A file as JSON and as lines of text, as psana's reader would see it.
 
-Fields of one detector, segment and alg stand together, of a field that comes twice the last one; an enum value brings its
-dictionary. The JSON is made piece by piece, so a file may be longer than memory. It knows values, not how they are stored.
+Fields of one detector, segment and alg stand together, of a field that comes twice the last one; an enum
+value brings its dictionary. The JSON is made piece by piece, so a file may be longer than memory. It knows
+values, not how they are stored.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ Key = tuple[str, int, str]
 def dump_json(path: str | Path, config: Config | None = None) -> Iterator[str]:
     """Yield the pieces of one JSON object that says all about a file.
 
-    Where the bytes are at fault the object is finished, with the error in `error`, and then the XtcError is raised.
+    Where the bytes are at fault the object is finished, with the error in `error`, and then the XtcError is
+    raised.
     """
     config, external = _config_for(path, config)
     with Reader(path, config=config) as reader:
-        yield f'{{"file": {json.dumps(str(path))}, "filesize": {reader.size}, "sha256": "{file_digest(path)}", "dgrams": ['
+        head = {"file": str(path), "filesize": reader.size, "sha256": file_digest(path)}
+        yield f'{json.dumps(head)[:-1]}, "dgrams": ['
         configs = [] if config is None else [config_record(config, None)]
         services: Counter[str] = Counter()
         error: XtcError | None = None
@@ -66,7 +69,9 @@ def dump_json(path: str | Path, config: Config | None = None) -> Iterator[str]:
 
 
 def _config_for(path: str | Path, config: Config | None) -> tuple[Config | None, str | None]:
-    """Return the Config to begin with, and the file it was found in where the file has none and none was given."""
+    """Return the Config to begin with, and the file it was found in where the file has none and none was
+    given.
+    """
     if config is not None or Reader(path).has_configure:
         return config, None
     return find_config(path) or (None, None)
@@ -81,7 +86,8 @@ def dump_text(path: str | Path, config: Config | None = None) -> Iterator[str]:
             for record in dgram_record(dgram)["fields"]:
                 shown = record["value"] if "value" in record else f"{record['dtype']}{record['shape']}"
                 label = f" ({record['names'].get(str(shown), 'no label')})" if "names" in record else ""
-                yield f"    {record['det']}[{record['seg']}].{record['alg']}.{record['field']} = {shown!r}{label}"
+                place = f"{record['det']}[{record['seg']}].{record['alg']}.{record['field']}"
+                yield f"    {place} = {shown!r}{label}"
         if scan.tail is not None:
             yield tail_line(scan.tail.offset, scan.tail.have, scan.tail.need)
 
@@ -103,7 +109,8 @@ def dgram_line(dgram: Dgram) -> str:
     """Return one line on a dgram's header."""
     seconds, nanoseconds = divmod(dgram.timestamp, 1 << 32)
     damage = f" damage {int(dgram.damage):#06x}" if dgram.damage else ""
-    return f"{dgram.index:>8} {dgram.offset:#012x} {dgram.size:>10} {dgram.service.name:<12} {seconds}.{nanoseconds:09d}{damage}"
+    time = f"{seconds}.{nanoseconds:09d}"
+    return f"{dgram.index:>8} {dgram.offset:#012x} {dgram.size:>10} {dgram.service.name:<12} {time}{damage}"
 
 
 def names_line(names: Names) -> str:
@@ -169,7 +176,9 @@ def enum_labels(values: list[Value]) -> dict[str, dict[int, str]]:
 
 
 def field_record(one: Value, labels: dict[str, dict[int, str]]) -> dict[str, Any]:
-    """Return one field's value: itself where it is short, a digest of its bytes in C order where it is an array."""
+    """Return one field's value: itself where it is short, a digest of its bytes in C order where it is an
+    array.
+    """
     record: dict[str, Any] = {
         "det": one.names.detname,
         "seg": one.names.segment,
@@ -205,19 +214,19 @@ def scalar_dtype(field: Field) -> str:
 def config_record(config: Config, index: int | None) -> dict[str, Any]:
     """Return what a Config declares; `index` is that of its dgram, None for another file's.
 
-    As in psana, Names of one detector, segment and alg are one, a later field of the same name replacing the earlier, and type and
-    id of a detector are those of its segment's last Names.
+    As in psana, Names of one detector, segment and alg are one, a later field of the same name replacing the
+    earlier, and type and id of a detector are those of its segment's first Names.
     """
     merged: dict[Key, list[Names]] = {}
-    last: dict[tuple[str, int], Names] = {}
+    first: dict[tuple[str, int], Names] = {}
     for names in config.names.values():
         merged.setdefault((names.detname, names.segment, names.alg.name), []).append(names)
-        last[names.detname, names.segment] = names
-    records = [names_record(merged[key], last[key[:2]]) for key in sorted(merged)]
+        first.setdefault((names.detname, names.segment), names)
+    records = [names_record(merged[key], first[key[:2]]) for key in sorted(merged)]
     return {"dgram_index": index, "names": records}
 
 
-def names_record(parts: list[Names], last: Names) -> dict[str, Any]:
+def names_record(parts: list[Names], first: Names) -> dict[str, Any]:
     """Return one detector segment's alg, its fields sorted by the name a reader shows."""
     names = parts[-1]
     fields = {one.label: one for part in parts for one in part.fields}
@@ -225,8 +234,8 @@ def names_record(parts: list[Names], last: Names) -> dict[str, Any]:
         "det": names.detname,
         "seg": names.segment,
         "alg": names.alg.name,
-        "dettype": last.dettype,
-        "detid": last.detid,
+        "dettype": first.dettype,
+        "detid": first.detid,
         "software": names.alg.name,
         "version": list(names.alg.version),
         "names_ids": [part.names_id for part in parts],

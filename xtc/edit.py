@@ -1,8 +1,9 @@
 """Editor: a dgram changed by keeping, dropping and appending, made into bytes when asked.
 
-The source dgram is never touched: an editor is its header and a list of edits, so a refused edit changes nothing. Nested Parents are
-kept with the extents of what is left in them; one that is emptied is kept empty. What is not entered by any reader (a Corrupted
-Parent, or all of a Corrupted dgram) is kept as it is, byte for byte.
+The source dgram is never touched: an editor is its header and a list of edits, so a refused edit changes
+nothing. Nested Parents are kept with the extents of what is left in them; one that is emptied is kept empty.
+What is not entered by any reader (a Corrupted Parent, or all of a Corrupted dgram) is kept as it is, byte for
+byte.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from xtc.values import encode_shapes_data
 
 
 class Editor:
-    """A dgram to be changed. `timestamp`, `env`, `service`, `damage` and `src` are those of the result and may be assigned.
+    """A dgram to be changed. `timestamp`, `env`, `service`, `damage` and `src` are those of the result and
+    may be assigned.
 
-    `config` is what added data follows; it is the dgram's own where none is given, and grows by `add_names` in a Configure.
+    `config` is what added data follows; it is the dgram's own where none is given, and grows by `add_names`
+    in a Configure.
     """
 
     def __init__(self, dgram: Dgram, config: Config | None = None) -> None:
@@ -56,7 +59,9 @@ class Editor:
 
     @property
     def config(self) -> Config:
-        """The Config of the result: the Names of the dgram with those added, or the one given. Raises XtcError without any."""
+        """The Config of the result: the Names of the dgram with those added, or the one given. Raises
+        XtcError without any.
+        """
         if self.service == TransitionId.Configure:
             if self._own is None:
                 self._own = Config.of([*read_names(self._dgram), *self._new_names])
@@ -73,7 +78,9 @@ class Editor:
         self._dropped_ids.update(names_ids)
 
     def drop(self, detname: str, alg: str | None = None, segment: int | None = None) -> None:
-        """Leave out the ShapesData of a detector (of one alg, of one segment); that there are none is no error."""
+        """Leave out the ShapesData of a detector (of one alg, of one segment); that there are none is no
+        error.
+        """
         self._dropped.append(
             lambda names: (
                 names.detname == detname
@@ -83,7 +90,9 @@ class Editor:
         )
 
     def add_names(self, names: Names) -> None:
-        """Append a Names to a Configure; raise XtcError where its NamesId is taken or the dgram is no Configure."""
+        """Append a Names to a Configure; raise XtcError where its NamesId is taken or the dgram is no
+        Configure.
+        """
         if self.service != TransitionId.Configure:
             raise XtcError("Names belong in a Configure", expected="Configure", found=self.service.name)
         if duplicate_id([*self.config.names.values(), names]) is not None:
@@ -93,7 +102,9 @@ class Editor:
         self._own = None
 
     def add(self, names: Names, values: Mapping[str, object] | Sequence[object], *, damage: int = 0) -> None:
-        """Append a ShapesData; raise XtcError where the values do not fit, or the Config has other Names under that id."""
+        """Append a ShapesData; raise XtcError where the values do not fit, or the Config has other Names
+        under that id.
+        """
         if self.config.names.get(names.names_id) != names:
             raise XtcError(
                 "the Config does not hold these Names",

@@ -1,4 +1,6 @@
-"""The one error root of the package. It knows no format details: whoever finds a fault puts them in the fields."""
+"""The one error root of the package. It knows no format details: whoever finds a fault puts them in the
+fields.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,9 @@ from typing import Any
 class XtcError(Exception):
     """What is wrong with XTC2 bytes, or with what should become XTC2 bytes.
 
-    Fields: `what` (one sentence), `path` (file or None), `offset` (byte offset in the file, or in what was given where there
-    is no file; None where bytes are not the matter), `inside` (what enclosed it, innermost first), `expected`, `found`, `hint`.
+    Fields: `what` (one sentence), `path` (file or None), `offset` (byte offset in the file, or in what was
+    given where there is no file; None where bytes are not the matter), `inside` (what enclosed it, innermost
+    first), `expected`, `found`, `hint`.
     """
 
     def __init__(
@@ -33,7 +36,9 @@ class XtcError(Exception):
         self.hint = hint
 
     def within(self, place: str, base: int = 0, path: str | None = None) -> XtcError:
-        """Return the same error as seen from outside: `offset` moved by `base`, `place` added to what encloses it."""
+        """Return the same error as seen from outside: `offset` moved by `base`, `place` added to what
+        encloses it.
+        """
         fields = self.fields()
         fields["offset"] = base if self.offset is None else self.offset + base
         fields["inside"] = (*self.inside, place)

@@ -1,4 +1,6 @@
-"""Feed: dgrams out of a stream that comes in pieces of any size. Sans-IO; the bytes may come from a pipe, a socket or a file."""
+"""Feed: dgrams out of a stream that comes in pieces of any size. Sans-IO; the bytes may come from a pipe, a
+socket or a file.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ MAX_DGRAM_BYTES = 0x4000000
 class Feed:
     """Collect pieces, give whole dgrams, each in bytes of its own with the Config in force.
 
-    `max_dgram_bytes` bounds what is held for one dgram (64 MiB, as the reference's tools). After an XtcError the feed is over.
+    `max_dgram_bytes` bounds what is held for one dgram (64 MiB, as the reference's tools). After an XtcError
+    the feed is over.
     """
 
     def __init__(
@@ -39,7 +42,9 @@ class Feed:
         return Tail(self._offset, len(self._held), self._need()) if self._held else None
 
     def feed(self, piece: Buffer) -> list[Dgram]:
-        """Take a piece and return the dgrams that are whole with it; raise XtcError where the bytes are not XTC2."""
+        """Take a piece and return the dgrams that are whole with it; raise XtcError where the bytes are not
+        XTC2.
+        """
         self._held += piece
         out: list[Dgram] = []
         start = 0

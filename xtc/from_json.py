@@ -1,7 +1,8 @@
 """JSON into XTC2: one Configure with one Names and its values, by the typing rules of the DAQ's Json2Xtc.
 
-The input says the type of every value in `:types:`, a tree like that of the values; nothing is guessed. Field order is that of the
-reference: dictionaries of enums first, then values depth first with object keys in byte order.
+The input says the type of every value in `:types:`, a tree like that of the values; nothing is guessed. Field
+order is that of the reference: dictionaries of enums first, then values depth first with object keys in byte
+order.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class _Leaf:
 
 
 def json_to_dgram(text: str, *, names_id: int = JSON_NAMES_ID, segment: int = 0) -> bytes:
-    """Return the Configure dgram (time 0) that holds the JSON object `text`; raise XtcError saying which value is at fault."""
+    """Return the Configure dgram (time 0) that holds the JSON object `text`; raise XtcError saying which
+    value is at fault.
+    """
     names, values = json_to_names(text, names_id=names_id, segment=segment)
     return encode_dgram(TransitionId.Configure, 0, [names.encode(), encode_shapes_data(names, values)])
 

@@ -1,4 +1,6 @@
-"""The numbers of the XTC2 format that have names: transitions, Xtc types, data types, damage bits. No behaviour beyond that."""
+"""The numbers of the XTC2 format that have names: transitions, Xtc types, data types, damage bits. No
+behaviour beyond that.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Names: the schema of one detector segment and alg, as a record that reads and writes itself.
 
-It knows one Xtc of type Names and nothing of where that lies. What a constructor accepts is what the format can hold:
-a record that exists can be encoded, and what `decode` returns has been checked the same way. Real files hold field names beyond
-the alphabet that the reference's writer keeps to (`TriggerEventBuffer[0]`), so reading takes any printable ASCII, and
-`check_alphabet` is for those who declare new Names.
+It knows one Xtc of type Names and nothing of where that lies. What a constructor accepts is what the format
+can hold: a record that exists can be encoded, and what `decode` returns has been checked the same way. Real
+files hold field names beyond the alphabet that the reference's writer keeps to (`TriggerEventBuffer[0]`), so
+reading takes any printable ASCII, and `check_alphabet` is for those who declare new Names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _DATA_TYPES = tuple(DataType)
 
 
 def to_bytes(text: str) -> bytes:
-    """Encode text as the format holds it: UTF-8, bytes that were not UTF-8 on reading given back as they were."""
+    """Encode text as the format holds it: UTF-8, bytes that were not UTF-8 on reading given back as they
+    were.
+    """
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -58,7 +60,9 @@ _NO_ALG = Alg("")
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: its whole name (an enum's is `field:EnumType`), data type, rank 0..4 (0: scalar; a CHARSTR has rank 1)."""
+    """One field: its whole name (an enum's is `field:EnumType`), data type, rank 0..4 (0: scalar; a CHARSTR
+    has rank 1).
+    """
 
     name: str
     dtype: DataType
@@ -85,7 +89,7 @@ class Field:
 
     @property
     def label(self) -> str:
-        """The name a reader shows: that before the first colon for an enum value, the whole name for others."""
+        """The name a reader shows: for an enum value what is before the first colon, else the whole."""
         return self.name.partition(":")[0] if self.dtype == DataType.ENUMVAL else self.name
 
 
@@ -149,7 +153,7 @@ class Names:
 
     @classmethod
     def decode(cls, buffer: Buffer) -> Names:
-        """Read the Xtc of type Names that fills `buffer`; raise XtcError with the offset from its first byte."""
+        """Read the Xtc of type Names that fills `buffer`; raise XtcError, `offset` from its first byte."""
         view = memoryview(buffer)
         head = codes.XTC.size + codes.NAME_INFO.size
         if len(view) < head or (len(view) - head) % codes.NAME.size:
@@ -203,7 +207,7 @@ def to_text(what: str, raw: bytes, offset: int) -> str:
 
 
 def check_alphabet(names: Names) -> None:
-    """Raise XtcError where detName or a field name has characters that the reference's writer would refuse."""
+    """Raise XtcError where detName or a field name has characters the reference's writer refuses."""
     if not DET_NAME.match(names.detname):
         raise XtcError("a detName has other characters", expected="A-Z a-z 0-9 _", found=repr(names.detname))
     for field in names.fields:

@@ -1,8 +1,8 @@
 """Reader: the dgrams of one xtc2 file, zero-copy over a memory map.
 
-It opens a file and hands its bytes to `Scan`; what they mean is decided there. The map is private to reading: nobody may cut the
-file short while it is open (the kernel answers with SIGBUS); a file that is still being written only grows, and is read as
-far as it was at opening.
+It opens a file and hands its bytes to `Scan`; what they mean is decided there. The map is private to reading:
+nobody may cut the file short while it is open (the kernel answers with SIGBUS); a file that is still being
+written only grows, and is read as far as it was at opening.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from xtc.records import DGRAM_BYTES
 
 
 class Reader:
-    """Iterate over the dgrams of `path`, as often as asked; `config` is for a chunk that has no Configure of its own.
+    """Iterate over the dgrams of `path`, as often as asked; `config` is for a chunk that has no Configure of
+    its own.
 
-    Arrays and dgrams keep the map alive after `close`. A last dgram that is cut off ends the file and is reported by `tail`.
-    Raises OSError where the file cannot be opened, XtcError (from the iteration) where its bytes are not XTC2.
+    Arrays and dgrams keep the map alive after `close`. A last dgram that is cut off ends the file and is
+    reported by `tail`. Raises OSError where the file cannot be opened, XtcError (from the iteration) where
+    its bytes are not XTC2.
     """
 
     def __init__(self, path: str | Path, *, config: Config | None = None) -> None:
@@ -63,7 +65,7 @@ class Reader:
 
     @property
     def config(self) -> Config | None:
-        """The Config of the file's first Configure, or the one that was given; None where there is neither."""
+        """The Config of the file's first Configure, or the one given; None where there is neither."""
         return next(iter(self)).config if self.has_configure else self._config
 
     def at(self, offset: int, config: Config | None = None) -> Dgram:

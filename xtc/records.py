@@ -1,4 +1,6 @@
-"""The two headers everything else is made of, each with its reading and its writing. They know nothing of what follows them."""
+"""The two headers everything else is made of, each with its reading and its writing. They know nothing of
+what follows them.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ class XtcHeader:
 
 @dataclass(frozen=True, slots=True)
 class DgramHeader:
-    """The 24 bytes of a dgram. `timestamp` is seconds << 32 | nanoseconds; `extent` is that of the top Xtc."""
+    """The 24 bytes of a dgram. `timestamp` is seconds << 32 | nanoseconds, `extent` the top Xtc's."""
 
     timestamp: int
     env: int
@@ -117,7 +119,9 @@ def encode_dgram(
     damage: int = 0,
     contains: int = TypeId.Parent,
 ) -> bytes:
-    """Return a dgram that holds `xtcs` back to back. Bits 27:24 of `env` are replaced by `service`, the others kept."""
+    """Return a dgram that holds `xtcs` back to back. Bits 27:24 of `env` are replaced by `service`, the
+    others kept.
+    """
     if not 0 <= service <= TransitionId.L1Accept:
         raise XtcError("the service of a dgram is unknown", expected="0..12", found=service)
     body = b"".join(xtcs)

@@ -1,6 +1,7 @@
 """Small data: the twin of a dgram that says where the big one lies.
 
-The rules of the reference's Smd::generate as functions of one dgram; whoever writes the files counts the offsets. It knows no files.
+The rules of the reference's Smd::generate as functions of one dgram; whoever writes the files counts the
+offsets. It knows no files.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def writer_smd_id() -> int:
 
 
 def smd_configure(dgram: Dgram, names_id: int) -> bytes:
-    """Return the twin of a Configure: a full copy, and the Names of smdinfo; raise XtcError where `names_id` is taken."""
+    """Return the twin of a Configure: a full copy, and the Names of smdinfo; raise XtcError where `names_id`
+    is taken.
+    """
     used: Collection[int] = Config(dgram).names
     if names_id in used:
         raise XtcError(
@@ -51,7 +54,9 @@ def smd_configure(dgram: Dgram, names_id: int) -> bytes:
 
 
 def smd_event(timestamp: int, env: int, names_id: int, offset: int, size: int) -> bytes:
-    """Return the 76 bytes of an event's twin: same time and env, src and damage 0, `offset` and `size` of the big dgram."""
+    """Return the 76 bytes of an event's twin: same time and env, src and damage 0, `offset` and `size` of the
+    big dgram.
+    """
     shapes = XtcHeader(0, 0, TypeId.Shapes, 12).encode()
     data = XtcHeader(0, 0, TypeId.Data, 12 + _OFFSET_AND_SIZE.size).encode()
     shapes_data = XtcHeader(names_id, 0, TypeId.ShapesData, 12 + 12 + 12 + _OFFSET_AND_SIZE.size).encode()
@@ -62,7 +67,8 @@ def smd_event(timestamp: int, env: int, names_id: int, offset: int, size: int) -
 def smd_twin(dgram: Dgram, names_id: int, offset: int) -> bytes:
     """Return the twin of any dgram that lies at `offset` of its big-data file.
 
-    An L1Accept becomes a `smd_event`, a Configure a copy with smdinfo, an EndRun its bare header, all else a copy.
+    An L1Accept becomes a `smd_event`, a Configure a copy with smdinfo, an EndRun its bare header, all else a
+    copy.
     """
     service = dgram.service
     if service == TransitionId.L1Accept:

@@ -1,12 +1,15 @@
-"""Values into bytes: one field's value as Data and Shape, checked against what its Names say, never wrapped or cut.
+"""Values into bytes: one field's value as Data and Shape, checked against what its Names say, never wrapped
+or cut.
 
-The way back is `xtc._dgram`. It knows types and ranks; where the bytes go is decided by `encode_shapes_data` at the end.
+The way back is `xtc._dgram`. It knows types and ranks; where the bytes go is decided by `encode_shapes_data`
+at the end.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +29,10 @@ _TEXT_STEP = 4
 def encode_value(field: Field, value: object) -> tuple[bytes | memoryview, tuple[int, ...]]:
     """Return the bytes of `value` in C order and its dims, () for a scalar.
 
-    A scalar field takes a number of its kind and range (an integer field also a float without fraction), a text field str or
-    bytes without NUL, an array field an array of its dtype and rank in any memory order, or nested lists that fit it exactly.
-    Raises XtcError where the value does not fit: nothing wraps around, is rounded to an integer, or is cut.
+    A scalar field takes a number of its kind and range (an integer field also a float without fraction), a
+    text field str or bytes without NUL, an array field an array of its dtype and rank in any memory order, or
+    nested lists that fit it exactly. Raises XtcError where the value does not fit: nothing wraps around, is
+    rounded to an integer, or is cut.
     """
     if field.dtype == DataType.CHARSTR:
         return _encode_text(field, value)
@@ -43,10 +47,11 @@ def encode_value(field: Field, value: object) -> tuple[bytes | memoryview, tuple
 def encode_shapes_data(
     names: Names, values: Mapping[str, object] | Sequence[object], *, damage: int = 0
 ) -> bytes:
-    """Return the whole ShapesData of `values`: by field name (whole or, for an enum value, its label), or in field order.
+    """Return the whole ShapesData of `values`: by field name (whole or, for an enum value, its label), or in
+    field order.
 
-    Raises XtcError where a field has no value, a value no field, or a value does not fit its field. Shapes come before Data, and are
-    there, empty, without arrays too, as the reference's CreateData writes them.
+    Raises XtcError where a field has no value, a value no field, or a value does not fit its field. Shapes
+    come before Data, and are there, empty, without arrays too, as the reference's CreateData writes them.
     """
     shapes, data = [], []
     for field, value in zip(names.fields, _in_order(names, values), strict=True):
@@ -164,21 +169,14 @@ def _as_array(field: Field, value: object) -> npt.NDArray[np.generic]:
 def _from_lists(
     field: Field, value: Sequence[object], dtype: np.dtype[np.generic]
 ) -> npt.NDArray[np.generic]:
+    """Make an array of nested lists, each element checked like a scalar of the same type."""
     try:
-        array = np.array(value)
-        if array.size == 0:
-            return array.astype(dtype)
-        if array.dtype.kind not in "iufb":
-            raise ValueError
-        with np.errstate(all="ignore"):
-            cast = array.astype(dtype)
-    except (ValueError, TypeError, OverflowError):
-        raise _misfit(field, "the lists make no array of numbers", dtype, repr(value)[:80]) from None
-    if dtype.kind in "iu" and not np.array_equal(cast, array):
-        raise _misfit(field, "a value of the list does not fit", dtype, repr(value)[:80])
-    if dtype.kind == "f" and not np.array_equal(np.isinf(cast.astype(float)), np.isinf(array.astype(float))):
-        raise _misfit(field, "a value of the list does not fit", dtype, repr(value)[:80])
-    return cast
+        elements = np.array(value, dtype=object)
+    except ValueError:
+        raise _misfit(field, "the lists make no array", f"rank {field.rank}", repr(value)[:80]) from None
+    scalar = replace(field, rank=0)
+    raw = b"".join(_encode_scalar(scalar, one) for one in elements.flat)
+    return np.frombuffer(raw, dtype=dtype).reshape(elements.shape)
 
 
 def _misfit(field: Field, what: str, expected: object, found: object) -> XtcError:

@@ -3,7 +3,7 @@
 An answer is copied out once and checked before it is used. An event's answer stays in the arena, but for its descriptor, until it is recorded. What
 drp's policy decides (failures, transitions) goes to the main loop as notices, in order; while their ring is nearly full nothing is collected.
 
-Only the event a worker had taken and not answered is lost with it: `bury_port` drains the rings of a dead worker first, then blames that
+Only the event a worker had taken and not answered is lost with it: the rings of a dead worker are drained first, then `bury_port` blames that
 one event, and gives back all others that were queued.
 """
 
@@ -32,6 +32,19 @@ cdef enum:
     NOTICES_KEPT_FREE = 4096
     FAILED_ANSWERED = 1              # its last answer was a failure: nothing is in hand
     FAILED_UNANSWERED = 2            # rings or arena were not as they must be: the event in hand is to blame
+
+
+cdef extern from * nogil:
+    int __builtin_clzll(unsigned long long value)
+
+
+cdef int bucket(uint64_t value) noexcept nogil:
+    """Index in the latency histogram: 16 sub-buckets for each power of two, as drp.core.quantiles has it."""
+    cdef int exponent
+    if value < 16:
+        return <int>value
+    exponent = 63 - __builtin_clzll(value)
+    return (exponent - 3) * 16 + <int>((value >> (exponent - 4)) & 15)
 
 
 cdef class Collect(Dispatch):
@@ -82,7 +95,8 @@ cdef class Collect(Dispatch):
                 self._answer_event(number, &sent, &answer)
             else:
                 self._answer_transition(number, &sent, &answer)
-                self.drop(sent.slot)
+                if sent.slot >= 0:
+                    self.drop(sent.slot)
         if n or sys_load64(&p.header.taken) != p.taken:
             port_look(p, now_ns)
         if p.taken > p.answered and sys_load32(&p.header.state) == STATE_WAITS_ARENA:
@@ -109,6 +123,7 @@ cdef class Collect(Dispatch):
                 self._fault(number, CAUSE_NONSENSE, sent.seq, sent.service, code, NULL)
                 return
             p.n_done += 1
+            self.service[bucket(answer.service_ns)] += 1
             if p.service_ns == 0:
                 p.service_ns = x
             elif x > p.service_ns:
@@ -234,33 +249,36 @@ cdef class Collect(Dispatch):
             port_release_block(p, item.block)
             item.port = NULL
 
-    cdef long long bury_port(self, int number, int cause) noexcept nogil:
-        """Settle all that a dead worker leaves; returns the number of the event lost with it, 0: none, -1: it held a transition.
+    cdef bint in_hand(self, int number) noexcept nogil:
+        """Whether a worker had taken an entry and not answered it; one that broke the protocol has the one it should have answered."""
+        cdef PortState *p = self.ports[number]
+        if p.answered == p.pushed or p.failed == FAILED_ANSWERED:
+            return 0
+        return p.failed or sys_load64(&p.header.taken) > p.answered
 
-        Answers it had published count. Call it once, when nothing of the process runs any more.
+    cdef uint64_t bury_port(self, int number, int cause) noexcept nogil:
+        """Settle all that a dead worker leaves: the event in hand goes out raw with `cause` (0: is done again); returns its number, or 0.
+
+        Call it once, when nothing of the process runs any more and its answers are collected.
         """
         cdef PortState *p = self.ports[number]
-        cdef uint64_t taken, n
+        cdef uint64_t n
         cdef Sent sent
         cdef Item *item
-        cdef long long lost = 0
-        cdef bint in_hand
-        self._collect_port(number, 0)
-        taken = sys_load64(&p.header.taken)
+        cdef uint64_t lost = 0
+        cdef bint held = self.in_hand(number)
         for n in range(p.answered, p.pushed):
             sent = p.sent[n % RING_DEPTH]
-            in_hand = n == p.answered and p.failed != FAILED_ANSWERED and (taken > n or p.failed)
             if sent.service != L1_ACCEPT:
-                self.drop(sent.slot)
-                if in_hand and sent.service != SLOW_UPDATE and not sent.flags & ENTRY_REPLAY:
-                    lost = -1
+                if sent.slot >= 0:
+                    self.drop(sent.slot)
                 continue
             p.events -= 1
             self.in_flight -= 1
-            if in_hand:
+            if held and cause and n == p.answered:
                 item = self.item(sent.seq)
                 item.state = ITEM_DONE
-                item.cause = CAUSE_NONSENSE if p.failed else cause
+                item.cause = cause
                 item.worker = p.worker
                 p.n_failed += 1
                 lost = sent.seq

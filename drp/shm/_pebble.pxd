@@ -58,6 +58,7 @@ cdef class SlotBatch:
     cdef uint8_t reserved_service
     cdef bint open                   # L1Accepts and SlowUpdates may pass without asking the gate
     cdef readonly long long budget   # L1Accepts still wanted, -1: no limit
+    cdef readonly uint64_t n_events_put  # L1Accepts put so far, over all runs
     cdef readonly uint64_t index     # of the next L1Accept
     cdef readonly uint64_t last_timestamp
     cdef uint64_t n_passed           # L1Accepts the gate has not been told of

@@ -275,6 +275,7 @@ cdef class SlotBatch:
         if s.service == L1_ACCEPT:
             s.index = self.index
             self.index += 1
+            self.n_events_put += 1
             self.n_passed += 1
             if self.budget > 0:
                 self.budget -= 1

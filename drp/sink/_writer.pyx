@@ -138,6 +138,10 @@ cdef class FileWriter:
             return WRITE_OK
         return self.put(NULL, 0)
 
+    def set_before(self, FileWriter before) -> None:
+        """Have another writer flushed before this one writes anything, from now on."""
+        self.before = before
+
     def append_parts(self, parts) -> bool:
         """Append one dgram given as byte buffers, the first of at least 24 bytes; False: paused, call again with the same."""
         cdef Range *ranges

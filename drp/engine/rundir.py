@@ -1,0 +1,297 @@
+"""The run directory: where the drp processes of one user on one machine leave word of themselves.
+
+It is `$XDG_RUNTIME_DIR/drp`, else `drp-UID` in the folder for temporary files; it is ours, of mode 0700 and
+not a symlink, or it is not used. Each drp process has one record file there, on which it holds an flock by a
+descriptor that no child inherits: a record that can be locked is that of a process that is dead, however it
+died.
+
+A record is a journal: an update appends a line of JSON, and the last whole line counts, so a process killed
+in the middle of an update leaves the record as it was before, not half of one. `sweep` removes records that
+nobody locks, and nothing else. It might take a record that is made but not locked yet; who makes one
+therefore looks whether it is still there once it has the lock.
+
+This module knows nothing of segments, of data, or of what a run is.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from drp.core.errors import DrpError
+
+RECORD_LIMIT_BYTES = 1024 * 1024
+LINE_LIMIT_BYTES = 64 * 1024
+_ATTEMPTS = 8
+_SUFFIX = ".json"
+
+
+class RunDirectoryError(DrpError):
+    """A run directory that cannot be made or trusted, or a record that cannot be kept; `path` is which."""
+
+    def __init__(self, what: str, path: Path, *, hint: str = "") -> None:
+        super().__init__(what, hint=hint)
+        self.path = path
+
+    @property
+    def where(self) -> str:
+        """The directory or file."""
+        return str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class RunEntry:
+    """What a drp process says of itself.
+
+    `started` is in seconds since 1970; `run` is the number of the run that has begun and not ended, None if
+    there is none; `output_files` are those being written.
+    """
+
+    pid: int
+    instrument: str
+    partition: int | None
+    alias: str
+    started: float
+    run: int | None = None
+    output_files: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """Return the entry as one line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the entry in a line of JSON; ValueError if it is none."""
+        content = json.loads(text)
+        if not isinstance(content, dict) or content.keys() != _ENTRY_TYPES.keys():
+            raise ValueError("not the fields of a run entry")
+        wrong = [name for name, kind in _ENTRY_TYPES.items() if not isinstance(content[name], kind)]
+        if wrong or not all(isinstance(file, str) for file in content["output_files"]):
+            raise ValueError(f"wrong type of {', '.join(wrong) or 'output_files'}")
+        return cls(**content | {"output_files": tuple(content["output_files"])})
+
+
+_NoneType = type(None)
+_ENTRY_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "pid": int,
+    "instrument": str,
+    "partition": (int, _NoneType),
+    "alias": str,
+    "started": (int, float),
+    "run": (int, _NoneType),
+    "output_files": list,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """What a dead process left, which is removed now; `entry` is None if it could not be read."""
+
+    path: Path
+    entry: RunEntry | None
+
+    def __str__(self) -> str:
+        entry = self.entry
+        if entry is None:
+            return f"{self.path.name}: the record of a drp process that was killed cannot be read"
+        if entry.run is None:
+            return f"{entry.alias} of {entry.instrument} (pid {entry.pid}) was killed between runs"
+        files = ", ".join(entry.output_files) or "none"
+        return (
+            f"run {entry.run} of {entry.alias} of {entry.instrument} has no EndRun: drp (pid {entry.pid}) "
+            f"was killed; files, readable up to the last whole datagram: {files}"
+        )
+
+
+def run_directory(environment: Mapping[str, str] | None = None) -> Path:
+    """Return the run directory, made if it is not there; RunDirectoryError if it is not safe to use.
+
+    A runtime directory that is not ours, as sudo leaves it in the environment, is passed over.
+    """
+    runtime = (os.environ if environment is None else environment).get("XDG_RUNTIME_DIR", "")
+    if runtime and _is_ours(Path(runtime)):
+        path = Path(runtime) / "drp"
+    else:
+        path = Path(tempfile.gettempdir()) / f"drp-{os.geteuid()}"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+    except FileExistsError:
+        # Something else than a directory: opening it says what.
+        pass
+    except OSError as error:
+        raise RunDirectoryError(f"cannot be made: {error.strerror}", path, hint=_HINT) from error
+    with _opened(path):
+        return path
+
+
+_HINT = "Set XDG_RUNTIME_DIR to a directory of your own"
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return path.is_absolute() and stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open the run directory and check it; its name may become another's, the descriptor does not."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"cannot be opened as a directory: {error.strerror}", path, hint=f"Remove it. {_HINT}"
+        ) from error
+    try:
+        status = os.fstat(fd)
+        mode = stat.S_IMODE(status.st_mode)
+        if status.st_uid != os.geteuid():
+            raise RunDirectoryError(
+                f"belongs to uid {status.st_uid}, expected {os.geteuid()}", path, hint=f"Remove it. {_HINT}"
+            )
+        if mode & 0o077:
+            raise RunDirectoryError(
+                f"has mode {mode:04o}, expected 0700: others can reach into it",
+                path,
+                hint=f"chmod 700 {path}",
+            )
+        yield fd
+    finally:
+        os.close(fd)
+
+
+class RunRecord:
+    """The record of this process, there as long as the `with` block lasts."""
+
+    def __init__(self, directory: Path, entry: RunEntry) -> None:
+        """Take the run directory and what the record says at first."""
+        self._directory = directory
+        self._entry = entry
+        self._name = ""
+        self._fd = -1
+
+    @property
+    def path(self) -> Path:
+        """The record's file."""
+        return self._directory / self._name
+
+    def __enter__(self) -> Self:
+        with _opened(self._directory) as directory_fd:
+            for _ in range(_ATTEMPTS):
+                self._name = f"{self._entry.pid}-{secrets.token_hex(4)}{_SUFFIX}"
+                self._fd = self._create(directory_fd)
+                if self._fd >= 0:
+                    break
+            else:
+                raise RunDirectoryError(
+                    f"the record was swept {_ATTEMPTS} times before it was locked", self.path
+                )
+        try:
+            self.update()
+        except RunDirectoryError:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        try:
+            with _opened(self._directory) as directory_fd:
+                if _stands(directory_fd, self._name, self._fd):
+                    os.unlink(self._name, dir_fd=directory_fd)
+        finally:
+            os.close(self._fd)
+            self._fd = -1
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the entry and write it; RunDirectoryError if that cannot be written."""
+        self._entry = replace(self._entry, **changes)
+        # The newline before it ends what an update that failed may have left.
+        line = f"\n{self._entry.to_json()}\n".encode()
+        if len(line) > LINE_LIMIT_BYTES:
+            raise RunDirectoryError(
+                f"an entry of {len(line)} bytes is over the limit of {LINE_LIMIT_BYTES}", self.path
+            )
+        try:
+            if os.fstat(self._fd).st_size + len(line) > RECORD_LIMIT_BYTES:
+                os.ftruncate(self._fd, 0)
+            written = os.write(self._fd, line)
+        except OSError as error:
+            raise RunDirectoryError(f"cannot be written: {error.strerror}", self.path) from error
+        if written != len(line):
+            raise RunDirectoryError("cannot be written: no space left", self.path)
+
+    def _create(self, directory_fd: int) -> int:
+        """Create and lock the file; -1 if a sweep was quicker."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(self._name, flags, 0o600, dir_fd=directory_fd)
+        except OSError as error:
+            raise RunDirectoryError(f"cannot be made: {error.strerror}", self.path) from error
+        if _locked(fd) and _stands(directory_fd, self._name, fd):
+            return fd
+        os.close(fd)
+        return -1
+
+
+def sweep(directory: Path) -> list[Abandoned]:
+    """Remove the records that no living process locks, and return what they said; touch nothing else."""
+    abandoned: list[Abandoned] = []
+    with _opened(directory) as directory_fd:
+        for name in sorted(os.listdir(directory_fd)):  # noqa: PTH208  by descriptor, not by name
+            if name.endswith(_SUFFIX):
+                abandoned += _sweep_one(directory_fd, directory / name)
+    return abandoned
+
+
+def _sweep_one(directory_fd: int, path: Path) -> Sequence[Abandoned]:
+    try:
+        fd = os.open(path.name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd)
+    except OSError:
+        # Gone meanwhile, a symlink or a directory: not a record of ours.
+        return ()
+    try:
+        status = os.fstat(fd)
+        is_record = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        if not is_record or not _locked(fd) or not _stands(directory_fd, path.name, fd):
+            return ()
+        text = os.pread(fd, RECORD_LIMIT_BYTES, 0)
+        os.unlink(path.name, dir_fd=directory_fd)
+    finally:
+        os.close(fd)
+    # An empty one was made and never written: its process had not begun.
+    return (Abandoned(path, _last_entry(text)),) if text else ()
+
+
+def _last_entry(text: bytes) -> RunEntry | None:
+    for line in reversed(text.split(b"\n")):
+        try:
+            return RunEntry.from_json(line.decode())
+        except (ValueError, RecursionError):
+            continue
+    return None
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _stands(directory_fd: int, name: str, fd: int) -> bool:
+    """Say whether the name in the directory is still that of the open file."""
+    try:
+        named = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(named, os.fstat(fd))

@@ -1,4 +1,4 @@
-"""C level of a dgram as Python sees it: bytes kept alive, a checked header, values taken out without copying."""
+"""C level of a dgram as Python sees it: bytes kept alive, a checked header, values not copied."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from cpython.buffer cimport Py_buffer

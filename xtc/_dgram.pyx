@@ -98,7 +98,8 @@ cdef int open_dgram(Dgram dgram, Held held, size_t start, uint64_t base, object 
     cdef int service
     cdef size_t room = held.size - start if held.size > start else 0
     if room < HEADER:
-        raise XtcError("the header of a dgram is cut off", path=path, offset=base + start, expected=HEADER, found=room)
+        raise XtcError("the header of a dgram is cut off", path=path, offset=base + start, expected=HEADER,
+                       found=room)
     dgram.held = held
     dgram.start = start
     dgram.at = held.base + start
@@ -128,11 +129,12 @@ cdef str place(Dgram dgram):
 
 
 cdef object walk_error(Dgram dgram, int code, uint32_t where, tuple inside):
-    return XtcError(ERRORS.get(code, "unknown fault"), path=dgram.path, offset=dgram.base + dgram.start + where,
-                    inside=(*inside, place(dgram)))
+    return XtcError(ERRORS.get(code, "unknown fault"), path=dgram.path,
+                    offset=dgram.base + dgram.start + where, inside=(*inside, place(dgram)))
 
 
-cdef object take(Dgram dgram, int dtype, int rank, uint32_t offset, const uint32_t *dims, object dtype_object):
+cdef object take(Dgram dgram, int dtype, int rank, uint32_t offset, const uint32_t *dims,
+                 object dtype_object):
     """The value at `offset`, whose extent has been checked."""
     cdef const uint8_t *at = dgram.at + offset
     cdef const void *nul
@@ -410,8 +412,9 @@ cdef class Column:
     def __init__(self, names, layout, str field):
         found = [i for i, one in enumerate(names.fields) if field in (one.name, one.label)]
         if not found:
-            raise XtcError("a Names has no such field", expected=", ".join(one.name for one in names.fields[:20]),
-                           found=repr(field), inside=(f"Names {names.names_id:#x} {names.detname}.{names.alg.name}",))
+            known = ", ".join(one.name for one in names.fields[:20])
+            raise XtcError("a Names has no such field", expected=known, found=repr(field),
+                           inside=(f"Names {names.names_id:#x} {names.detname}.{names.alg.name}",))
         if (<Layout?>layout).n_fields != len(names.fields):
             raise ValueError("the layout is of other Names")
         self.i = found[len(found) - 1]

@@ -61,7 +61,8 @@ cdef inline int check_top(const uint8_t *dgram, size_t size, uint32_t *end, uint
     return 0
 
 
-cdef inline int check_child(const uint8_t *dgram, uint32_t cursor, uint32_t end, uint32_t *extent) noexcept nogil:
+cdef inline int check_child(const uint8_t *dgram, uint32_t cursor, uint32_t end,
+                            uint32_t *extent) noexcept nogil:
     """Put the extent of the child at `cursor` of a parent that ends at `end`; 0, or a WalkError."""
     if end - cursor < XTC_HEADER:
         return WALK_EXTENT_LARGE
@@ -73,7 +74,8 @@ cdef inline int check_child(const uint8_t *dgram, uint32_t cursor, uint32_t end,
     return 0
 
 
-cdef int walk_children(const uint8_t *dgram, size_t size, Child *out, int room, uint32_t *where) noexcept nogil:
+cdef int walk_children(const uint8_t *dgram, size_t size, Child *out, int room,
+                       uint32_t *where) noexcept nogil:
     """List every Xtc below the top one in byte order, those in nested Parents after their Parent."""
     cdef uint32_t[MAX_DEPTH + 1] ends
     cdef uint32_t[MAX_DEPTH + 1] parents
@@ -166,7 +168,8 @@ cdef inline int open_shapes(const uint8_t *dgram, uint32_t start, uint32_t exten
     return 0
 
 
-cdef int walk_shapes(const uint8_t *dgram, size_t size, ShapesAt *out, int room, uint32_t *where) noexcept nogil:
+cdef int walk_shapes(const uint8_t *dgram, size_t size, ShapesAt *out, int room,
+                     uint32_t *where) noexcept nogil:
     """List every ShapesData in byte order, those in nested Parents too."""
     cdef uint32_t[MAX_DEPTH + 1] ends
     cdef int depth = 0

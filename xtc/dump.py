@@ -39,7 +39,8 @@ def dump_json(path: str | Path, config: Config | None = None) -> Iterator[str]:
     """
     config, external = _config_for(path, config)
     with Reader(path, config=config) as reader:
-        yield f'{{"file": {json.dumps(str(path))}, "filesize": {reader.size}, "sha256": "{file_digest(path)}", "dgrams": ['
+        head = {"file": str(path), "filesize": reader.size, "sha256": file_digest(path)}
+        yield f'{json.dumps(head)[:-1]}, "dgrams": ['
         configs = [] if config is None else [config_record(config, None)]
         services: Counter[str] = Counter()
         error: XtcError | None = None
@@ -85,7 +86,8 @@ def dump_text(path: str | Path, config: Config | None = None) -> Iterator[str]:
             for record in dgram_record(dgram)["fields"]:
                 shown = record["value"] if "value" in record else f"{record['dtype']}{record['shape']}"
                 label = f" ({record['names'].get(str(shown), 'no label')})" if "names" in record else ""
-                yield f"    {record['det']}[{record['seg']}].{record['alg']}.{record['field']} = {shown!r}{label}"
+                place = f"{record['det']}[{record['seg']}].{record['alg']}.{record['field']}"
+                yield f"    {place} = {shown!r}{label}"
         if scan.tail is not None:
             yield tail_line(scan.tail.offset, scan.tail.have, scan.tail.need)
 
@@ -107,7 +109,8 @@ def dgram_line(dgram: Dgram) -> str:
     """Return one line on a dgram's header."""
     seconds, nanoseconds = divmod(dgram.timestamp, 1 << 32)
     damage = f" damage {int(dgram.damage):#06x}" if dgram.damage else ""
-    return f"{dgram.index:>8} {dgram.offset:#012x} {dgram.size:>10} {dgram.service.name:<12} {seconds}.{nanoseconds:09d}{damage}"
+    time = f"{seconds}.{nanoseconds:09d}"
+    return f"{dgram.index:>8} {dgram.offset:#012x} {dgram.size:>10} {dgram.service.name:<12} {time}{damage}"
 
 
 def names_line(names: Names) -> str:

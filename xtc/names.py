@@ -89,7 +89,7 @@ class Field:
 
     @property
     def label(self) -> str:
-        """The name a reader shows: that before the first colon for an enum value, the whole name for others."""
+        """The name a reader shows: for an enum value what is before the first colon, else the whole."""
         return self.name.partition(":")[0] if self.dtype == DataType.ENUMVAL else self.name
 
 
@@ -153,7 +153,7 @@ class Names:
 
     @classmethod
     def decode(cls, buffer: Buffer) -> Names:
-        """Read the Xtc of type Names that fills `buffer`; raise XtcError with the offset from its first byte."""
+        """Read the Xtc of type Names that fills `buffer`; raise XtcError, `offset` from its first byte."""
         view = memoryview(buffer)
         head = codes.XTC.size + codes.NAME_INFO.size
         if len(view) < head or (len(view) - head) % codes.NAME.size:
@@ -207,7 +207,7 @@ def to_text(what: str, raw: bytes, offset: int) -> str:
 
 
 def check_alphabet(names: Names) -> None:
-    """Raise XtcError where detName or a field name has characters that the reference's writer would refuse."""
+    """Raise XtcError where detName or a field name has characters the reference's writer refuses."""
     if not DET_NAME.match(names.detname):
         raise XtcError("a detName has other characters", expected="A-Z a-z 0-9 _", found=repr(names.detname))
     for field in names.fields:

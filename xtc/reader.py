@@ -65,7 +65,7 @@ class Reader:
 
     @property
     def config(self) -> Config | None:
-        """The Config of the file's first Configure, or the one that was given; None where there is neither."""
+        """The Config of the file's first Configure, or the one given; None where there is neither."""
         return next(iter(self)).config if self.has_configure else self._config
 
     def at(self, offset: int, config: Config | None = None) -> Dgram:

@@ -53,7 +53,7 @@ class XtcHeader:
 
 @dataclass(frozen=True, slots=True)
 class DgramHeader:
-    """The 24 bytes of a dgram. `timestamp` is seconds << 32 | nanoseconds; `extent` is that of the top Xtc."""
+    """The 24 bytes of a dgram. `timestamp` is seconds << 32 | nanoseconds, `extent` the top Xtc's."""
 
     timestamp: int
     env: int

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -168,21 +169,14 @@ def _as_array(field: Field, value: object) -> npt.NDArray[np.generic]:
 def _from_lists(
     field: Field, value: Sequence[object], dtype: np.dtype[np.generic]
 ) -> npt.NDArray[np.generic]:
+    """Make an array of nested lists, each element checked like a scalar of the same type."""
     try:
-        array = np.array(value)
-        if array.size == 0:
-            return array.astype(dtype)
-        if array.dtype.kind not in "iufb":
-            raise ValueError
-        with np.errstate(all="ignore"):
-            cast = array.astype(dtype)
-    except (ValueError, TypeError, OverflowError):
-        raise _misfit(field, "the lists make no array of numbers", dtype, repr(value)[:80]) from None
-    if dtype.kind in "iu" and not np.array_equal(cast, array):
-        raise _misfit(field, "a value of the list does not fit", dtype, repr(value)[:80])
-    if dtype.kind == "f" and not np.array_equal(np.isinf(cast.astype(float)), np.isinf(array.astype(float))):
-        raise _misfit(field, "a value of the list does not fit", dtype, repr(value)[:80])
-    return cast
+        elements = np.array(value, dtype=object)
+    except ValueError:
+        raise _misfit(field, "the lists make no array", f"rank {field.rank}", repr(value)[:80]) from None
+    scalar = replace(field, rank=0)
+    raw = b"".join(_encode_scalar(scalar, one) for one in elements.flat)
+    return np.frombuffer(raw, dtype=dtype).reshape(elements.shape)
 
 
 def _misfit(field: Field, what: str, expected: object, found: object) -> XtcError:

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
-from drp.engine._collect cimport Collect
+from drp.engine._collect cimport Collect, N_BUCKETS
 from drp.engine._order cimport Item
 from drp.shm._pebble cimport Slot
 from drp.sink._l1 cimport L1Recorder
@@ -18,12 +18,17 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_unlock(pthread_mutex_t *mutex)
 
 cdef enum:
-    N_BUCKETS = 1024                 # of the latency histogram
-    N_CAUSES = 16
-    N_DAMAGE = 16
+    N_CODES = 16
+    N_BITS = 12
+
+cdef struct Damages:                 # of one origin, as drp.core.ledger's DamageCounts
+    uint64_t events
+    uint64_t bits[N_BITS]
+    uint64_t codes[N_CODES]
 
 cdef class Flow(Collect):
     cdef pthread_mutex_t lock
+    cdef pthread_mutex_t writing     # held while files are written to or changed
     cdef uint32_t wanted             # main-thread calls that wait for the lock
     cdef readonly Segment bells
     cdef Bell *engine_bell
@@ -41,12 +46,10 @@ cdef class Flow(Collect):
     cdef dict blobs                  # records of transitions, until they are written
     # counted by the recorder
     cdef uint64_t latency[N_BUCKETS]
-    cdef uint64_t by_cause[N_CAUSES]
-    cdef uint64_t by_bit_in[N_DAMAGE]
-    cdef uint64_t by_cause_script[N_CAUSES]
-    cdef uint64_t by_bit_script[N_DAMAGE]
+    cdef Damages incoming
+    cdef Damages ours
+    cdef Damages script
     cdef readonly uint64_t n_events
-    cdef readonly uint64_t n_damaged
     cdef readonly uint64_t n_words
     cdef readonly uint64_t n_transitions
     cdef readonly uint64_t n_synthesised

@@ -16,7 +16,7 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 from posix.unistd cimport write
 
-from drp.engine._collect cimport N_NOTICES, NOTICE_BARRIER, Collect, Notice
+from drp.engine._collect cimport N_BUCKETS, N_NOTICES, NOTICE_BARRIER, Collect, Notice, bucket
 from drp.engine._dispatch cimport MAX_PORTS
 from drp.engine._order cimport ITEM_DONE, Item
 from drp.shm._layout cimport BLOCK_WORDS, Bell, ENTRY_REPLAY, ENTRY_STOP, InEntry, RING_DEPTH, STATE_WAITS_ARENA
@@ -27,6 +27,8 @@ from drp.shm._sys cimport (
 from drp.shm._block cimport NamesTable
 from drp.sink._l1 cimport L1Recorder, RECORD_MALFORMED, RECORD_PAUSED, RECORD_TRUNCATED
 
+from drp.engine.notices import Kind
+from drp.engine.notices import Notice as make_notice
 from drp.shm._segment import create
 
 cdef enum:
@@ -41,17 +43,23 @@ cdef enum:
     DAMAGE_TRUNCATED = 1
 
 
-cdef int bucket(uint64_t value) noexcept nogil:
-    """Index in the latency histogram: 16 sub-buckets for each power of two, as drp.core.quantiles has it."""
-    cdef int exponent
-    if value < 16:
-        return <int>value
-    exponent = 63 - __builtin_clzll(value)
-    return (exponent - 3) * 16 + <int>((value >> (exponent - 4)) & 15)
+cdef uint16_t cause_damage(uint8_t cause) noexcept nogil:
+    """The damage word of a failure: its code, and TimedOut or Truncated where true."""
+    return <uint16_t>cause << 12 | (
+        DAMAGE_TIMED_OUT if cause == CAUSE_TIMED_OUT else DAMAGE_TRUNCATED if cause == CAUSE_TRUNCATED else 0)
 
 
-cdef extern from * nogil:
-    int __builtin_clzll(unsigned long long value)
+cdef void count_damage(Damages *counts, uint16_t damage) noexcept nogil:
+    cdef int bit
+    counts.events += 1
+    for bit in range(N_BITS):
+        counts.bits[bit] += (damage >> bit) & 1
+    counts.codes[damage >> 12] += 1
+
+
+cdef tuple damages(const Damages *counts):
+    """(events, by bit, by code) of one origin."""
+    return (counts.events, [counts.bits[i] for i in range(N_BITS)], [counts.codes[i] for i in range(N_CODES)])
 
 
 cdef class Flow(Collect):
@@ -59,6 +67,7 @@ cdef class Flow(Collect):
 
     def __cinit__(self, Pebble pebble, L1Recorder recorder, int notify_fd):
         pthread_mutex_init(&self.lock, NULL)
+        pthread_mutex_init(&self.writing, NULL)
         self.bells = create(4096)
         self.engine_bell = <Bell *>self.bells.base
         self.writer = recorder
@@ -68,6 +77,7 @@ cdef class Flow(Collect):
 
     def __dealloc__(self):
         pthread_mutex_destroy(&self.lock)
+        pthread_mutex_destroy(&self.writing)
 
     cdef void enter(self) noexcept nogil:
         pthread_mutex_lock(&self.lock)
@@ -170,7 +180,9 @@ cdef class Flow(Collect):
                     continue
                 if sys_load32(&self.stopping):
                     break
+                pthread_mutex_lock(&self.writing)
                 self.writer.tick()
+                pthread_mutex_unlock(&self.writing)
                 word = sys_load32(&self.recorder_bell.word)
                 sys_store32(&self.recorder_bell.asleep, 1)
                 sys_fence()
@@ -205,7 +217,9 @@ cdef class Flow(Collect):
         """Write one item; while the disk is full try again. 0: told to stop before it could be written."""
         cdef int result
         while True:
+            pthread_mutex_lock(&self.writing)
             result = self._record(item)
+            pthread_mutex_unlock(&self.writing)
             if result == 0:
                 if self.paused:
                     self.paused = 0
@@ -222,16 +236,11 @@ cdef class Flow(Collect):
     cdef int _record(self, Item *item) noexcept nogil:
         """Write one item; 0, or the errno of what keeps the recorder from it."""
         cdef Slot *s = &self.slots[item.slot]
-        cdef uint16_t damage = <uint16_t>item.cause << 12
         cdef int outcome
         if item.service == L1_ACCEPT:
-            if item.cause == CAUSE_TIMED_OUT:
-                damage |= DAMAGE_TIMED_OUT
-            elif item.cause == CAUSE_TRUNCATED:
-                damage |= DAMAGE_TRUNCATED
             outcome = self.writer.record(
                 self.pebble.base + s.offset, s.size, item.desc if item.desc_bytes else NULL,
-                &item.info if item.desc_bytes and item.cause == 0 else NULL, item.data, damage, item.cause, item.worker,
+                &item.info if item.desc_bytes and item.cause == 0 else NULL, item.data, cause_damage(item.cause), item.cause, item.worker,
                 s.pulse_id, s.capacity)
             if outcome == RECORD_TRUNCATED and item.cause == 0:
                 item.cause = CAUSE_TRUNCATED
@@ -281,8 +290,6 @@ cdef class Flow(Collect):
             self._notify()
 
     cdef void _count(self, Item *item, Slot *s, uint64_t now_ns) noexcept nogil:
-        cdef uint16_t ours
-        cdef int bit
         self.bytes_in += s.size
         if item.service != L1_ACCEPT:
             self.n_transitions += 1
@@ -290,20 +297,15 @@ cdef class Flow(Collect):
             return
         self.n_events += 1
         self.latency[bucket(now_ns - s.filled_ns)] += 1
+        if s.damage:
+            count_damage(&self.incoming, s.damage)
         if item.cause:
-            self.n_damaged += 1
-        self.by_cause[item.cause & 15] += 1
-        if item.cause == 0 and item.desc_bytes:
+            count_damage(&self.ours, cause_damage(item.cause))
+        elif item.desc_bytes:
             if item.info.flags & BLOCK_WORDS:
                 self.n_words += 1
             if item.info.damage or item.info.user:
-                self.by_cause_script[item.info.user & 15] += 1
-        ours = item.info.damage if item.cause == 0 else 0
-        for bit in range(12):
-            self.by_bit_in[bit] += (s.damage >> bit) & 1
-            self.by_bit_script[bit] += (ours >> bit) & 1
-        if s.damage >> 12:
-            self.by_bit_in[12] += 1
+                count_damage(&self.script, item.info.damage | <uint16_t>item.info.user << 12)
 
     def hand_in(self, SlotBatch batch, int wanted, double timeout_s) -> int:
         """Hand in what the batch was filled with and fill it up with free slots; wait until `wanted` event slots and one for a transition are there.
@@ -342,9 +344,13 @@ cdef class Flow(Collect):
         self._ring(&self.recorder_bell)
         self._ring(&self.source_bell)
 
-    def declare(self, names) -> None:
-        """Say which Names (in the order of declaration) results may add from now on; only while no event is in flight."""
-        cdef NamesTable table = NamesTable(names)
+    @property
+    def begun(self) -> bool:
+        """Whether a transition has gone out to workers."""
+        return self.dispatch_next > 1
+
+    def declare(self, NamesTable table) -> None:
+        """Say which Names results may add from now on; only while no event is in flight."""
         with nogil:
             self._enter_main()
         self.table = table
@@ -507,8 +513,17 @@ cdef class Flow(Collect):
                 del self.held[number]
         self.leave()
 
+    def hold_files(self) -> None:
+        """Keep the recorder's thread from the files until release_files()."""
+        with nogil:
+            pthread_mutex_lock(&self.writing)
+
+    def release_files(self) -> None:
+        """Let the recorder's thread write again."""
+        pthread_mutex_unlock(&self.writing)
+
     def take_notices(self) -> list:
-        """All notices since the last call: (kind, port, seq, service, cause, code, block, desc_bytes) each."""
+        """All notices since the last call, oldest first."""
         cdef Notice notice
         out = []
         while True:
@@ -523,7 +538,7 @@ cdef class Flow(Collect):
                 self.leave()
             block = notice.text[:notice.text_bytes] if notice.text != NULL else b""
             free(notice.text)
-            out.append((notice.kind, notice.port, notice.seq, notice.service, notice.cause, notice.code, block, notice.desc_bytes))
+            out.append(make_notice(Kind(notice.kind), notice.port, notice.seq, notice.service, notice.cause, notice.code, block, notice.desc_bytes))
         return out
 
     def transition(self, uint64_t seq) -> tuple:
@@ -548,6 +563,11 @@ cdef class Flow(Collect):
             del self.blobs[old]
         with nogil:
             self._news()
+
+    @property
+    def waiting_to_finish(self) -> bool:
+        """Whether everything before the transition being answered is recorded."""
+        return self.record_next == self.barrier
 
     def release_barrier(self) -> None:
         """Let what comes after the transition go out."""
@@ -603,13 +623,11 @@ cdef class Flow(Collect):
         with nogil:
             self._enter_main()
         out = {
-            "events": self.n_events, "damaged": self.n_damaged, "words": self.n_words, "transitions": self.n_transitions,
+            "events": self.n_events, "words": self.n_words, "transitions": self.n_transitions,
             "synthesised": self.n_synthesised, "bytes_in": self.bytes_in, "overflows": self.n_overflows,
-            "by_cause": [self.by_cause[i] for i in range(N_CAUSES)],
-            "script_user": [self.by_cause_script[i] for i in range(N_CAUSES)],
-            "bits_in": [self.by_bit_in[i] for i in range(N_DAMAGE)],
-            "bits_script": [self.by_bit_script[i] for i in range(N_DAMAGE)],
-            "latency": [self.latency[i] for i in range(N_BUCKETS)],
+            "malformed": self.n_malformed, "unworked": self.n_unworked,
+            "incoming": damages(&self.incoming), "drp": damages(&self.ours), "script": damages(&self.script),
+            "latency": [self.latency[i] for i in range(N_BUCKETS)], "service": [self.service[i] for i in range(N_BUCKETS)],
         }
         self.leave()
         return out

@@ -23,6 +23,7 @@ from drp.script.nursery_wire import (
 )
 
 MESSAGES_AT_ONCE = 64
+KILL_LIMIT_S = 5.0
 
 # Of a launcher's variables, those that make an MPI in a worker believe it was started as a rank, and fail.
 _MPI_PREFIXES = ("PMI", "PMIX_", "HYDI", "MPI_LOCAL", "PALS", "OMPI_")
@@ -127,14 +128,14 @@ class NurseryLink:
             _close(descriptors)
         self._outbox.clear()
 
-    def wait(self, limit_s: float) -> int | None:
-        """Wait for the process to end, kill it if it does not, and return its code as subprocess gives it."""
+    def wait(self, patience_s: float) -> int | None:
+        """Wait for the process to end, then kill it; return its code, None if it lives."""
         try:
-            return self.process.wait(limit_s)
+            return self.process.wait(patience_s)
         except subprocess.TimeoutExpired:
             self.process.kill()
         try:
-            return self.process.wait(limit_s)
+            return self.process.wait(KILL_LIMIT_S)
         except subprocess.TimeoutExpired:
             return None
 

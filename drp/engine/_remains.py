@@ -1,7 +1,9 @@
 """Ending what a dead nursery leaves: its workers and theirs, which have become children of drp, a subreaper.
 
-What is ours is known by its pid, by the session of a worker, or by a variable in the environment it was
-started with, whose value no other nursery has. Other children of drp are not touched.
+What came from the nursery is known by its pid, by the session of a worker, or by the nursery's variable in
+the environment it was started with. A process that has neither, but a session that is not drp's, has hidden
+where it came from: drp itself starts nothing in another session but nurseries. Children that drp had before
+the nursery, and those of another nursery, are not touched.
 """
 
 import os
@@ -9,12 +11,21 @@ import select
 import signal
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 
-from drp.script.nursery_wire import Reaped
+from drp.script.nursery_wire import NURSERY_VARIABLE, Reaped
 from drp.script.process import children, initial_environment, process_state
 
 
-def kill_remains(workers: Collection[int], variable: str, value: str, limit_s: float) -> tuple[Reaped, ...]:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How to know what came from a nursery: its value of the variable, and drp's children from before."""
+
+    cookie: str
+    older: frozenset[int]
+
+
+def kill_remains(workers: Collection[int], origin: Origin, limit_s: float) -> tuple[Reaped, ...]:
     """Kill and reap workers, their process groups and their strays; return how each worker ended.
 
     Blocks until nothing is left or `limit_s` has passed. The nursery must have been waited for: then, and
@@ -25,7 +36,7 @@ def kill_remains(workers: Collection[int], variable: str, value: str, limit_s: f
     deadline = time.monotonic() + limit_s
     statuses: dict[int, int] = {}
     while True:
-        remains = [pid for pid in children(os.getpid()) if _is_ours(pid, workers, variable, value)]
+        remains = [pid for pid in children(os.getpid()) if _is_ours(pid, workers, origin)]
         if not remains:
             break
         for pid in remains:
@@ -39,11 +50,16 @@ def kill_remains(workers: Collection[int], variable: str, value: str, limit_s: f
     return tuple(Reaped(pid, statuses[pid], 0) for pid in workers if pid in statuses)
 
 
-def _is_ours(pid: int, workers: Collection[int], variable: str, value: str) -> bool:
+def _is_ours(pid: int, workers: Collection[int], origin: Origin) -> bool:
     if pid in workers:
         return True
     state = process_state(pid)
-    return (state is not None and state.session in workers) or initial_environment(pid, variable) == value
+    if state is None or pid in origin.older:
+        return False
+    cookie = initial_environment(pid, NURSERY_VARIABLE)
+    if cookie is not None:
+        return cookie == origin.cookie
+    return state.session in workers or state.session != os.getsid(0)
 
 
 def _kill_group(pid: int) -> None:

@@ -1,11 +1,11 @@
 """What workers write to stdout and stderr: always read, logged line by line, never more than a log can bear.
 
-The pipes are read whenever the main loop finds them readable, so that a worker never waits for us for long, and
-a bounded amount at a time, so that one that floods its pipe cannot hold the loop. Lines go to the logger
+The pipes are read whenever the main loop finds them readable, so that a worker never waits for us for long,
+and a bounded amount at a time, so that one that floods its pipe cannot hold the loop. Lines go to the logger
 `drp.worker`, stdout as INFO and stderr as WARNING, with the worker's label before them. A token bucket per
 worker bounds the lines logged; the rest are counted, and the count is logged. The last lines of stderr are
-kept, logged or not, for who has to say why a worker died. Control characters are shown as escapes and bytes that
-are not UTF-8 replaced: a script cannot move the cursor of drp's terminal.
+kept, logged or not, for who has to say why a worker died. Control characters are shown as escapes and bytes
+that are not UTF-8 replaced: a script cannot move the cursor of drp's terminal.
 
 This module does not poll, fork or decide anything.
 """
@@ -22,6 +22,7 @@ READ_BYTES = 64 * 1024
 READS_AT_ONCE = 4
 LAST_READS = 64
 KEPT_LINES = 200
+REPORT_EVERY_S = 1.0
 LINES_PER_S = 50.0
 BURST_LINES = 200.0
 
@@ -62,10 +63,11 @@ class _Worker:
     pipes: set[int]
     last_lines: deque[str] = field(default_factory=deque)
     suppressed: int = 0
+    reported_at: float = float("-inf")
 
 
 class WorkerOutput:
-    """Reads the pipes of all workers; each worker has a key of the caller's choice, unique while it is here."""
+    """Reads the pipes of all workers; each has a key of the caller's choice, unique while it is here."""
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ class WorkerOutput:
         return self._suppressed_total
 
     def add(self, key: int, label: str, stdout_fd: int, stderr_fd: int) -> None:
-        """Take over the read ends of a worker's pipes, which must not block; `label` goes before each line."""
+        """Take over the read ends of a worker's pipes, set not to block; `label` goes before each line."""
         if key in self._workers:
             raise ValueError(f"output: worker key {key} is in use")
         lines_per_s, burst = self._rate
@@ -101,7 +103,7 @@ class WorkerOutput:
         self._pipes[stderr_fd] = _Pipe(key, logging.WARNING)
 
     def on_readable(self, fd: int) -> bool:
-        """Read what a pipe has, up to a bound, and log its whole lines; False at its end, when it is closed."""
+        """Read what a pipe has, up to a bound, and log its whole lines; False once it is closed."""
         return self._read(fd, READS_AT_ONCE)
 
     def drain(self, key: int) -> None:
@@ -132,6 +134,11 @@ class WorkerOutput:
         self._report(worker)
         del self._workers[key]
         return closed
+
+    def report(self) -> None:
+        """Log how many lines of each worker were not shown since the last report; call it now and then."""
+        for worker in self._workers.values():
+            self._report(worker)
 
     def close(self) -> None:
         """Remove all workers."""
@@ -168,8 +175,9 @@ class WorkerOutput:
             self._log(self._workers[pipe.key], pipe.level, lines)
 
     def _log(self, worker: _Worker, level: int, lines: list[bytes]) -> None:
-        granted = worker.bucket.take(len(lines), self._clock())
-        if granted:
+        now = self._clock()
+        granted = worker.bucket.take(len(lines), now)
+        if now - worker.reported_at >= REPORT_EVERY_S:
             self._report(worker)
         for line in lines[:granted]:
             self._logger.log(level, "%s: %s", worker.label, _text(line))
@@ -179,6 +187,7 @@ class WorkerOutput:
             worker.last_lines.extend(_text(line) for line in lines[-self._kept_lines :])
 
     def _report(self, worker: _Worker) -> None:
+        worker.reported_at = self._clock()
         if worker.suppressed:
             self._logger.warning(
                 "%s: %d lines were not shown, over %g lines/s", worker.label, worker.suppressed, self._rate[0]

@@ -1,7 +1,7 @@
 """The run directory: where the drp processes of one user on one machine leave word of themselves.
 
-It is `$XDG_RUNTIME_DIR/drp`, else `drp-UID` in the folder for temporary files; it is ours, of mode 0700 and not
-a symlink, or it is not used. Each drp process has one record file there, on which it holds an flock by a
+It is `$XDG_RUNTIME_DIR/drp`, else `drp-UID` in the folder for temporary files; it is ours, of mode 0700 and
+not a symlink, or it is not used. Each drp process has one record file there, on which it holds an flock by a
 descriptor that no child inherits: a record that can be locked is that of a process that is dead, however it
 died.
 
@@ -34,7 +34,7 @@ _SUFFIX = ".json"
 
 
 class RunDirectoryError(DrpError):
-    """A run directory that cannot be made or trusted, or a record that cannot be kept in it; `path` is the one."""
+    """A run directory that cannot be made or trusted, or a record that cannot be kept; `path` is which."""
 
     def __init__(self, what: str, path: Path, *, hint: str = "") -> None:
         super().__init__(what, hint=hint)
@@ -50,8 +50,8 @@ class RunDirectoryError(DrpError):
 class RunEntry:
     """What a drp process says of itself.
 
-    `started` is in seconds since 1970; `run` is the number of the run that has begun and not ended, None if there
-    is none; `output_files` are those being written.
+    `started` is in seconds since 1970; `run` is the number of the run that has begun and not ended, None if
+    there is none; `output_files` are those being written.
     """
 
     pid: int
@@ -105,7 +105,7 @@ class Abandoned:
             return f"{entry.alias} of {entry.instrument} (pid {entry.pid}) was killed between runs"
         files = ", ".join(entry.output_files) or "none"
         return (
-            f"run {entry.run} of {entry.alias} of {entry.instrument} has no EndRun, because drp (pid {entry.pid}) "
+            f"run {entry.run} of {entry.alias} of {entry.instrument} has no EndRun: drp (pid {entry.pid}) "
             f"was killed; files, readable up to the last whole datagram: {files}"
         )
 
@@ -144,7 +144,7 @@ def _is_ours(path: Path) -> bool:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """Open the run directory and check it; what is done in it is done by the descriptor, whatever the name becomes."""
+    """Open the run directory and check it; its name may become another's, the descriptor does not."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
@@ -244,9 +244,9 @@ class RunRecord:
 
 def sweep(directory: Path) -> list[Abandoned]:
     """Remove the records that no living process locks, and return what they said; touch nothing else."""
-    abandoned = []
+    abandoned: list[Abandoned] = []
     with _opened(directory) as directory_fd:
-        for name in sorted(os.listdir(directory_fd)):
+        for name in sorted(os.listdir(directory_fd)):  # noqa: PTH208  by descriptor, not by name
             if name.endswith(_SUFFIX):
                 abandoned += _sweep_one(directory_fd, directory / name)
     return abandoned

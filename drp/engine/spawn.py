@@ -18,14 +18,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self, TypeVar
 
 from drp.core.errors import DrpError
 from drp.engine._nursery_link import NurseryLink, nursery_environment
-from drp.engine._remains import kill_remains
+from drp.engine._remains import Origin, kill_remains
 from drp.script.nursery_wire import (
-    NURSERY_VARIABLE,
     Fork,
     Forked,
     ForkFailed,
@@ -39,7 +38,7 @@ from drp.script.nursery_wire import (
     WireError,
     describe_status,
 )
-from drp.script.process import become_subreaper
+from drp.script.process import become_subreaper, children
 
 DEFAULT_ENTRY = "drp.script.worker:main"
 DEFAULT_PRELOAD = ("numpy", "numba")
@@ -134,7 +133,7 @@ class Nursery:
         self._clock = clock
         self._start_limit_s = start_limit_s
         self._answer_limit_s = answer_limit_s
-        self._cookie = f"{os.getpid()}.{secrets.token_hex(8)}"
+        self._origin = Origin(f"{os.getpid()}.{secrets.token_hex(8)}", frozenset())
         self._ids = itertools.count(1)
         self._link: NurseryLink | None = None
         self._ready = False
@@ -166,7 +165,8 @@ class Nursery:
         if self._link is not None or self._lost is not None:
             raise NurseryError("it was started before; make another one")
         become_subreaper()
-        environment = nursery_environment(self._environment, self._cookie)
+        self._origin = replace(self._origin, older=frozenset(children(os.getpid())))
+        environment = nursery_environment(self._environment, self._origin.cookie)
         try:
             self._link = NurseryLink(self._entry, self._preload, environment, self._path)
         except OSError as error:
@@ -278,9 +278,8 @@ class Nursery:
         """End the nursery and every worker, and close what is ours; the workers' pipes are their owner's."""
         if self._link is not None and self._lost is None:
             self._lose("it was closed", patience_s=END_LIMIT_S)
-        for worker in (*self._workers.values(), *self._reaping.values()):
+        for worker in self._reaping.values():
             os.close(worker.pidfd)
-        self._workers.clear()
         self._reaping.clear()
 
     def _running(self) -> NurseryLink:
@@ -340,8 +339,9 @@ class Nursery:
         unanswered = tuple(self._pipes)
         for number in unanswered:
             self._forget_pipes(number)
-        workers = {*self._workers, *self._reaping}
-        reaped = kill_remains(workers, NURSERY_VARIABLE, self._cookie, REMAINS_LIMIT_S)
+        self._reaping |= self._workers
+        self._workers.clear()
+        reaped = kill_remains(self._reaping.keys(), self._origin, REMAINS_LIMIT_S)
         return NurseryLost(reason, reaped, unanswered)
 
     def _await(

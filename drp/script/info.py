@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from drp.script.errors import ScriptError, near_misses
@@ -47,6 +47,12 @@ class DrpInfo:
             if key not in known:
                 raise ScriptError(f"drp_info has no {key!r}", hint=near_misses(key, known))
         return cls(**given)
+
+    def about(self, names: Names | None) -> DrpInfo:
+        """Return the same, with the detector of `names` where drp was not told one."""
+        if names is None or self.det_type:
+            return self
+        return replace(self, det_name=names.detname, det_type=names.dettype, det_id=names.detid, det_segment=names.segment)
 
 
 def find_detector(config: Config, name: str | None = None) -> Names | None:

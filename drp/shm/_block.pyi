@@ -46,11 +46,11 @@ class NamesTable:
     def __len__(self) -> int: ...
     def names_ids(self) -> tuple[int, ...]: ...
 
-Add = tuple[int, Sequence[Sequence[int]], bytes | bytearray | memoryview]
+_Add = tuple[int, Sequence[Sequence[int]], bytes | bytearray | memoryview]
 
 class Block(TypedDict):
     drops: tuple[int, ...]
-    adds: tuple[Add, ...]
+    adds: tuple[_Add, ...]
     damage: int
     user: int
     words: bool
@@ -67,7 +67,7 @@ def check(
 def encode_block(
     *,
     drops: Sequence[int] = (),
-    adds: Sequence[Add] = (),
+    adds: Sequence[_Add] = (),
     damage: int = 0,
     user: int = 0,
     words: bool = False,

@@ -250,8 +250,8 @@ def check(desc, block_bytes: int, table: NamesTable, data=None, max_desc_bytes: 
     cdef const uint8_t[::1] values
     cdef const uint8_t *values_at = NULL
     cdef EditInfo info
-    if data is not None and len(data):
-        values = memoryview(data).cast("B")
+    if data is not None:
+        values = memoryview(data if len(data) else b"\0").cast("B")
         if len(desc) + len(data) < block_bytes:
             raise BlockError(BLOCK_TOTAL)
         values_at = &values[0]

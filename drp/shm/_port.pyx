@@ -18,6 +18,18 @@ from drp.shm._sys cimport sys_add32, sys_fence, sys_futex_wake, sys_load32, sys_
 from drp.shm._segment import create
 
 
+def describe(int code) -> str:
+    """Return in words what a PeekError, or a worker's answer that has no BlockFault, is about."""
+    return {
+        PEEK_HEAD: "its count of answers moved back, or by more than it was sent",
+        PEEK_SEQ: "it answered something else than what came next",
+        PEEK_BLOCK: "its result does not lie in its arena",
+        -100: "its answer has an unknown status",
+        -101: "the descriptor of its result is too long",
+        -102: "no memory for the descriptor of its result",
+    }.get(code, f"fault {code}")
+
+
 cdef class Port:
     """The rings and arena of one incarnation of a worker. `n_blocks` is how many results may wait to be recorded."""
 

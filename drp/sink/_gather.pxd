@@ -38,6 +38,8 @@ cdef class Gather:
     cdef uint8_t *head_at
     cdef uint32_t[MAX_STRIPPED] stripped
     cdef int n_stripped
+    cdef uint32_t[MAX_STRIPPED] names
+    cdef int n_names
     cdef uint32_t info_id
     cdef readonly int n_ranges
     cdef readonly uint64_t size      # of the recorded dgram

@@ -34,6 +34,7 @@ cdef enum:
     TYPE_SHAPESDATA = 1
     TYPE_SHAPES = 2
     TYPE_DATA = 3
+    TYPE_NAMES = 4
     TRUNCATED = 1
     CORRUPTED = 8
     ID_MASK = 0x0fffffff
@@ -90,13 +91,17 @@ cdef class Gather:
     """Scratch and settings of one recorder.
 
     `info_id`: NamesId of drpinfo, None to leave it out. `stripped`: NamesIds whose incoming ShapesData are never kept (an
-    incoming drpinfo, smdinfo of a replayed file), at most 16. Not to be used by two threads at once.
+    incoming drpinfo, smdinfo of a replayed file), `names`: those whose Names are not kept in a Configure; at most 16 each. Not
+    to be used by two threads at once.
     """
 
-    def __cinit__(self, info_id=None, stripped=()):
-        stripped = tuple(stripped)
-        if len(stripped) > MAX_STRIPPED:
-            raise ValueError(f"{len(stripped)} NamesIds to strip, at most {MAX_STRIPPED}")
+    def __cinit__(self, info_id=None, stripped=(), names=()):
+        stripped, names = tuple(stripped), tuple(sorted(names))
+        if max(len(stripped), len(names)) > MAX_STRIPPED:
+            raise ValueError(f"{len(stripped)} NamesIds and {len(names)} Names to strip, at most {MAX_STRIPPED}")
+        self.n_names = len(names)
+        for i, names_id in enumerate(names):
+            self.names[i] = names_id
         self.info_id = NO_NAMES if info_id is None else info_id
         self.n_stripped = len(stripped)
         for i, names_id in enumerate(stripped):
@@ -155,11 +160,14 @@ cdef class Gather:
         cdef uint64_t total = 0
         cdef int i
         memset(self.removed, 0, n_children * sizeof(uint32_t))
-        if n_drops == 0:
+        if n_drops + self.n_names == 0:
             return 0
         for i in range(n_children):
             child = self.children + i
-            if child.type != TYPE_SHAPESDATA or not is_dropped(self.drops, n_drops, child.src & ID_MASK):
+            if child.type == TYPE_SHAPESDATA:
+                if not is_dropped(self.drops, n_drops, child.src & ID_MASK):
+                    continue
+            elif child.type != TYPE_NAMES or not is_dropped(self.names, self.n_names, child.src & ID_MASK):
                 continue
             total += child.extent
             self.removed[i] = child.extent
@@ -252,7 +260,7 @@ cdef class Gather:
             n_children = walk_children(raw, size, self.children, self.room, &where)
         self.head_at = self.head
         payload = <uint64_t>load32(raw + 20) - XTC_HEADER_BYTES
-        damage |= load16(raw + 16)
+        damage |= load16(raw + 16) | (<uint16_t>cause << 12)
         if n_children < 0:
             result = GATHER_MALFORMED
             damage |= CORRUPTED

@@ -14,8 +14,6 @@ from drp.sink._gather cimport (
     DGRAM_HEADER_BYTES,
     GATHER_MALFORMED,
     GATHER_TRUNCATED,
-    MAX_STRIPPED,
-    NO_NAMES,
     NO_WORKER,
     Range,
     put_smd,
@@ -38,7 +36,6 @@ cdef class L1Recorder:
     def __cinit__(self, Gather gather not None, NamesTable table not None):
         self.gather = gather
         self.table = table
-        self.smdinfo_id = NO_NAMES
 
     def set_names(self, Gather gather not None, NamesTable table not None) -> None:
         """Take the settings of another Configure or BeginRun. Not while an event is paused."""
@@ -46,7 +43,7 @@ cdef class L1Recorder:
         self.gather = gather
         self.table = table
 
-    def set_files(self, FileWriter big, FileWriter smd, smdinfo_id: int = NO_NAMES) -> None:
+    def set_files(self, FileWriter big, FileWriter smd, uint32_t smdinfo_id=0) -> None:
         """Write to these files from now on; `big` None: to none. Not while an event is paused."""
         self.check_idle()
         if (big is None) != (smd is None):

@@ -138,6 +138,10 @@ cdef class FileWriter:
             return WRITE_OK
         return self.put(NULL, 0)
 
+    def set_before(self, FileWriter before) -> None:
+        """Have another writer flushed before this one writes anything, from now on."""
+        self.before = before
+
     def append_parts(self, parts) -> bool:
         """Append one dgram given as byte buffers, the first of at least 24 bytes; False: paused, call again with the same."""
         cdef Range *ranges
@@ -184,7 +188,7 @@ cdef class FileWriter:
         """Find the last whole dgram while staging is partly written: its end in the file, and how many whole ones did not make it."""
         cdef uint64_t base = self.written - self.done    # of staging in the file
         cdef size_t at = self.staged if self.first_start < 0 else self.first_start
-        cdef size_t stop = self.dgram_start - base if self.in_dgram and self.dgram_start > base else self.staged
+        cdef size_t stop = self.dgram_start - base if self.in_dgram and self.dgram_start >= base else self.staged
         cdef uint64_t end = self.whole
         cdef uint64_t lost = 0
         if self.first_start < 0:

@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from drp.core.errors import WorkerError
-from drp.shm._block import Add, BlockError, NamesTable, decode_block, encode_block
+from drp.shm._block import BlockError, NamesTable, decode_block, encode_block
 from drp.sink.declare import MAX_DECLARED, Declared
 from xtc.codes import DTYPES
 
 OPERATIONS = {"sum": np.add, "min": np.minimum, "max": np.maximum}
 HEADER = struct.Struct("<IIHBBI")
 Array = npt.NDArray[np.generic]
+Add = tuple[int, Sequence[Sequence[int]], bytes | bytearray | memoryview]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,16 +182,18 @@ def merge_reduced(parts: Sequence[Sequence[Reduced]]) -> tuple[Reduced, ...]:
 
 
 class RunTotal:
-    """The reduced arrays of a run: the sum, minimum or maximum of what its steps gave."""
+    """The reduced arrays of a run: sum, minimum or maximum of what its steps gave. `index`: their names_index, or None."""
 
     def __init__(self) -> None:
-        self.total: tuple[Reduced, ...] = ()
+        self.begin_run()
 
     def begin_run(self) -> None:
         """Forget the run before."""
-        self.total = ()
+        self.total: tuple[Reduced, ...] = ()
+        self.index: int | None = None
 
-    def add(self, step: Sequence[Reduced]) -> None:
+    def add(self, answer: Answer) -> None:
         """Add what a step, or the rest after the last one, gave."""
-        if step:
-            self.total = merge_reduced([part for part in (self.total, step) if part])
+        if answer.reduced:
+            self.total = merge_reduced([part for part in (self.total, answer.reduced) if part])
+            self.index = answer.reduce_index

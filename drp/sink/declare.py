@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from drp.core.errors import WorkerError
 from drp.core.ledger import LEDGER_FIELDS
-from xtc import Alg, Config, DataType, Field, Names, XtcError
+from xtc import Alg, Config, DataType, Field, Names, XtcError, chunkinfo_names, smdinfo_names
 from xtc.codes import CHUNKINFO_INDEX, MAX_NODE, RUNINFO_INDEX, SMDINFO_INDEX
 
 Role = Literal["trigger", "reduce"] | None
@@ -76,16 +76,8 @@ DRPINFO = _own(
 )
 DRPLEDGER = _own("drpledger", *((name, DataType.UINT64, 0) for name in LEDGER_FIELDS))
 RUNINFO = _own("runinfo", ("expt", DataType.CHARSTR, 1), ("runnum", DataType.UINT32, 0))
-CHUNKINFO = _own("chunkinfo", ("filename", DataType.CHARSTR, 1), ("chunkid", DataType.UINT32, 0))
-SMDINFO = Names(
-    0,
-    "offset",
-    "smdinfo",
-    "",
-    0,
-    Alg("offsetAlg"),
-    (Field("intOffset", DataType.UINT64), Field("intDgramSize", DataType.UINT64)),
-)
+CHUNKINFO = chunkinfo_names(0)
+SMDINFO = smdinfo_names(0)
 
 
 class Ids:

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from drp.core.errors import RecorderError
 from drp.sink._writer import FileWriter
+from xtc import FileName
 
-WORD = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+WORD = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}\Z")
 MAX_RUN = 9999
 MAX_STREAM = 999
 MAX_CHUNK = 999
@@ -53,7 +54,7 @@ class RunFiles:
                 raise RecorderError(
                     f"the {what} {word[:80]!r} cannot be part of a file's name",
                     path=str(self.root),
-                    hint="It takes up to 64 letters, digits, '_' and '-'; name one with -P or --expt.",
+                    hint="It takes up to 64 letters, digits, '_', '-' and '.'; name one with -P or --expt.",
                 )
         for what, number, most in (("run", self.run, MAX_RUN), ("stream", self.stream, MAX_STREAM)):
             if not 0 <= number <= most:
@@ -68,7 +69,7 @@ class RunFiles:
 
     def name(self, chunk: int) -> str:
         """Return the name of the big file of a chunk, without folder."""
-        return f"{self.experiment}-r{self.run:04d}-s{self.stream:03d}-c{chunk:03d}.xtc2"
+        return str(FileName(self.experiment, self.run, self.stream, chunk))
 
     def big(self, chunk: int) -> Path:
         """Return the path of the big file of a chunk."""
@@ -76,7 +77,7 @@ class RunFiles:
 
     def smd(self) -> Path:
         """Return the path of the smd file, one for all chunks."""
-        return self.folder / "smalldata" / f"{Path(self.name(0)).stem}.smd.xtc2"
+        return self.folder / "smalldata" / str(FileName(self.experiment, self.run, self.stream, 0, smd=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,13 @@ class OutputFile:
                 errno=errno.EEXIST,
                 hint="Name another folder with -o, another run with --run, or say --overwrite.",
             )
+
+    def discard(self) -> None:
+        """Close the file and remove it: nothing of a run is in it."""
+        try:
+            self._partial.unlink(missing_ok=True)
+        finally:
+            os.close(self._fd)
 
     def close(self, *, whole: bool) -> FileReport:
         """Write what is left and give the file its name: the plain one where it is `whole`, else `<name>.noendrun`.

@@ -12,6 +12,7 @@ from ring_worker import LEFT, OVERFLOW, RAISED, REPLAY, RingWorker
 
 from drp.core.transitions import Sequencer
 from drp.engine._flow import Flow
+from drp.engine.notices import Notice
 from drp.shm._block import NamesTable, encode_block
 from drp.shm._pebble import Pebble, SlotBatch
 from drp.shm._port import Port
@@ -39,7 +40,7 @@ class Bench:
     arena_bytes: int = 4096
     bound: int = 512
     fd: int = -1
-    notices: list[tuple] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.read_fd = os.memfd_create("big")
@@ -51,7 +52,7 @@ class Bench:
         big = FileWriter(self.read_fd)
         self.recorder.set_files(big, FileWriter(self.smd_fd, before=big), 7)
         self.flow = Flow(self.pebble, self.recorder, self.notify)
-        self.flow.declare([FEX])
+        self.flow.declare(table)
         self.batch = SlotBatch(self.pebble, Sequencer("test"))
         self.time = 1
         self.flow.hand_in(self.batch, 0, 0)
@@ -86,10 +87,10 @@ class Bench:
             self.turn()
             done = self.flow.record_turn()
             self.flow.hand_in(self.batch, 0, 0)
-            for notice in [n for n in self.notices if n[0] == BARRIER]:
+            for notice in [n for n in self.notices if n.kind == BARRIER]:
                 self.notices.remove(notice)
-                text, _, _ = self.flow.transition(notice[2])
-                self.flow.finish_transition(notice[2], text, text)
+                text, _, _ = self.flow.transition(notice.seq)
+                self.flow.finish_transition(notice.seq, text, text)
                 self.flow.release_barrier()
                 done = 1
             if not done and not self.flow.turn():
@@ -141,10 +142,10 @@ def test_transitions_go_to_every_worker_and_wait_for_all(bench: Bench) -> None:
     assert [e.service for e in entries if e] == [CONFIGURE, CONFIGURE]
     bench.workers[a].answer(1)
     bench.turn()
-    assert [n[0] for n in bench.notices] == [ANSWER]
+    assert [n.kind for n in bench.notices] == [ANSWER]
     bench.workers[b].answer(1)
     bench.turn()
-    assert [n[0] for n in bench.notices] == [ANSWER, ANSWER, BARRIER]
+    assert [n.kind for n in bench.notices] == [ANSWER, ANSWER, BARRIER]
 
 
 def test_results_are_recorded_in_source_order_whoever_is_first(bench: Bench) -> None:
@@ -190,7 +191,7 @@ def test_only_the_event_in_hand_dies_with_its_worker(bench: Bench) -> None:
     assert services == [(s, REPLAY, False) for s in (CONFIGURE, BEGIN_RUN, BEGIN_STEP, ENABLE)] + [(L1, 0, True)]
     bench.settle()
     assert [r[2] for r in bench.recorded() if r[0] == L1] == [3 << 12, 0]
-    assert [n[0] for n in bench.notices].count(REPLAYED) == 2
+    assert [n.kind for n in bench.notices].count(REPLAYED) == 2
 
 
 def test_published_results_of_a_dead_worker_count(bench: Bench) -> None:
@@ -241,9 +242,10 @@ def test_a_failed_script_damages_its_event_and_is_reported(bench: Bench, status:
     assert entry is not None
     bench.workers[a].answer(entry.seq, status, desc=encode_block(json=b'{"kind": "ValueError"}')[0])
     bench.settle()
-    kind, port, seq, service, cause, _, block, _ = bench.notices[-1]
-    assert (kind, port, seq, service) == (FAILED, a, entry.seq, L1)
-    assert b"ValueError" in block
+    notice = bench.notices[-1]
+    assert (notice.kind, notice.port, notice.seq, notice.service) == (FAILED, a, entry.seq, L1)
+    assert b"ValueError" in notice.block
+    cause = notice.cause
     assert cause == {RAISED: 1, LEFT: 6}[status]
     assert bench.recorded()[-1][2] == cause << 12
 
@@ -284,7 +286,7 @@ def test_nonsense_damages_one_event_and_costs_the_worker_its_place(bench: Bench,
     worker = bench.workers[a]
     wrong(worker, worker.take())
     bench.settle()
-    assert [(n[0], n[4]) for n in bench.notices][-1] == (FAILED, 5)
+    assert [(n.kind, n.cause) for n in bench.notices][-1] == (FAILED, 5)
     bench.flow.drain(a)
     bench.flow.bury(a, 5)
     bench.flow.pass_raw = True
@@ -334,7 +336,7 @@ def test_without_workers_raw_passes_damaged(bench: Bench) -> None:
     bench.put(L1, b"raw")
     bench.settle()
     assert bench.recorded()[-1][2] == 7 << 12
-    assert bench.flow.counts()["by_cause"][7] == 1
+    assert bench.flow.counts()["drp"][2][7] == 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -384,7 +386,7 @@ def test_every_event_is_recorded_once_and_in_order_whatever_happens(script: list
         elif act == 8:
             replace(random.choice(alive))
         bench.settle()
-        bench.notices = [n for n in bench.notices if n[0] == BARRIER]
+        bench.notices = [n for n in bench.notices if n.kind == BARRIER]
     for _ in range(4000):
         if bench.flow.record_next == bench.flow.submit_next:
             break

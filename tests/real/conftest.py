@@ -1,7 +1,8 @@
 """Real psana as a fixture, and where the real data lies.
 
-The environment variable `PSANA_PYTHON` names a Python interpreter with psana installed; `.ci/run` makes one. The data of
-`shared/data` is looked for beside the checkout, or where `DRP_SHARED` says.
+`PSANA_PYTHON` names a Python interpreter with psana installed, `PSANA_DRP_PYTHON` one with psana and this
+package; `.ci/run` makes both. The folder `shared` with the real data is looked for beside the checkout, or
+where `DRP_SHARED` says.
 """
 
 import json
@@ -26,7 +27,7 @@ class Psana:
     python: Path
 
     def dgrams(self, path: Path, *, config: Path | None = None, arrays: Path | None = None) -> dict[str, Any]:
-        """Decode each dgram of one file; `config` is the file with the Configure that applies, if `path` has none."""
+        """Decode each dgram of one file; `config` has the Configure that applies, if `path` has none."""
         options = ["--config", config] if config else []
         if arrays:
             arrays.mkdir(parents=True, exist_ok=True)
@@ -37,8 +38,10 @@ class Psana:
         """Open one file with `DataSource(files=...)` and return its runs."""
         return self.runs("files", path, detectors=detectors, steps=steps)
 
-    def run(self, exp: str, run: int, folder: Path, *detectors: str, steps: bool = False) -> list[dict[str, Any]]:
-        """Open a folder with `DataSource(exp=, run=, dir=)`, that is by its smalldata files, and return its runs."""
+    def run(
+        self, exp: str, run: int, folder: Path, *detectors: str, steps: bool = False
+    ) -> list[dict[str, Any]]:
+        """Open a folder with `DataSource(exp=, run=, dir=)`, by its smalldata files; return its runs."""
         return self.runs("run", exp, run, folder, detectors=detectors, steps=steps)
 
     def runs(self, *question: object, detectors: tuple[str, ...], steps: bool) -> list[dict[str, Any]]:
@@ -68,7 +71,11 @@ class Psana:
 
 def psana_environment() -> dict[str, str]:
     """Return an environment in which psana sees neither our package nor another venv."""
-    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    }
 
 
 def python_from(variable: str, what: str) -> Path:
@@ -100,14 +107,18 @@ class Drp:
 
     python: Path
 
-    def __call__(self, *arguments: object, timeout_s: float = 60.0, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run `drp` from the root of the checkout, and return what it printed and its exit code."""
+    def __call__(
+        self, *arguments: object, cwd: Path = ROOT, timeout_s: float = 90.0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `drp` in `cwd`, and return what it printed and its exit code."""
         installed = self.python.with_name("drp")
-        entry = "import sys; from drp.cli.drp import main; sys.exit(main())"
-        command = [installed] if installed.exists() else [self.python, "-c", entry]
+        command: list[object] = [installed]
+        if not installed.exists():
+            environment["PYTHONPATH"] = str(ROOT)
+            command = [self.python, "-c", "import sys; from drp.cli.drp import main; sys.exit(main())"]
         return subprocess.run(
-            [*command, *map(str, arguments)],
-            cwd=ROOT,
+            [*map(str, command), *map(str, arguments)],
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -1,20 +1,24 @@
 """Say in JSON what real psana reads in an xtc2 file or run.
 
-This script is run by a Python that has psana (`PSANA_PYTHON`), never by the one under test, and must not import anything of
-this repository: it is the judge. `psana_oracle.py --help` lists what it can be asked. The JSON goes to standard output, alone:
-psana and the libraries under it print there too, so descriptor 1 is pointed at standard error before they are loaded.
+This script is run by a Python that has psana (`PSANA_PYTHON`), never by the one under test, and must not
+import anything of this repository: it is the judge. `psana_oracle.py --help` lists what it can be asked. The
+JSON goes to standard output, alone: psana and the libraries under it print there too, so descriptor 1 is
+pointed at standard error before they are loaded.
 
-Two levels of psana are asked. `dgrams` decodes each dgram of one file with `psana.dgram.Dgram`, and answers in the shape of the
-golden files. `files` and `run` open the data as a user does, with `DataSource`, and go through runs, steps and events.
+Two levels of psana are asked. `dgrams` decodes each dgram of one file with `psana.dgram.Dgram`, and answers
+in the shape of the golden files. `files` and `run` open the data as a user does, with `DataSource`, and go
+through runs, steps and events.
 
 psana's traps, each met here once:
 
 * `DataSource` fetches calibration constants at every run unless `skip_calib_load="all"`.
-* `DataSource(exp=, run=, dir=)` first asks the experiment's logbook over the network which streams there are, and fails where
-  there is no network; told that the logbook knows nothing it looks at the directory.
-* At the end of a file `DataSource` sleeps a second before each of its last tries. `Dgram(view=...)` reads from memory and does not.
+* `DataSource(exp=, run=, dir=)` first asks the experiment's logbook over the network which streams there are,
+  and fails where there is no network; told that the logbook knows nothing it looks at the directory.
+* At the end of a file `DataSource` sleeps a second before each of its last tries. `Dgram(view=...)` reads
+  from memory and does not.
 * A malformed dgram aborts the process: the caller must be ready for a return code of -6.
-* Names that match in detector, segment and alg are merged in one container, so a ShapesData need not have all its fields.
+* Names that match in detector, segment and alg are merged in one container, so a ShapesData need not have all
+  its fields.
 """
 
 import argparse
@@ -109,7 +113,7 @@ def field_values(container: Any, prefix: str, types: dict[str, int]) -> Iterator
 
 
 def describe_value(number: int, value: Any, keep: Path | None = None) -> Json:
-    """Return type, dtype, shape and the value itself, or for an array its digest; `keep` is where to save the array."""
+    """Return type, dtype, shape and the value, or an array's digest; `keep` is where to save the array."""
     name, dtype = DATA_TYPES[number]
     if number == ENUMVAL:
         names = {str(key): label for key, label in getattr(value, "names", {}).items()}
@@ -139,7 +143,7 @@ def detectors_of(dgram: Any) -> Iterator[tuple[str, int, Any]]:
 
 
 def describe_dgram(dgram: Any, schema: Schema, keep: Path | None = None) -> Json:
-    """Return header and fields of one dgram in the shape of the golden files; arrays are saved where `keep` begins."""
+    """Return one dgram in the shape of the golden files; arrays are saved where `keep` begins."""
     fields = []
     damage = []
     for det, seg, detector in detectors_of(dgram):
@@ -218,7 +222,7 @@ def read_dgrams(path: Path, config_path: Path | None, arrays: Path | None) -> Js
 
 
 def describe_event(event: Any, schemas: list[Schema], detectors: list[tuple[str, Any]]) -> Json:
-    """Return one built event: its streams, each None where it gave nothing, and each detector's raw as psana assembles it."""
+    """Return one built event: each stream, None where it gave nothing, and each detector's whole raw."""
     streams = [
         None if dgram is None else describe_dgram(dgram, schema)
         for dgram, schema in zip(event._dgrams, schemas, strict=True)
@@ -286,7 +290,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     run.add_argument("run", type=int)
     run.add_argument("dir", type=Path)
     for command in (files, run):
-        command.add_argument("--detector", action="append", default=[], help="give det.raw.raw(evt) of this one too")
+        command.add_argument(
+            "--detector", action="append", default=[], help="give det.raw.raw(evt) of this one too"
+        )
         command.add_argument("--steps", action="store_true", help="go through run.steps(), not run.events()")
     return parser.parse_args(argv)
 
@@ -297,7 +303,9 @@ def answer(options: argparse.Namespace) -> Json:
         return read_dgrams(options.file, options.config, options.arrays)
     if options.command == "files":
         return read_source(options.detector, options.steps, files=[str(options.file)])
-    return read_source(options.detector, options.steps, exp=options.exp, run=options.run, dir=str(options.dir))
+    return read_source(
+        options.detector, options.steps, exp=options.exp, run=options.run, dir=str(options.dir)
+    )
 
 
 def main(argv: list[str]) -> int:

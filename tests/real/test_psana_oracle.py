@@ -27,7 +27,9 @@ FIELD = ("type", "dtype", "shape", "value", "names", "nbytes", "sha256")
 def by_name(fields: list[dict[str, Any]]) -> dict[tuple[object, ...], dict[str, Any]]:
     """Index fields by what names them, leaving out the copies that goldens have for the eye."""
     return {
-        (field["det"], field["seg"], field["alg"], field["field"]): {key: field[key] for key in FIELD if key in field}
+        (field["det"], field["seg"], field["alg"], field["field"]): {
+            key: field[key] for key in FIELD if key in field
+        }
         for field in fields
     }
 
@@ -85,5 +87,7 @@ def test_run_of_three_streams_is_built_from_its_smalldata(psana: Any, data: Path
 
 def test_arrays_are_saved_on_request(psana: Any, data: Path, tmp_path: Path) -> None:
     answer = psana.dgrams(data / "intg_det/xpptut15-r0014-s002-c000.xtc2", arrays=tmp_path / "arrays")
-    saved = [Path(field["file"]) for dgram in answer["dgrams"] for field in dgram["fields"] if "file" in field]
+    saved = [
+        Path(field["file"]) for dgram in answer["dgrams"] for field in dgram["fields"] if "file" in field
+    ]
     assert [len(path.read_bytes()) for path in saved] == [16, 16]

@@ -148,13 +148,13 @@ def test_any_edit_gives_what_the_plain_twin_gives(
     stripped = {INFO_ID, 0x106}
     kept = event.children if event.damage & CORRUPTED else without(event.children, stripped | set(drops))
     new = tuple(shapes_data(DECLARED[index].names_id, shapes, value) for index, shapes, value in adds)
-    want = Event((*kept, *new, info), event.damage | damage | late | user << 12, event.head).encode()
+    want = Event((*kept, *new, info), event.damage | damage | late | cause << 12 | user << 12, event.head).encode()
     outcome = OK
     bound = len(want) + spare
     if adds and spare < 0:
         outcome = TRUNCATED
         kept = event.children if event.damage & CORRUPTED else without(event.children, stripped)
-        want = Event((*kept, drpinfo(pulse_id, 4, 3)), event.damage | late | 0x4001, event.head).encode()
+        want = Event((*kept, drpinfo(pulse_id, 4, 3)), event.damage | late | cause << 12 | 0x4001, event.head).encode()
     record, code = GATHER.assemble(
         event.encode(), table=TABLE, desc=desc, data=data, damage=late, cause=cause, worker=3, pulse_id=pulse_id, bound=bound
     )

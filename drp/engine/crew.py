@@ -145,7 +145,8 @@ class Crew:
                     self._selector.unregister(descriptor)
                     self._on_nursery_lost(event)
                 case Ready():
-                    log.info("the nursery is there again")
+                    if self.nursery_losses:
+                        log.warning("the nursery is there again")
                     self._hold_source(False)
                     self._do(self.supervisor.on_nursery_ready(time.monotonic()))
                 case _:

@@ -59,6 +59,8 @@ class Reducer:
         self._began_s = time.monotonic()
         self._stop_by_s: float | None = None
         self._was_paused = False
+        self._chunk_asked = False
+        self._files: tuple[int | None, tuple[str, ...]] = (None, ())
         self._before = (0, 0)
         self._fate = Fate.not_recorded if config.out_dir is None else Fate.recorded_bypass
 
@@ -213,6 +215,7 @@ class Reducer:
                 return error
             if self._crew.stop_asked is not None:
                 self._feed.stop()
+            self._look_at_files()
             if self._stop_by_s is not None and now_s > self._stop_by_s:
                 return DrpError(
                     "what was in flight did not finish within --stop-timeout", hint="Raise --stop-timeout."
@@ -227,6 +230,17 @@ class Reducer:
         self._route()
         while self._transitions.poll():
             self._route()
+
+    def _look_at_files(self) -> None:
+        """Keep the run's record up to date, and ask for a new chunk where one is due."""
+        files = self._recorder.open_files
+        if files != self._files:
+            self._files = files
+            self._run_record.update(run=files[0], output_files=files[1])
+        full = self._recorder.chunk_is_full
+        if full and not self._chunk_asked:
+            self._feed.pause()
+        self._chunk_asked = full
 
     def _done(self) -> bool:
         return self._feed.done and self._transitions.idle and self._flow.record_next == self._flow.submit_next

@@ -141,6 +141,18 @@ class Recorder:
         return NamesTable() if self._setup is None else self._setup.table
 
     @property
+    def chunk_is_full(self) -> bool:
+        """Whether the chunk being written holds what a chunk may: the next Enable begins another."""
+        return self.output is not None and self._big is not None and self._big.writer.accepted >= self.output.chunk_bytes
+
+    @property
+    def open_files(self) -> tuple[int | None, tuple[str, ...]]:
+        """The number of the run being recorded, None between runs, and the files it is written to."""
+        if self._place is None:
+            return None, ()
+        return self._place.run, tuple(str(one.path) for one in (self._big, self._smd) if one is not None)
+
+    @property
     def drpinfo_id(self) -> int | None:
         """The NamesId of drpinfo, None without a Configure."""
         return None if self._setup is None else self._setup.own.drpinfo.names_id

@@ -296,6 +296,9 @@ cdef class Flow(Collect):
             self.n_synthesised += s.synthesised
             return
         self.n_events += 1
+        if self.began_ns == 0:
+            self.began_ns = s.filled_ns
+        self.ended_ns = now_ns
         self.latency[bucket(now_ns - s.filled_ns)] += 1
         if s.damage:
             count_damage(&self.incoming, s.damage)
@@ -627,6 +630,7 @@ cdef class Flow(Collect):
             "synthesised": self.n_synthesised, "bytes_in": self.bytes_in, "overflows": self.n_overflows,
             "malformed": self.n_malformed, "unworked": self.n_unworked,
             "incoming": damages(&self.incoming), "drp": damages(&self.ours), "script": damages(&self.script),
+            "run_ns": self.ended_ns - self.began_ns,
             "latency": [self.latency[i] for i in range(N_BUCKETS)], "service": [self.service[i] for i in range(N_BUCKETS)],
         }
         self.leave()

@@ -345,6 +345,7 @@ class Reducer:
             source_events=self._feed.events,
             ledger=ledger,
             elapsed_s=time.monotonic() - self._began_s,
+            run_s=counts["run_ns"] / 1e9,
             bytes_in=counts["bytes_in"],
             bytes_recorded=self._recorder.l1.bytes if config.out_dir else 0,
             files=[str(one.path) for one in self._recorder.files],

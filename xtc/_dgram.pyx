@@ -7,6 +7,7 @@ read-only numpy views; each keeps the bytes it looks at alive, whatever becomes 
 came from.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -68,11 +69,11 @@ class Tail(NamedTuple):
     need: int
 
 
+@cython.no_gc                        # a collector's clear would drop `raw.obj` without releasing the buffer
 cdef class Held:
     def __cinit__(self, buffer):
-        # Two holds on the same bytes, neither through the other: the garbage collector may take `view` first.
         self.view = memoryview(buffer).toreadonly().cast("B")
-        PyObject_GetBuffer(buffer, &self.raw, PyBUF_SIMPLE)
+        PyObject_GetBuffer(self.view, &self.raw, PyBUF_SIMPLE)
         self.base = <const uint8_t *>self.raw.buf
         self.size = self.raw.len
 

@@ -182,3 +182,13 @@ def test_objects_that_were_never_opened_raise_and_do_not_crash() -> None:
     opened = Dgram(b.small_file(0))
     with pytest.raises(TypeError, match="once"):
         opened.__init__(b.small_file(0))  # type: ignore[misc]
+
+
+def test_the_garbage_collector_takes_cycles_of_dgrams_apart() -> None:
+    for _ in range(50):
+        dgrams = events(b.small_file(2))
+        arrays = [one.value for one in dgrams[1].fields()]
+        ring: list[object] = [dgrams, arrays, dgrams[0].config, dgrams[1].view, dgrams[1].shapes_data()]
+        ring.append(ring)
+        del dgrams, arrays, ring
+        gc.collect()

@@ -77,7 +77,9 @@ def _set_up_logging(config: DrpConfig, status: StatusLine) -> None:
     handler = _LogHandler(status)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     if config.log_domains:
-        handler.addFilter(lambda record: any(record.name.startswith(f"drp.{one}") for one in config.log_domains))
+        handler.addFilter(
+            lambda record: any(record.name.startswith(f"drp.{one}") for one in config.log_domains)
+        )
     root = logging.getLogger("drp")
     root.handlers[:] = [handler]
     root.setLevel(config.log_level.upper())

@@ -58,6 +58,10 @@ class Reducer:
         self._warnings = list(config.notes)
         self._began_s = time.monotonic()
         self._stop_by_s: float | None = None
+        self._was_paused = False
+        self._chunk_asked = False
+        self._files: tuple[int | None, tuple[str, ...]] = (None, ())
+        self._before = (0, 0)
         self._fate = Fate.not_recorded if config.out_dir is None else Fate.recorded_bypass
 
     def run(self) -> Report:
@@ -75,16 +79,24 @@ class Reducer:
         except BaseException:
             nursery.close()
             raise
-        with RunRecord(directory, entry) as record, _wakeup() as signals, selectors.DefaultSelector() as selector:
+        with (
+            RunRecord(directory, entry) as record,
+            _wakeup() as signals,
+            selectors.DefaultSelector() as selector,
+        ):
             selector.register(signals, selectors.EVENT_READ, lambda _fd: self._on_signal(signals))
             return self._run(nursery, source, selector, record)
 
     def _open_source(self) -> Source:
         config = self._config
-        options = SourceOptions(rate_hz=config.rate_hz, loop=config.loop, events=config.events, instrument=config.instrument)
+        options = SourceOptions(
+            rate_hz=config.rate_hz, loop=config.loop, events=config.events, instrument=config.instrument
+        )
         return open_source(list(config.sources), options)
 
-    def _run(self, nursery: Nursery, source: Source, selector: selectors.BaseSelector, record: RunRecord) -> Report:
+    def _run(
+        self, nursery: Nursery, source: Source, selector: selectors.BaseSelector, record: RunRecord
+    ) -> Report:
         config = self._config
         pebble = self._pebble(source)
         self._notify = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -94,7 +106,10 @@ class Reducer:
         self._source_text = source.describe()
         self._run_record = record
         berth = Berth(
-            (config.script, *config.script_args), self._info(pebble), self._arena_bytes(pebble), pebble.n_events + N_TRANSITIONS,
+            (config.script, *config.script_args),
+            self._info(pebble),
+            self._arena_bytes(pebble),
+            pebble.n_events + N_TRANSITIONS,
             config.check_views,
         )
         self._crew = Crew(config, self._flow, berth, nursery, selector, self._hold_source, self._route)
@@ -118,7 +133,8 @@ class Reducer:
             self._feed.abandon()
             self._flow.stop(give_up=interrupted or error is not None)
             self._crew.close()
-            for thread in (*threads, self._feed):
+            self._feed.join(0.2)
+            for thread in threads:
                 thread.join(JOIN_S if not interrupted else 0.2)
             self._flow.hold_files()
             self._recorder.close()
@@ -130,12 +146,17 @@ class Reducer:
 
     def _pebble(self, source: Source) -> Pebble:
         config = self._config
-        event_bytes = config.pebble_slot_bytes or source.max_event_bytes + config.fex_room.of(source.max_event_bytes)
+        event_bytes = config.pebble_slot_bytes or source.max_event_bytes + config.fex_room.of(
+            source.max_event_bytes
+        )
         transition_bytes = max(config.transition_bytes, source.max_transition_bytes + config.fex_room.of(0))
         slots = config.pebble_slots or max(MIN_SLOTS, min(MAX_SLOTS, PEBBLE_BYTES // event_bytes))
         log.info(
             "pebble: %d slots of %d bytes for events, %d of %d bytes for transitions; a result may have as much",
-            slots, event_bytes, N_TRANSITIONS, transition_bytes,
+            slots,
+            event_bytes,
+            N_TRANSITIONS,
+            transition_bytes,
         )
         if config.rate_hz is not None and slots < config.rate_hz * config.event_timeout_s:
             self._warn(
@@ -152,7 +173,13 @@ class Reducer:
         if config.out_dir is None:
             return None
         return Output(
-            Path(config.out_dir), config.instrument, config.expt, config.run, config.det_segment, config.overwrite, config.chunk_bytes
+            Path(config.out_dir),
+            config.instrument,
+            config.expt,
+            config.run,
+            config.det_segment,
+            config.overwrite,
+            config.chunk_bytes,
         )
 
     def _info(self, pebble: Pebble) -> dict[str, object]:
@@ -188,8 +215,11 @@ class Reducer:
                 return error
             if self._crew.stop_asked is not None:
                 self._feed.stop()
+            self._look_at_files()
             if self._stop_by_s is not None and now_s > self._stop_by_s:
-                return DrpError("what was in flight did not finish within --stop-timeout", hint="Raise --stop-timeout.")
+                return DrpError(
+                    "what was in flight did not finish within --stop-timeout", hint="Raise --stop-timeout."
+                )
             if self._done():
                 return self._crew.stop_asked
 
@@ -200,6 +230,17 @@ class Reducer:
         self._route()
         while self._transitions.poll():
             self._route()
+
+    def _look_at_files(self) -> None:
+        """Keep the run's record up to date, and ask for a new chunk where one is due."""
+        files = self._recorder.open_files
+        if files != self._files:
+            self._files = files
+            self._run_record.update(run=files[0], output_files=files[1])
+        full = self._recorder.chunk_is_full
+        if full and not self._chunk_asked:
+            self._feed.pause()
+        self._chunk_asked = full
 
     def _done(self) -> bool:
         return self._feed.done and self._transitions.idle and self._flow.record_next == self._flow.submit_next
@@ -217,14 +258,13 @@ class Reducer:
         os.read(fd, 8)
         if self._flow.paused:
             log.error(
-                "recording pauses: %s; events wait in the pebble, it goes on when there is room", os.strerror(self._flow.paused_errno)
+                "recording pauses: %s; events wait in the pebble, it goes on when there is room",
+                os.strerror(self._flow.paused_errno),
             )
             self._was_paused = True
         elif self._was_paused:
             self._was_paused = False
             log.warning("recording goes on")
-
-    _was_paused = False
 
     def _route(self) -> None:
         """Hand the flow's notices to whom they concern."""
@@ -265,7 +305,9 @@ class Reducer:
         counts = self._flow.counts()
         ledger = Ledger()
         ledger.count(self._fate, counts["events"])
-        ledger.incoming, ledger.drp, ledger.script = (DamageCounts(*counts[origin]) for origin in ("incoming", "drp", "script"))
+        ledger.incoming, ledger.drp, ledger.script = (
+            DamageCounts(*counts[origin]) for origin in ("incoming", "drp", "script")
+        )
         return ledger
 
     def _ledger_fields(self) -> dict[str, int]:
@@ -291,8 +333,6 @@ class Reducer:
             trouble=f"disk: {os.strerror(self._flow.paused_errno)}" if self._flow.paused else "",
         )
 
-    _before = (0, 0)
-
     def _report(self, error: DrpError | None) -> Report:
         config, counts, supervisor = self._config, self._flow.counts(), self._crew.supervisor
         failed = error or self._feed.error
@@ -310,7 +350,7 @@ class Reducer:
             bytes_recorded=self._recorder.l1.bytes if config.out_dir else 0,
             files=[str(one.path) for one in self._recorder.files],
             workers=[
-                WorkerReport(post.worker, self._crew.done_by(post.worker), post.restarts, dict(post.failures))
+                WorkerReport(post.worker or 0, self._crew.done_by(post.worker), post.restarts, dict(post.failures))
                 for post in supervisor.roster.posts
             ],
             spare_restarts=supervisor.roster.spare_post.restarts,

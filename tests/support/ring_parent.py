@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import multiprocessing
 import struct
@@ -19,6 +20,10 @@ OUT_RING = IN_RING + DEPTH * 64
 ARENA = OUT_RING + DEPTH * 64
 REPLAY, STOP = 1, 2
 LIMIT_S = 60.0
+# Places in the header, counted in u64 and u32: shared words are read and written whole, through casts of the memory.
+IN_HEAD, ARENA_TAIL, TAKEN, OUT_HEAD = 64 // 8, 72 // 8, 128 // 8, 192 // 8
+BELL_WORD, ASLEEP, STATE = 80 // 4, 136 // 4, 140 // 4
+SYS_FUTEX, FUTEX_WAKE = 202, 1
 
 
 @dataclass
@@ -44,6 +49,8 @@ class RingParent:
         self.segment = create(ARENA + arena_bytes)
         self.bells = create(64 * bells)
         self.memory = memoryview(self.segment).cast("B")
+        self.longs = self.memory[: self.segment.size // 8 * 8].cast("Q")
+        self.words = self.memory[: self.segment.size // 8 * 8].cast("I")
         self.slots = memoryview(self.pebble).cast("B")
         self.bell_memory = memoryview(self.bells).cast("B")
         struct.pack_into("<IIQII", self.memory, 0, 0x50524457, 1, arena_bytes, 3, 1)
@@ -70,7 +77,9 @@ class RingParent:
         )
 
     def start(self, spec: WorkerSpec) -> None:
-        self.process = multiprocessing.get_context("fork").Process(target=_worker, args=(spec.to_json(),), daemon=True)
+        self.process = multiprocessing.get_context("fork").Process(
+            target=_worker, args=(spec.to_json(),), daemon=True
+        )
         self.process.start()
 
     def place(self, dgram: bytes) -> int:
@@ -81,7 +90,14 @@ class RingParent:
         return at
 
     def push(
-        self, dgram: bytes, *, seq: int | None = None, index: int = 0, pulse_id: int = 0, bound: int = 1 << 19, flags: int = 0
+        self,
+        dgram: bytes,
+        *,
+        seq: int | None = None,
+        index: int = 0,
+        pulse_id: int = 0,
+        bound: int = 1 << 19,
+        flags: int = 0,
     ) -> None:
         offset = self.place(dgram)
         number = self.pushed + 1 if seq is None else seq
@@ -93,7 +109,15 @@ class RingParent:
         self.publish()
 
     def publish(self) -> None:
-        struct.pack_into("<Q", self.memory, 64, self.pushed)
+        self.longs[IN_HEAD] = self.pushed
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake the worker if it sleeps."""
+        if self.words[ASLEEP]:
+            self.words[BELL_WORD] = (self.words[BELL_WORD] + 1) % (1 << 32)
+            word = ctypes.addressof(ctypes.c_uint32.from_buffer(self.memory, 4 * BELL_WORD))
+            ctypes.CDLL(None).syscall(SYS_FUTEX, ctypes.c_void_p(word), FUTEX_WAKE, 64, None, None, 0)
 
     def stop(self) -> None:
         self.push_entry(0, 0, 0, 0, 0, 0, 0, STOP)
@@ -103,7 +127,7 @@ class RingParent:
         out: list[Answer] = []
         limit = time.monotonic() + LIMIT_S
         while len(out) < count:
-            (head,) = struct.unpack_from("<Q", self.memory, 192)
+            head = self.longs[OUT_HEAD]
             while self.read < head and len(out) < count:
                 out.append(self._answer(record))
             if len(out) < count:
@@ -124,15 +148,16 @@ class RingParent:
         return Answer(seq, position, status, spent, block[:desc], block[desc:])
 
     def give_back(self, position: int) -> None:
-        struct.pack_into("<Q", self.memory, 72, position)
+        self.longs[ARENA_TAIL] = position
+        self.ring()
 
     @property
     def state(self) -> int:
-        return int(struct.unpack_from("<I", self.memory, 140)[0])
+        return int(self.words[STATE])
 
     @property
     def taken(self) -> int:
-        return int(struct.unpack_from("<Q", self.memory, 128)[0])
+        return int(self.longs[TAKEN])
 
     def exit_code(self) -> int:
         self.process.join(LIMIT_S)

@@ -90,6 +90,6 @@ def small_file(events: int = 3) -> bytes:
     fields = [("n", UINT16, 0), ("a", UINT8, 2), ("s", CHARSTR, 1)]
     out = dgram(CONFIGURE, names(0x101, fields), time=1)
     for index in range(1, events + 1):
-        body = struct.pack("<H", index) + bytes([index] * 6) + b"ev\0\xff"
+        body = struct.pack("<H", index) + bytes([index & 0xFF] * 6) + b"ev\0\xff"
         out += dgram(L1ACCEPT, shapes_data(0x101, [shape(2, 3), shape(4)], body), time=index + 1)
     return out

@@ -215,9 +215,6 @@ cdef class Recording(Collect):
             self.began_ns = s.filled_ns
         self.ended_ns = now_ns
         self.n_events += 1
-        if self.began_ns == 0:
-            self.began_ns = s.filled_ns
-        self.ended_ns = now_ns
         self.latency[bucket(now_ns - s.filled_ns)] += 1
         if s.damage:
             count_damage(&self.incoming, s.damage)
@@ -247,7 +244,6 @@ cdef class Recording(Collect):
             "synthesised": self.n_synthesised, "bytes_in": self.bytes_in, "overflows": self.n_overflows,
             "run_ns": self.ended_ns - self.began_ns, "malformed": self.n_malformed, "unworked": self.n_unworked,
             "incoming": damages(&self.incoming), "drp": damages(&self.ours), "script": damages(&self.script),
-            "run_ns": self.ended_ns - self.began_ns,
             "latency": [self.latency[i] for i in range(N_BUCKETS)], "service": [self.service[i] for i in range(N_BUCKETS)],
         }
         self.leave()

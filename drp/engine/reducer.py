@@ -340,6 +340,9 @@ class Reducer:
         config, counts, supervisor = self._config, self._flow.counts(), self._crew.supervisor
         failed = error or self._feed.error
         ledger = self._ledger()
+        # What a full disk kept from the file at its close was counted as it was staged.
+        cut = sum(one.lost_dgrams for one in self._recorder.files if not one.path.name.count(".smd."))
+        ledger.count(self._fate, -min(cut, ledger[self._fate]))
         ledger.count(Fate.lost_with_process, self._feed.events - ledger.total)
         return Report(
             source=self._source_text,

@@ -186,3 +186,25 @@ def test_names_that_users_meet_are_explained(kind: type[Fate | Cause | Transitio
     entries = glossary()
     named = {str(member.name) for member in kind} - {"none", "User0", "User1", "User2", "User3"}
     assert [name for name in sorted(named) if not re.search(rf"\b{name}\b", entries)] == []
+
+
+LAYERS = ("xtc", "drp.core", "drp.shm", "drp.source", "drp.sink", "drp.script", "drp.engine", "drp.cli")
+IMPORTED = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w.]+))", re.MULTILINE)
+
+
+def layer(module: str) -> int:
+    """Return the number of a module's layer, -1 where it is none of ours."""
+    return next((i for i, name in enumerate(LAYERS) if f"{module}.".startswith(f"{name}.")), -1)
+
+
+def test_compiled_modules_import_no_higher_layer() -> None:
+    wrong = []
+    for path in files(".pyx", ".pxd"):
+        own = layer(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        if own < 0:
+            continue
+        for found in IMPORTED.findall(path.read_text()):
+            module = found[0] or found[1]
+            if layer(module) > own:
+                wrong.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert wrong == []

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 from drp.core.config import DrpConfig
@@ -48,6 +47,34 @@ class Interrupted(Exception):
     """A second signal came: end now."""
 
 
+def output_of(config: DrpConfig) -> Output | None:
+    """Return where a run is recorded, None where it is not."""
+    if config.out_dir is None:
+        return None
+    return Output(
+        config.out_dir,
+        config.instrument,
+        config.expt,
+        config.run,
+        config.det_segment,
+        config.overwrite,
+        config.chunk_bytes,
+    )
+
+
+def info_of(config: DrpConfig) -> dict[str, object]:
+    """Return what the user said of the detector, as fields of `drp_info`."""
+    return {
+        "det_name": config.det_name or "",
+        "det_type": config.det_type,
+        "det_id": config.det_id,
+        "det_segment": config.det_segment,
+        "instrument": config.instrument,
+        "partition": config.platform,
+        "alias": config.alias or "",
+    }
+
+
 class Reducer:
     """Run what `config` says once. `watch` is called with a Snapshot about every 0.5 s."""
 
@@ -58,7 +85,11 @@ class Reducer:
         self._warnings = list(config.notes)
         self._began_s = time.monotonic()
         self._stop_by_s: float | None = None
-        self._fate = Fate.not_recorded if config.out_dir is None else Fate.recorded_bypass
+        self._was_paused = False
+        self._chunk_asked = False
+        self._files: tuple[int | None, tuple[str, ...]] = (None, ())
+        self._before = (0, 0)
+        self._fate = Fate.not_recorded if config.out_dir is None else Fate.recorded_no_verdict
 
     def run(self) -> Report:
         """Run to the end and return the account. Raises ConfigError or SourceError before anything ran, Interrupted after two signals."""
@@ -75,26 +106,37 @@ class Reducer:
         except BaseException:
             nursery.close()
             raise
-        with RunRecord(directory, entry) as record, _wakeup() as signals, selectors.DefaultSelector() as selector:
+        with (
+            RunRecord(directory, entry) as record,
+            _wakeup() as signals,
+            selectors.DefaultSelector() as selector,
+        ):
             selector.register(signals, selectors.EVENT_READ, lambda _fd: self._on_signal(signals))
             return self._run(nursery, source, selector, record)
 
     def _open_source(self) -> Source:
         config = self._config
-        options = SourceOptions(rate_hz=config.rate_hz, loop=config.loop, events=config.events, instrument=config.instrument)
+        options = SourceOptions(
+            rate_hz=config.rate_hz, loop=config.loop, events=config.events, instrument=config.instrument
+        )
         return open_source(list(config.sources), options)
 
-    def _run(self, nursery: Nursery, source: Source, selector: selectors.BaseSelector, record: RunRecord) -> Report:
+    def _run(
+        self, nursery: Nursery, source: Source, selector: selectors.BaseSelector, record: RunRecord
+    ) -> Report:
         config = self._config
         pebble = self._pebble(source)
         self._notify = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._recorder = Recorder(self._output())
+        self._recorder = Recorder(output_of(self._config))
         self._flow = Flow(pebble, self._recorder.l1, self._notify)
         self._feed = Feed(source, pebble, self._flow, events=config.events, name=source.describe())
         self._source_text = source.describe()
         self._run_record = record
         berth = Berth(
-            (config.script, *config.script_args), self._info(pebble), self._arena_bytes(pebble), pebble.n_events + N_TRANSITIONS,
+            (config.script, *config.script_args),
+            self._info(pebble),
+            self._arena_bytes(pebble),
+            pebble.n_events + N_TRANSITIONS,
             config.check_views,
         )
         self._crew = Crew(config, self._flow, berth, nursery, selector, self._hold_source, self._route)
@@ -118,7 +160,8 @@ class Reducer:
             self._feed.abandon()
             self._flow.stop(give_up=interrupted or error is not None)
             self._crew.close()
-            for thread in (*threads, self._feed):
+            self._feed.join(0.2)
+            for thread in threads:
                 thread.join(JOIN_S if not interrupted else 0.2)
             self._flow.hold_files()
             self._recorder.close()
@@ -130,12 +173,17 @@ class Reducer:
 
     def _pebble(self, source: Source) -> Pebble:
         config = self._config
-        event_bytes = config.pebble_slot_bytes or source.max_event_bytes + config.fex_room.of(source.max_event_bytes)
+        event_bytes = config.pebble_slot_bytes or source.max_event_bytes + config.fex_room.of(
+            source.max_event_bytes
+        )
         transition_bytes = max(config.transition_bytes, source.max_transition_bytes + config.fex_room.of(0))
         slots = config.pebble_slots or max(MIN_SLOTS, min(MAX_SLOTS, PEBBLE_BYTES // event_bytes))
         log.info(
             "pebble: %d slots of %d bytes for events, %d of %d bytes for transitions; a result may have as much",
-            slots, event_bytes, N_TRANSITIONS, transition_bytes,
+            slots,
+            event_bytes,
+            N_TRANSITIONS,
+            transition_bytes,
         )
         if config.rate_hz is not None and slots < config.rate_hz * config.event_timeout_s:
             self._warn(
@@ -147,27 +195,9 @@ class Reducer:
     def _arena_bytes(self, pebble: Pebble) -> int:
         return MIN_ARENA_BLOCKS * max(pebble.event_bytes, pebble.transition_bytes)
 
-    def _output(self) -> Output | None:
-        config = self._config
-        if config.out_dir is None:
-            return None
-        return Output(
-            Path(config.out_dir), config.instrument, config.expt, config.run, config.det_segment, config.overwrite, config.chunk_bytes
-        )
-
     def _info(self, pebble: Pebble) -> dict[str, object]:
-        config = self._config
-        return {
-            "det_name": config.det_name or "",
-            "det_type": config.det_type,
-            "det_id": config.det_id,
-            "det_segment": config.det_segment,
-            "pebble_bufsize": pebble.event_bytes,
-            "transition_bufsize": pebble.transition_bytes,
-            "instrument": config.instrument,
-            "partition": config.platform,
-            "alias": config.alias or "",
-        }
+        sizes = {"pebble_bufsize": pebble.event_bytes, "transition_bufsize": pebble.transition_bytes}
+        return info_of(self._config) | sizes
 
     # The main loop.
 
@@ -188,8 +218,11 @@ class Reducer:
                 return error
             if self._crew.stop_asked is not None:
                 self._feed.stop()
+            self._look_at_files()
             if self._stop_by_s is not None and now_s > self._stop_by_s:
-                return DrpError("what was in flight did not finish within --stop-timeout", hint="Raise --stop-timeout.")
+                return DrpError(
+                    "what was in flight did not finish within --stop-timeout", hint="Raise --stop-timeout."
+                )
             if self._done():
                 return self._crew.stop_asked
 
@@ -200,6 +233,17 @@ class Reducer:
         self._route()
         while self._transitions.poll():
             self._route()
+
+    def _look_at_files(self) -> None:
+        """Keep the run's record up to date, and ask for a new chunk where one is due."""
+        files = self._recorder.open_files
+        if files != self._files:
+            self._files = files
+            self._run_record.update(run=files[0], output_files=files[1])
+        full = self._recorder.chunk_is_full
+        if full and not self._chunk_asked:
+            self._feed.pause()
+        self._chunk_asked = full
 
     def _done(self) -> bool:
         return self._feed.done and self._transitions.idle and self._flow.record_next == self._flow.submit_next
@@ -217,14 +261,13 @@ class Reducer:
         os.read(fd, 8)
         if self._flow.paused:
             log.error(
-                "recording pauses: %s; events wait in the pebble, it goes on when there is room", os.strerror(self._flow.paused_errno)
+                "recording pauses: %s; events wait in the pebble, it goes on when there is room",
+                os.strerror(self._flow.paused_errno),
             )
             self._was_paused = True
         elif self._was_paused:
             self._was_paused = False
             log.warning("recording goes on")
-
-    _was_paused = False
 
     def _route(self) -> None:
         """Hand the flow's notices to whom they concern."""
@@ -265,7 +308,9 @@ class Reducer:
         counts = self._flow.counts()
         ledger = Ledger()
         ledger.count(self._fate, counts["events"])
-        ledger.incoming, ledger.drp, ledger.script = (DamageCounts(*counts[origin]) for origin in ("incoming", "drp", "script"))
+        ledger.incoming, ledger.drp, ledger.script = (
+            DamageCounts(*counts[origin]) for origin in ("incoming", "drp", "script")
+        )
         return ledger
 
     def _ledger_fields(self) -> dict[str, int]:
@@ -291,12 +336,13 @@ class Reducer:
             trouble=f"disk: {os.strerror(self._flow.paused_errno)}" if self._flow.paused else "",
         )
 
-    _before = (0, 0)
-
     def _report(self, error: DrpError | None) -> Report:
         config, counts, supervisor = self._config, self._flow.counts(), self._crew.supervisor
         failed = error or self._feed.error
         ledger = self._ledger()
+        # What a full disk kept from the file at its close was counted as it was staged.
+        cut = sum(one.lost_dgrams for one in self._recorder.files if not one.path.name.count(".smd."))
+        ledger.count(self._fate, -min(cut, ledger[self._fate]))
         ledger.count(Fate.lost_with_process, self._feed.events - ledger.total)
         return Report(
             source=self._source_text,
@@ -305,11 +351,12 @@ class Reducer:
             source_events=self._feed.events,
             ledger=ledger,
             elapsed_s=time.monotonic() - self._began_s,
+            run_s=counts["run_ns"] / 1e9,
             bytes_in=counts["bytes_in"],
             bytes_recorded=self._recorder.l1.bytes if config.out_dir else 0,
             files=[str(one.path) for one in self._recorder.files],
             workers=[
-                WorkerReport(post.worker, self._crew.done_by(post.worker), post.restarts, dict(post.failures))
+                WorkerReport(post.worker or 0, self._crew.done_by(post.worker), post.restarts, dict(post.failures))
                 for post in supervisor.roster.posts
             ],
             spare_restarts=supervisor.roster.spare_post.restarts,

@@ -17,6 +17,7 @@ from drp.engine._flow import Flow
 from drp.engine.crew import Crew
 from drp.engine.notices import Notice
 from drp.sink.answer import Answer, combine, read_answer
+from drp.sink.declare import Declared
 from drp.sink.recorder import Recorder, Written
 from xtc import TransitionId, XtcError
 
@@ -36,7 +37,9 @@ class Stage(Enum):
 class Transitions:
     """Collect the answers to one transition after another, and finish it."""
 
-    def __init__(self, flow: Flow, crew: Crew, recorder: Recorder, ledger: Callable[[], dict[str, int]]) -> None:
+    def __init__(
+        self, flow: Flow, crew: Crew, recorder: Recorder, ledger: Callable[[], dict[str, int]]
+    ) -> None:
         self.error: DrpError | None = None
         self.unequal = 0
         self.configured = False
@@ -66,7 +69,9 @@ class Transitions:
         """A worker has answered the transition that is being answered."""
         worker = self._crew.worker_of(notice.port)
         try:
-            self._answers[worker] = read_answer(notice.desc, notice.data, self._known(notice.service), worker=worker)
+            self._answers[worker] = read_answer(
+                notice.desc, notice.data, self._known(notice.service), worker=worker
+            )
         except WorkerError as error:
             self._fail(error, notice.service)
 
@@ -76,7 +81,11 @@ class Transitions:
         if first is None:
             return
         try:
-            known = self._first[TransitionId.Configure].declared if notice.service == TransitionId.BeginRun else ()
+            known = (
+                self._first[TransitionId.Configure].declared
+                if notice.service == TransitionId.BeginRun
+                else ()
+            )
             declared = read_answer(notice.desc, notice.data, known).declared
         except WorkerError as error:
             self._crew.on_replayed(notice, str(error))
@@ -97,7 +106,7 @@ class Transitions:
             return self._settle()
         return False
 
-    def _known(self, service: int) -> tuple:
+    def _known(self, service: int) -> tuple[Declared, ...]:
         return () if service == TransitionId.Configure else self._recorder.declared
 
     def _finish(self) -> bool:
@@ -118,7 +127,9 @@ class Transitions:
             ledger = self._ledger() if self._service == TransitionId.EndRun else None
             self._written = self._recorder.transition(dgram, answer, ledger=ledger)
         except (DrpError, XtcError) as error:
-            self._fail(error if isinstance(error, DrpError) else WorkerError(str(error)), self._service, always=True)
+            self._fail(
+                error if isinstance(error, DrpError) else WorkerError(str(error)), self._service, always=True
+            )
             return False
         finally:
             self._flow.release_files()

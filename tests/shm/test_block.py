@@ -36,11 +36,19 @@ def patched(desc: bytes, at: int, code: str, value: int) -> bytes:
 
 
 def test_sums_are_those_of_the_headers_and_the_data() -> None:
-    desc, data = encode_block(drops=[5, 6], adds=[IMAGE_ADD, WORDS_ADD], damage=0x41, user=9, words=True, json=b"{}")
+    desc, data = encode_block(
+        drops=[5, 6], adds=[IMAGE_ADD, WORDS_ADD], damage=0x41, user=9, words=True, json=b"{}"
+    )
     info = check(desc, len(desc) + len(data), TABLE, data)
     assert info["header_bytes"] == 36 + 20 + 36
     assert (info["data_bytes"], info["words_bytes"]) == (25, 5)
-    assert (info["n_drop"], info["n_add"], info["damage"], info["user"], info["json_bytes"]) == (2, 2, 0x41, 9, 2)
+    assert (info["n_drop"], info["n_add"], info["damage"], info["user"], info["json_bytes"]) == (
+        2,
+        2,
+        0x41,
+        9,
+        2,
+    )
 
 
 def test_no_bytes_are_the_empty_edit() -> None:
@@ -143,7 +151,9 @@ def test_decoding_is_the_inverse_of_encoding(drops, added, damage, user, json) -
 
 
 @given(st.binary(max_size=200), st.integers(0, 300), st.binary(max_size=100))
-def test_any_bytes_are_accepted_or_refused_and_nothing_else(desc: bytes, block_bytes: int, data: bytes) -> None:
+def test_any_bytes_are_accepted_or_refused_and_nothing_else(
+    desc: bytes, block_bytes: int, data: bytes
+) -> None:
     try:
         check(desc, block_bytes, TABLE, data)
     except BlockError as error:

@@ -1,6 +1,7 @@
 """The file writer: whatever the system does, the bytes are those given, or are cut at a whole dgram."""
 
 import errno
+import fcntl
 import os
 import resource
 import struct
@@ -19,7 +20,10 @@ PIPE_BYTES = 4096
 
 def dgram(number: int, payload: int) -> list[bytes]:
     """A dgram in two parts, header and payload."""
-    return [struct.pack("<IIIIHHI", number, 0, 0x0C000000, 0, 0, 0, 12 + payload), bytes([number % 251]) * payload]
+    return [
+        struct.pack("<IIIIHHI", number, 0, 0x0C000000, 0, 0, 0, 12 + payload),
+        bytes([number % 251]) * payload,
+    ]
 
 
 @pytest.fixture
@@ -28,10 +32,7 @@ def pipe() -> Iterator[tuple[int, Callable[[], bytes]]]:
     out, into = os.pipe()
     os.set_blocking(into, False)
     os.set_blocking(out, False)
-    fcntl_size = 1031
-    import fcntl
-
-    fcntl.fcntl(into, fcntl_size, PIPE_BYTES)
+    fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def drain() -> bytes:
         got = b""
@@ -52,7 +53,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
@@ -65,7 +69,9 @@ def open_file(path: Path) -> int:
 
 
 @pytest.mark.parametrize("threshold", [128, 512])
-def test_a_partial_write_goes_on_at_the_exact_byte(pipe: tuple[int, Callable[[], bytes]], threshold: int) -> None:
+def test_a_partial_write_goes_on_at_the_exact_byte(
+    pipe: tuple[int, Callable[[], bytes]], threshold: int
+) -> None:
     into, drain = pipe
     writer = FileWriter(into, 1024, threshold)
     want = b""
@@ -86,7 +92,9 @@ def test_a_partial_write_goes_on_at_the_exact_byte(pipe: tuple[int, Callable[[],
     assert writer.accepted == writer.written == writer.whole == len(want)
 
 
-def test_a_flush_between_two_tries_of_a_large_range_loses_nothing(pipe: tuple[int, Callable[[], bytes]]) -> None:
+def test_a_flush_between_two_tries_of_a_large_range_loses_nothing(
+    pipe: tuple[int, Callable[[], bytes]],
+) -> None:
     into, drain = pipe
     writer = FileWriter(into, 1024, 512)
     parts = dgram(1, 9000)
@@ -103,7 +111,7 @@ def test_a_full_disk_pauses_and_resumes_with_nothing_lost(small_disk: Path) -> N
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(700 << 10))
     fd = open_file(small_disk / "out")
-    writer = FileWriter(fd)
+    writer = FileWriter(fd, 100_000)
     want = b""
     paused = False
     for number in range(40):
@@ -160,7 +168,9 @@ def test_nothing_is_written_before_what_it_points_to(tmp_path: Path) -> None:
     os.close(smd_fd)
 
 
-def test_one_whose_forerunner_cannot_be_written_pauses_too(pipe: tuple[int, Callable[[], bytes]], tmp_path: Path) -> None:
+def test_one_whose_forerunner_cannot_be_written_pauses_too(
+    pipe: tuple[int, Callable[[], bytes]], tmp_path: Path
+) -> None:
     into, drain = pipe
     fd = open_file(tmp_path / "smd")
     big = FileWriter(into, 8192, 8192)
@@ -198,10 +208,9 @@ def test_a_file_that_may_not_grow_is_a_pause_not_a_signal(tmp_path: Path) -> Non
     room=st.integers(0, 12_000),
     flushes=st.sets(st.integers(0, 40)),
 )
-def test_a_file_cut_anywhere_ends_with_a_whole_dgram(payloads: list[int], room: int, flushes: set[int]) -> None:
-    read, into = os.pipe()
-    os.close(read)
-    os.close(into)
+def test_a_file_cut_anywhere_ends_with_a_whole_dgram(
+    payloads: list[int], room: int, flushes: set[int]
+) -> None:
     fd = os.memfd_create("out")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     writer = FileWriter(fd, 1024, 400)
@@ -227,6 +236,17 @@ def test_a_file_cut_anywhere_ends_with_a_whole_dgram(payloads: list[int], room: 
     assert told["bytes"] == len(got)
     assert told["lost_bytes"] == len(want) - len(got)
     assert told["lost_dgrams"] == sum(1 for end in ends if end > len(got))
+
+
+@pytest.mark.parametrize(("flush_s", "written"), [(0.0, 74), (1000.0, 0)])
+def test_bytes_stay_in_staging_no_longer_than_they_may(tmp_path: Path, flush_s: float, written: int) -> None:
+    fd = open_file(tmp_path / "out")
+    writer = FileWriter(fd, flush_s=flush_s)
+    assert writer.append_parts(dgram(1, 50))
+    assert writer.written == 0
+    assert writer.flush_old()
+    assert (writer.written, writer.accepted) == (written, 74)
+    os.close(fd)
 
 
 @pytest.mark.parametrize(("staging", "threshold"), [(100, 100), (1024, 2048), (1024, 64)])

@@ -77,7 +77,9 @@ class RingParent:
         )
 
     def start(self, spec: WorkerSpec) -> None:
-        self.process = multiprocessing.get_context("fork").Process(target=_worker, args=(spec.to_json(),), daemon=True)
+        self.process = multiprocessing.get_context("fork").Process(
+            target=_worker, args=(spec.to_json(),), daemon=True
+        )
         self.process.start()
 
     def place(self, dgram: bytes) -> int:
@@ -88,7 +90,14 @@ class RingParent:
         return at
 
     def push(
-        self, dgram: bytes, *, seq: int | None = None, index: int = 0, pulse_id: int = 0, bound: int = 1 << 19, flags: int = 0
+        self,
+        dgram: bytes,
+        *,
+        seq: int | None = None,
+        index: int = 0,
+        pulse_id: int = 0,
+        bound: int = 1 << 19,
+        flags: int = 0,
     ) -> None:
         offset = self.place(dgram)
         number = self.pushed + 1 if seq is None else seq

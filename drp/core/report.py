@@ -44,6 +44,7 @@ class Report:
     """The account of a run. Times are seconds, sizes bytes, histograms counts in the buckets of
     drp.core.quantiles (ns).
 
+    `elapsed_s` is the whole command, `run_s` from the first L1Accept handed in to the last one recorded;
     `source_events` is what the source itself counted; `synthesised` the transitions put in, by name;
     `spare_restarts` those of spares that never came to work; `failure_kinds` as the Tally has them; `error`
     is what ended the run early, or empty.
@@ -54,6 +55,7 @@ class Report:
     source_events: int
     ledger: Ledger
     elapsed_s: float
+    run_s: float = 0.0
     bytes_in: int = 0
     bytes_recorded: int = 0
     script_args: Sequence[str] = ()
@@ -123,6 +125,7 @@ class Report:
             "script_args": list(self.script_args),
             "files": list(self.files),
             "elapsed_s": self.elapsed_s,
+            "run_s": self.run_s,
             "rates": {
                 "events_per_s": self._per_s(self.ledger.total),
                 "bytes_in_per_s": self._per_s(self.bytes_in),

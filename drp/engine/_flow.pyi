@@ -15,6 +15,7 @@ class Counts(TypedDict):
     transitions: int
     synthesised: int
     bytes_in: int
+    run_ns: int
     overflows: int
     malformed: int
     unworked: int

@@ -46,6 +46,8 @@ cdef class Recording(Collect):
     cdef readonly uint64_t n_synthesised
     cdef readonly uint64_t bytes_in
     cdef readonly uint64_t n_malformed
+    cdef uint64_t began_ns           # when the first L1Accept was handed in, 0: none was recorded yet
+    cdef uint64_t ended_ns           # when the last one was recorded
     cdef readonly bint paused
     cdef readonly int paused_errno
     cdef void enter(self) noexcept nogil

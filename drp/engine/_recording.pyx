@@ -211,6 +211,9 @@ cdef class Recording(Collect):
             self.n_transitions += 1
             self.n_synthesised += s.synthesised
             return
+        if self.began_ns == 0:
+            self.began_ns = s.filled_ns
+        self.ended_ns = now_ns
         self.n_events += 1
         self.latency[bucket(now_ns - s.filled_ns)] += 1
         if s.damage:
@@ -239,7 +242,7 @@ cdef class Recording(Collect):
         out = {
             "events": self.n_events, "words": self.n_words, "transitions": self.n_transitions,
             "synthesised": self.n_synthesised, "bytes_in": self.bytes_in, "overflows": self.n_overflows,
-            "malformed": self.n_malformed, "unworked": self.n_unworked,
+            "run_ns": self.ended_ns - self.began_ns, "malformed": self.n_malformed, "unworked": self.n_unworked,
             "incoming": damages(&self.incoming), "drp": damages(&self.ours), "script": damages(&self.script),
             "latency": [self.latency[i] for i in range(N_BUCKETS)], "service": [self.service[i] for i in range(N_BUCKETS)],
         }

@@ -1,4 +1,6 @@
-"""What all tests share: where the real data lies, and the checkout on the path so that test helpers can be imported."""
+"""What all tests share: where the real data lies, and the checkout on the path so that test helpers can be
+imported.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Tests are imported without packages; helpers are imported as `tests.<package>.<module>`, whoever started pytest.
+# Test modules have no packages; helpers are imported as `tests.<package>.<module>`, however pytest starts.
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 
 def find_test_data() -> Path | None:
-    """Return the folder of real data: DRP_TEST_DATA, or `shared/data` beside the checkout; None where neither is there."""
+    """Return the folder of real data: DRP_TEST_DATA, or `shared/data` beside the checkout; None where neither
+    is there.
+    """
     given = os.environ.get("DRP_TEST_DATA")
     folder = Path(given) if given else ROOT.parent / "shared" / "data"
     return folder if (folder / "xtc2").is_dir() else None

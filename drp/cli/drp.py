@@ -13,6 +13,7 @@ from drp.cli.status import StatusLine
 from drp.core.config import DrpConfig
 from drp.core.errors import ConfigError, DrpError
 from drp.core.report import Report, summary
+from drp.engine.offline import reduce_offline
 from drp.engine.reducer import EXIT_INTERRUPTED, Interrupted, Reducer
 
 EXIT_USAGE = 2
@@ -42,9 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _set_up_logging(config, status)
     if config.source_is_default:
         log.info("no --source: simulating %d events", config.events or DEFAULT_EVENTS)
-    reducer = Reducer(config, status.show)
     try:
-        report = reducer.run()
+        report = reduce_offline(config) if config.offline else Reducer(config, status.show).run()
     except Interrupted:
         status.close()
         print("drp: ended by a second signal; the files have no EndRun", file=sys.stderr)

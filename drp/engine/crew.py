@@ -187,9 +187,8 @@ class Crew:
             self._release(hand, Cause.none)
 
     def _close_output(self, hand: Hand) -> None:
-        for fd in (hand.forked.stdout_fd, hand.forked.stderr_fd) if hand.forked else ():
-            if fd in self._selector.get_map():
-                self._selector.unregister(fd)
+        for fd in self._output.pipes_of(hand.incarnation):
+            self._selector.unregister(fd)
         self._output.remove(hand.incarnation)
 
     def _on_nursery_lost(self, lost: NurseryLost) -> None:

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 from drp.core.config import DrpConfig
@@ -48,6 +47,34 @@ class Interrupted(Exception):
     """A second signal came: end now."""
 
 
+def output_of(config: DrpConfig) -> Output | None:
+    """Return where a run is recorded, None where it is not."""
+    if config.out_dir is None:
+        return None
+    return Output(
+        config.out_dir,
+        config.instrument,
+        config.expt,
+        config.run,
+        config.det_segment,
+        config.overwrite,
+        config.chunk_bytes,
+    )
+
+
+def info_of(config: DrpConfig) -> dict[str, object]:
+    """Return what the user said of the detector, as fields of `drp_info`."""
+    return {
+        "det_name": config.det_name or "",
+        "det_type": config.det_type,
+        "det_id": config.det_id,
+        "det_segment": config.det_segment,
+        "instrument": config.instrument,
+        "partition": config.platform,
+        "alias": config.alias or "",
+    }
+
+
 class Reducer:
     """Run what `config` says once. `watch` is called with a Snapshot about every 0.5 s."""
 
@@ -62,7 +89,7 @@ class Reducer:
         self._chunk_asked = False
         self._files: tuple[int | None, tuple[str, ...]] = (None, ())
         self._before = (0, 0)
-        self._fate = Fate.not_recorded if config.out_dir is None else Fate.recorded_bypass
+        self._fate = Fate.not_recorded if config.out_dir is None else Fate.recorded_no_verdict
 
     def run(self) -> Report:
         """Run to the end and return the account. Raises ConfigError or SourceError before anything ran, Interrupted after two signals."""
@@ -100,7 +127,7 @@ class Reducer:
         config = self._config
         pebble = self._pebble(source)
         self._notify = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._recorder = Recorder(self._output())
+        self._recorder = Recorder(output_of(self._config))
         self._flow = Flow(pebble, self._recorder.l1, self._notify)
         self._feed = Feed(source, pebble, self._flow, events=config.events, name=source.describe())
         self._source_text = source.describe()
@@ -168,33 +195,9 @@ class Reducer:
     def _arena_bytes(self, pebble: Pebble) -> int:
         return MIN_ARENA_BLOCKS * max(pebble.event_bytes, pebble.transition_bytes)
 
-    def _output(self) -> Output | None:
-        config = self._config
-        if config.out_dir is None:
-            return None
-        return Output(
-            Path(config.out_dir),
-            config.instrument,
-            config.expt,
-            config.run,
-            config.det_segment,
-            config.overwrite,
-            config.chunk_bytes,
-        )
-
     def _info(self, pebble: Pebble) -> dict[str, object]:
-        config = self._config
-        return {
-            "det_name": config.det_name or "",
-            "det_type": config.det_type,
-            "det_id": config.det_id,
-            "det_segment": config.det_segment,
-            "pebble_bufsize": pebble.event_bytes,
-            "transition_bufsize": pebble.transition_bytes,
-            "instrument": config.instrument,
-            "partition": config.platform,
-            "alias": config.alias or "",
-        }
+        sizes = {"pebble_bufsize": pebble.event_bytes, "transition_bufsize": pebble.transition_bytes}
+        return info_of(self._config) | sizes
 
     # The main loop.
 
@@ -337,6 +340,9 @@ class Reducer:
         config, counts, supervisor = self._config, self._flow.counts(), self._crew.supervisor
         failed = error or self._feed.error
         ledger = self._ledger()
+        # What a full disk kept from the file at its close was counted as it was staged.
+        cut = sum(one.lost_dgrams for one in self._recorder.files if not one.path.name.count(".smd."))
+        ledger.count(self._fate, -min(cut, ledger[self._fate]))
         ledger.count(Fate.lost_with_process, self._feed.events - ledger.total)
         return Report(
             source=self._source_text,

@@ -35,7 +35,7 @@ class Session:
         self.stream = Stream(link, self, check_views)
         self.link = link
         self._told = info
-        self.info = info
+        self.info = self._given_info = info
         self.args = args
         self._setup: Setup | None = None
         self.configure_answer: bytes | None = None
@@ -69,6 +69,7 @@ class Session:
     def configure(self) -> None:
         """Take the Configure in hand."""
         self._setup = Setup(self.stream.dgram)
+        self.info = self._given_info.completed(self._setup.config)
         self.info = self._told.about(find_detector(self._setup.config, self._told.det_name or None))
         self.configure_answer = None
 

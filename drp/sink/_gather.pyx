@@ -243,7 +243,7 @@ cdef class Gather:
             to += 24
             memset(to, 0, shapes_bytes)
             for k in range(slot.n_fields):
-                if fields[k].rank:                       # dims a field does not have stay 0, whatever is given
+                if fields[k].rank:                       # dims a field does not have stay 0, whatever came
                     memcpy(to, at, 4 * fields[k].rank)
                     to += SHAPE_BYTES
                     at += SHAPE_BYTES

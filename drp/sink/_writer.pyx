@@ -29,7 +29,7 @@ cdef extern from "<sys/uio.h>" nogil:
     ssize_t writev(int fd, const iovec *iov, int n)
 
 STAGING_BYTES = 1 << 20
-THRESHOLD_BYTES = 16 << 10
+THRESHOLD_BYTES = 48 << 10
 FLUSH_S = 1.0
 cdef enum:
     MIN_STAGING_BYTES = 128          # holds a dgram header, and the smd twin of an event

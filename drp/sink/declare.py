@@ -104,7 +104,7 @@ class Ids:
         used = {names_id & 0xFF for names_id in self.taken if names_id >> 8 == node}
         low = max((index for index in used if index <= LAST_DETECTOR_INDEX), default=0)
         above, below = range(low + 1, LAST_FREE_INDEX + 1), range(1, low)
-        index = next((index for index in (*above, *below) if index not in used), None)
+        index: int | None = next((index for index in (*above, *below) if index not in used), None)
         if index is None:
             raise XtcError(
                 "a node has no free NamesId",

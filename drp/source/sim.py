@@ -103,9 +103,9 @@ class Simulator:
         """Return one line: the detector, the size of its events, the rate."""
         truth = self.truth
         shape = "x".join(map(str, truth.shape)) if isinstance(truth, SimTruth) else f"{truth.samples} samples"
-        rate = "as fast as they are taken" if self.options.rate_hz is None else f"{self.options.rate_hz:g}/s"
+        rate = "" if self.options.rate_hz is None else f", {self.options.rate_hz:g}/s"
         events = f"{self.frames} distinct events of {self.max_event_bytes} bytes, seed {self.options.seed}"
-        return f"simulated {self.options.kind} ({shape}), {events}, {rate}"
+        return f"simulated {self.options.kind} ({shape}), {events}{rate}"
 
     @property
     def _next_step(self) -> int:

@@ -36,7 +36,9 @@ DAMAGES = (0, 0x0001, 0x0002, 0x0004, 0x0010, 0x0020, 0x0040, 0x0080, 0x1000, 0x
 RAW_IDS = (0x101, 0x102)
 
 
-def record(folder: Path, *, steps: int, events: int, damaged: bool = False, chunk_bytes: int = 1 << 40) -> list[int]:
+def record(
+    folder: Path, *, steps: int, events: int, damaged: bool = False, chunk_bytes: int = 1 << 40
+) -> list[int]:
     """Record a run; every second event loses its raw data. Returns the time stamps of its events."""
     build = Builder()
     stamps = []
@@ -50,7 +52,11 @@ def record(folder: Path, *, steps: int, events: int, damaged: bool = False, chun
                 number = len(stamps)
                 raw = build.event(number)
                 stamps.append(Dgram(raw).timestamp)
-                add = (0, [(2, 3), (4,)], struct.pack("<d6H4s", number / 7, *range(number, number + 6), b"ab"))
+                add = (
+                    0,
+                    [(2, 3), (4,)],
+                    struct.pack("<d6H4s", number / 7, *range(number, number + 6), b"ab"),
+                )
                 desc, data = encode_block(drops=RAW_IDS if number % 2 else (), adds=[add])
                 damage = DAMAGES[number % len(DAMAGES)] if damaged else 0
                 writer.event(raw, desc, data, pulse_id=number + 1, damage=damage)

@@ -463,7 +463,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_pauses_events_and_transitions_and_nothing_is_lost(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(500 << 10))
-    build = Builder(shape=(100, 100))
+    build = Builder(shape=(130, 100))
     recorder = Recorder(Output(small_disk))
     pauses = 0
     sent = []

@@ -111,7 +111,7 @@ def test_a_full_disk_pauses_and_resumes_with_nothing_lost(small_disk: Path) -> N
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(700 << 10))
     fd = open_file(small_disk / "out")
-    writer = FileWriter(fd)
+    writer = FileWriter(fd, 100_000)
     want = b""
     paused = False
     for number in range(40):

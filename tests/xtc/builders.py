@@ -1,9 +1,10 @@
-"""Byte builders of XTC2, made from the format's description and nothing of the package: what tests read was not written by what they test.
+"""Byte builders of XTC2, made from the format's description and nothing of the package: what tests read was
+not written by what they test.
 
     dgram   = time.low u32, time.high u32, env u32, Xtc
     Xtc     = src u32, damage u16, contains u16, extent u32 (these 12 bytes included), payload
-    Names   = Xtc(4): numArrays u32, detType, detName, detId, alg (256 each), version u32, segment u32, then per field
-              alg 256, version u32, name 256, DataType u32, rank u32
+    Names   = Xtc(4): numArrays u32, detType, detName, detId, alg (256 each), version u32, segment u32,
+              then per field: alg 256, version u32, name 256, DataType u32, rank u32
     ShapesData = Xtc(1) of Shapes = Xtc(2): 5 x u32 per array; and Data = Xtc(3): values without padding
 """
 
@@ -14,12 +15,16 @@ from collections.abc import Sequence
 
 PARENT, SHAPES_DATA, SHAPES, DATA, NAMES = range(5)
 CONFIGURE, BEGINRUN, ENDRUN, BEGINSTEP, ENABLE, SLOWUPDATE, L1ACCEPT = 2, 4, 5, 6, 8, 10, 12
-UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FLOAT, DOUBLE, CHARSTR, ENUMVAL, ENUMDICT = range(13)
+UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FLOAT, DOUBLE, CHARSTR, ENUMVAL, ENUMDICT = range(
+    13
+)
 CORRUPTED = 8
 FieldSpec = tuple[str, int, int]
 
 
-def xtc(kind: int, payload: bytes = b"", *, src: int = 0, damage: int = 0, extent: int | None = None) -> bytes:
+def xtc(
+    kind: int, payload: bytes = b"", *, src: int = 0, damage: int = 0, extent: int | None = None
+) -> bytes:
     """An Xtc; `extent` may lie."""
     return struct.pack("<IHHI", src, damage, kind, 12 + len(payload) if extent is None else extent) + payload
 

@@ -1,4 +1,4 @@
-"""Bytes that end where the process may not read on: one byte beyond them is a segmentation fault, not luck."""
+"""Bytes that end where the process may not read on: one byte beyond is a segmentation fault, not luck."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LIBC.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class GuardedBuffer:
-    """Room for `size` bytes before a page without access; `place` puts bytes so that they end at that page."""
+    """Room for `size` bytes before a page without access; `place` puts bytes right before that page."""
 
     def __init__(self, size: int) -> None:
         self._pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -1,4 +1,6 @@
-"""A corpus of hostile files, each a few hundred bytes: what a reader must refuse, end at, or live with, and never fall over."""
+"""A corpus of hostile files, each a few hundred bytes: what a reader must refuse, end at, or live with, and
+never fall over.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ def _event(payload: bytes, **header: int) -> bytes:
 
 
 def _names_with(**changes: int) -> bytes:
-    """A Configure whose single Names has words written over: offset in the Xtc to value, keys `at_<offset>`."""
+    """A Configure whose single Names has words written over, `at_<offset in the Xtc>` to value."""
     raw = bytearray(b.names(1, _ARRAY))
     for key, value in changes.items():
         struct.pack_into("<I", raw, int(key.removeprefix("at_")), value)
@@ -81,7 +83,11 @@ def corpus() -> list[Hostile]:
         ("nested too deep", _event(_nested(9)), "error"),
         ("nested a thousand deep", _event(_nested(1000)), "error"),
         ("corrupted top over junk", _event(b"\xff" * 50, damage=b.CORRUPTED), "fine"),
-        ("corrupted parent over junk", _event(b.xtc(b.PARENT, b"\xff" * 50, damage=b.CORRUPTED) + good), "fine"),
+        (
+            "corrupted parent over junk",
+            _event(b.xtc(b.PARENT, b"\xff" * 50, damage=b.CORRUPTED) + good),
+            "fine",
+        ),
         ("unknown types", _event(b.xtc(5) + b.xtc(0xFFF, b"\1\2\3") + good), "fine"),
         ("type version bits", _event(b.xtc(0x1001, shapes + data, src=1)), "fine"),
         ("ShapesData empty", _with_data(), "error"),

@@ -1,4 +1,6 @@
-"""The walker of `xtc._walk` again in plain Python, recursive and without cleverness, for tests to compare with."""
+"""The walker of `xtc._walk` again in plain Python, recursive and without cleverness, for tests to compare
+with.
+"""
 
 from __future__ import annotations
 
@@ -108,8 +110,10 @@ def _parts(raw: bytes, start: int, extent: int) -> tuple[int, int, int, int]:
     return (*found.get(2, (0, 0)), *found[3])
 
 
-def field_places(raw: bytes, at: ShapesAt, fields: list[tuple[int, int]]) -> list[tuple[int, int, tuple[int, ...]]]:
-    """Return (offset, bytes, dims) of (DataType, rank) fields; raise Fault with the field's number as place."""
+def field_places(
+    raw: bytes, at: ShapesAt, fields: list[tuple[int, int]]
+) -> list[tuple[int, int, tuple[int, ...]]]:
+    """Return (offset, bytes, dims) of (DataType, rank) fields; a Fault's place is the field's number."""
     sizes = (1, 2, 4, 8, 1, 2, 4, 8, 4, 8, 1, 4, 4)
     out = []
     cursor, array = 0, 0

@@ -1,21 +1,25 @@
-"""Run by a Python that has psana, not by pytest: print as JSON what psana.dgram.Dgram says of a file's values.
+"""Run by a Python that has psana, not by pytest: print as JSON what psana.dgram.Dgram says of a file's
+values.
 
-    psana_read.py FILE [CONFIGURE_FILE]
+psana_read.py FILE [CONFIGURE_FILE]
 
-Uses nothing of the package. Prints per dgram: timestamp, service, env, damage and {det/seg/alg/field: [dtype, shape, sha256] | value}.
+Uses nothing of the package. Prints per dgram: timestamp, service, env, damage and {det/seg/alg/field: [dtype,
+shape, sha256] | value}.
 """
 
 import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from psana import dgram
+from psana import dgram  # type: ignore[import-not-found,unused-ignore]
 
 
-def leaves(container, path):
+def leaves(container: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Yield (dotted path, value) of what is below a container of psana."""
     for name in sorted(vars(container) if hasattr(container, "__dict__") else dir(container)):
         if name.startswith("_"):
@@ -30,14 +34,14 @@ def leaves(container, path):
             yield from leaves(value, inner)
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """Return a value as JSON can hold it."""
     if isinstance(value, np.ndarray):
         return [value.dtype.str, list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
     return value.hex() if isinstance(value, float) else value
 
 
-def fields(one):
+def fields(one: Any) -> dict[str, Any]:
     """Return every value of a dgram by det/seg/alg/field."""
     out = {}
     for det, segments in vars(one).items():
@@ -50,14 +54,18 @@ def fields(one):
     return out
 
 
-def read(path, configure_path):
+def read(path: str, configure_path: str | None) -> Iterator[dict[str, Any]]:
     """Yield what psana says of each dgram of a file."""
     config, offset, raw = None, 0, Path(path).read_bytes()
     if configure_path:
         other = os.open(configure_path, os.O_RDONLY)
         config = dgram.Dgram(file_descriptor=other)
     while offset < len(raw):
-        one = dgram.Dgram(view=raw, offset=offset, config=config) if config else dgram.Dgram(view=raw, offset=offset)
+        one = (
+            dgram.Dgram(view=raw, offset=offset, config=config)
+            if config
+            else dgram.Dgram(view=raw, offset=offset)
+        )
         if one.service() == 2:
             config = one
         yield {

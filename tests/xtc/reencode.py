@@ -1,6 +1,7 @@
 """Write a dgram again from what was read of it: every Names and every value through the package's own writer.
 
-Run as a script with a source and a target it does so for a whole file; `--config` names the file of the Configure.
+Run as a script with a source and a target it does so for a whole file; `--config` names the file of the
+Configure.
 """
 
 from __future__ import annotations

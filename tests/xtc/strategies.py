@@ -16,7 +16,7 @@ NAME = st.text(string.ascii_letters + string.digits + "_.:", min_size=1, max_siz
 TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=20)
 VERSION = st.tuples(*[st.integers(0, 255)] * 3)
 ALGS = st.builds(Alg, TEXT, VERSION)
-_INTEGERS = {kind: np.iinfo(dtype) for kind, dtype in DTYPES.items() if dtype.kind in "iu"}
+_INTEGERS = {kind: np.iinfo(dtype.str) for kind, dtype in DTYPES.items() if dtype.kind in "iu"}
 
 
 @st.composite
@@ -82,7 +82,11 @@ def filled(draw: st.DrawFn, names_id: int | None = None) -> tuple[Names, list[An
 def same(got: Any, wanted: Any) -> bool:
     """Whether two values are the same bit for bit."""
     if isinstance(wanted, np.ndarray):
-        return got.dtype == wanted.dtype and got.shape == wanted.shape and got.tobytes() == wanted.tobytes()
+        return bool(
+            got.dtype == wanted.dtype and got.shape == wanted.shape and got.tobytes() == wanted.tobytes()
+        )
     if isinstance(wanted, float):
-        return np.float64(got).tobytes() == np.float64(wanted).tobytes() or (got != got and wanted != wanted)
-    return type(got) is type(wanted) and bool(got == wanted)
+        return bool(
+            np.float64(got).tobytes() == np.float64(wanted).tobytes() or (got != got and wanted != wanted)
+        )
+    return bool(type(got) is type(wanted) and got == wanted)

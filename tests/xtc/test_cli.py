@@ -52,13 +52,22 @@ def test_json_becomes_fields_in_the_references_order() -> None:
     dgram = Dgram(json_to_dgram(json.dumps(DOCUMENT)))
     assert dgram.config is not None
     (names,) = dgram.config.names.values()
-    assert (names.names_id, names.detname, names.alg.name, names.alg.version) == (0x100, "test1", "raw", (1, 2, 3))
+    assert (names.names_id, names.detname, names.alg.name, names.alg.version) == (
+        0x100,
+        "test1",
+        "raw",
+        (1, 2, 3),
+    )
     assert [one.name for one in names.fields] == [
         "Off:q", "On:q", "Down:r", "Up:r", "aa", "ad", "ah", "ai", "aj", "ak", "al", "am",
         "b_0.b", "b_0.c", "b_1.b", "b_1.c", "c.d.e", "c.d.g:q", "c.d.k:r", "flag",
     ]  # fmt: skip
     values = {one.field.label: one.value for one in dgram.fields()}
-    assert (values["ak"], values["al"].tolist(), values["am"].shape) == ("A random string!", [1, 3, 7], (2, 3))
+    assert (values["ak"], values["al"].tolist(), values["am"].shape) == (
+        "A random string!",
+        [1, 3, 7],
+        (2, 3),
+    )
     assert (values["b_1.c"], values["c.d.g"], values["c.d.k"], values["flag"]) == (973, 0, -1, 1)
     assert (values["aj"], round(values["ai"], 4)) == (-39.455, 52.4)
 
@@ -66,9 +75,11 @@ def test_json_becomes_fields_in_the_references_order() -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("detName:RO", None), (":types:", None), ("alg:RO/version:RO", [1, 2]), ("aa", 200), ("aa", 1.0), ("aa", True),
+        ("detName:RO", None), (":types:", None), ("alg:RO/version:RO", [1, 2]), ("aa", 200),
+        ("aa", 1.0), ("aa", True),
         ("ai", 5), ("ak", 7), ("al", [1, 2]), ("al", [[1, 2, 3]]), ("am", 7), ("al", [1, 2, 1 << 31]),
-        ("zz", 1), (":types:/aa", "INT7"), (":types:/aa", {}), (":types:/al", ["CHARSTR", 3]), (":types:/al", ["q", 3]),
+        ("zz", 1), (":types:/aa", "INT7"), (":types:/aa", {}), (":types:/al", ["CHARSTR", 3]),
+        (":types:/al", ["q", 3]),
         (":types:/al", ["INT32", -3]), (":types:/al", []), ("c", 5), ("c/d/g", 0.5), ("detName:RO", "a b"),
         (":types:/:enum:/q/On", "one"), ("detName:RO", 7),
     ],
@@ -111,7 +122,15 @@ def test_from_json_writes_the_file(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_usage_and_missing_files_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = str(tmp_path / "none.xtc2")
-    for arguments in ([], ["ls"], ["nonsense"], ["ls", missing], ["dump", missing], ["check", missing], ["ls", str(tmp_path)]):
+    for arguments in (
+        [],
+        ["ls"],
+        ["nonsense"],
+        ["ls", missing],
+        ["dump", missing],
+        ["check", missing],
+        ["ls", str(tmp_path)],
+    ):
         assert main(arguments) == 2, arguments
     assert "none.xtc2" in capsys.readouterr().err
     assert main(["--help"]) == 0
@@ -146,13 +165,23 @@ def test_check_lists_all_problems_of_all_files(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().out == ""
     assert main(["check", str(bad), str(good)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(": ")[2] for line in lines] == ["names", "names", "names", "data", "data", "service", "tail"]
+    assert [line.split(": ")[2] for line in lines] == [
+        "names",
+        "names",
+        "names",
+        "data",
+        "data",
+        "service",
+        "tail",
+    ]
     assert all(line.startswith(f"{bad}: 0x") for line in lines)
     assert main(["check", str(bad), str(tmp_path / "none.xtc2")]) == 2
 
 
 @pytest.mark.parametrize("case", corpus(), ids=lambda case: case.name)
-def test_check_finds_a_problem_in_every_hostile_file_that_a_reader_refuses(case: Hostile, tmp_path: Path) -> None:
+def test_check_finds_a_problem_in_every_hostile_file_that_a_reader_refuses(
+    case: Hostile, tmp_path: Path
+) -> None:
     path = tmp_path / "hostile.xtc2"
     path.write_bytes(case.raw)
     problems = list(check_file(path))

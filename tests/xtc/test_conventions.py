@@ -37,7 +37,9 @@ def enable(filename: str, chunkid: int) -> bytes:
 
 
 def chunks(folder: Path, *announced: tuple[str, int]) -> Path:
-    """A first chunk and those announced, each with one event that holds its number, and an Enable for the next."""
+    """A first chunk and those announced, each with one event that holds its number, and an Enable for the
+    next.
+    """
     names = ["run-s000-c000.xtc2", *(name for name, _ in announced)]
     for number, name in enumerate(names):
         raw = b"" if number else encode_dgram(TransitionId.Configure, 0, [DATA_NAMES, CHUNKINFO.encode()])
@@ -55,7 +57,11 @@ def values(stream: Stream) -> list[int]:
 def test_a_stream_goes_through_its_chunks_with_the_first_ones_configure(tmp_path: Path) -> None:
     stream = Stream(chunks(tmp_path, ("other-c001.xtc2", 1), ("run-s000-c002.xtc2", 2)))
     assert values(stream) == [0, 1, 2] == values(stream)
-    assert [Path(one).name for one in stream.paths] == ["run-s000-c000.xtc2", "other-c001.xtc2", "run-s000-c002.xtc2"]
+    assert [Path(one).name for one in stream.paths] == [
+        "run-s000-c000.xtc2",
+        "other-c001.xtc2",
+        "run-s000-c002.xtc2",
+    ]
 
 
 def test_the_order_of_chunkinfo_fields_does_not_matter() -> None:
@@ -101,7 +107,10 @@ def test_the_configure_of_a_later_chunk_is_found_beside_it(tmp_path: Path) -> No
 def test_real_chunks_are_followed(xtc2_data: Path) -> None:
     stream = Stream(xtc2_data / "chunking" / "xpptut15-r0014-s000-c000.xtc2")
     assert sum(1 for one in stream if one.service == TransitionId.L1Accept and one.fields()) == 15
-    assert [Path(one).name for one in stream.paths] == ["xpptut15-r0014-s000-c000.xtc2", "data-r0001-s000-c001.xtc2"]
+    assert [Path(one).name for one in stream.paths] == [
+        "xpptut15-r0014-s000-c000.xtc2",
+        "data-r0001-s000-c001.xtc2",
+    ]
 
 
 def test_file_names_are_made_and_taken_apart() -> None:

@@ -43,7 +43,9 @@ def test_a_file_made_from_scratch_reads_back() -> None:
 def test_ids_are_given_as_the_reference_gives_them() -> None:
     config, first = declared()
     second = config.Detector(DETECTOR, AlgDef("fex", 0, 0, 1), {"n": (np.uint8, 0)})
-    config.Detector(DetectorDef("runinfo", "runinfo", ""), AlgDef("runinfo", 0, 0, 1), {"n": (np.uint8, 0)}, 3, 255)
+    config.Detector(
+        DetectorDef("runinfo", "runinfo", ""), AlgDef("runinfo", 0, 0, 1), {"n": (np.uint8, 0)}, 3, 255
+    )
     third = config.Detector(DETECTOR, AlgDef("x", 0, 0, 1), {"n": (np.uint8, 0)}, segment=4)
     assert [(one.nodeId, one.namesId) for one in (first, second, third)] == [(0, 1), (0, 2), (3, 3)]
     assert third.names.segment == 4
@@ -89,7 +91,11 @@ def test_a_fortran_array_is_written_by_content() -> None:
 
 
 def test_removedata_takes_all_segments_of_this_dgram_without_a_save_before() -> None:
-    names = b.names(1, [("n", b.UINT8, 0)]) + b.names(2, [("n", b.UINT8, 0)], segment=1) + b.names(3, [("n", b.UINT8, 0)], alg="fex")
+    names = (
+        b.names(1, [("n", b.UINT8, 0)])
+        + b.names(2, [("n", b.UINT8, 0)], segment=1)
+        + b.names(3, [("n", b.UINT8, 0)], alg="fex")
+    )
     config = DgramEdit(b.dgram(b.CONFIGURE, names))
     event = b.dgram(b.L1ACCEPT, b"".join(b.shapes_data(one, [], b"\1") for one in (1, 2, 3)))
     edit = DgramEdit(event, config)
@@ -120,7 +126,7 @@ def test_corrupted_and_nested_dgrams_are_saved_whole() -> None:
 def test_what_cannot_be_made_is_refused() -> None:
     config, _ = declared()
     for call in (
-        lambda: DgramEdit(),
+        DgramEdit,
         lambda: DgramEdit(b.dgram(b.CONFIGURE), transition_id=2),
         lambda: DgramEdit(transition_id=TransitionId.L1Accept),
         lambda: config.Detector(DETECTOR, ALG, {"a": (np.complex64, 0)}),

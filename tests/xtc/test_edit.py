@@ -11,8 +11,21 @@ from hypothesis import strategies as st
 
 from tests.xtc import builders as b
 from tests.xtc import strategies
-from xtc import Alg, Config, DataType, Dgram, Editor, Field, Names, TransitionId, TypeId, XtcError, encode_dgram, encode_shapes_data
-from xtc import encode_xtc
+from xtc import (
+    Alg,
+    Config,
+    DataType,
+    Dgram,
+    Editor,
+    Field,
+    Names,
+    TransitionId,
+    TypeId,
+    XtcError,
+    encode_dgram,
+    encode_shapes_data,
+    encode_xtc,
+)
 
 ONE = Names(0x101, "t", "one", "", 0, Alg("raw"), (Field("n", DataType.UINT32),))
 TWO = Names(0x102, "t", "two", "", 0, Alg("raw"), (Field("a", DataType.UINT16, 1),))
@@ -40,13 +53,23 @@ def ids(dgram: Dgram) -> list[int]:
 
 
 def test_an_editor_without_edits_gives_the_same_bytes() -> None:
-    for dgram in (event(), event(shapes(ONE)), event(b"junk" * 9, damage=8), event(encode_xtc(0, [shapes(TWO)], damage=2))):
+    for dgram in (
+        event(),
+        event(shapes(ONE)),
+        event(b"junk" * 9, damage=8),
+        event(encode_xtc(0, [shapes(TWO)], damage=2)),
+    ):
         assert Editor(dgram).encode() == bytes(dgram)
 
 
 def test_dropping_takes_out_what_was_named_and_nothing_else() -> None:
     whole = (shapes(ONE), shapes(TWO, damage=4), shapes(TWO_FEX))
-    cases = [(("two",), [0x101]), (("two", "raw"), [0x101, 0x103]), (("two", None, 1), [0x101, 0x102]), (("six",), [0x101, 0x102, 0x103])]
+    cases: list[tuple[tuple[Any, ...], list[int]]] = [
+        (("two",), [0x101]),
+        (("two", "raw"), [0x101, 0x103]),
+        (("two", None, 1), [0x101, 0x102]),
+        (("six",), [0x101, 0x102, 0x103]),
+    ]
     for arguments, left in cases:
         editor = Editor(event(*whole))
         editor.drop(*arguments)
@@ -80,7 +103,13 @@ def test_added_data_comes_last_and_header_words_follow_the_editor() -> None:
     dgram = reread(editor.encode())
     assert ids(dgram) == [0x102, 0x101]
     assert (dgram.fields()[-1].value, int(dgram.fields()[-1].damage)) == (9, 2)
-    assert (dgram.timestamp, dgram.damage, dgram.src, dgram.service, dgram.env) == (77, 0x40, 4, 10, 0x0A0000FF)
+    assert (dgram.timestamp, dgram.damage, dgram.src, dgram.service, dgram.env) == (
+        77,
+        0x40,
+        4,
+        10,
+        0x0A0000FF,
+    )
 
 
 def test_a_refused_edit_changes_nothing() -> None:
@@ -131,8 +160,12 @@ def trees(draw: st.DrawFn, depth: int = 0) -> bytes:
 
 
 @settings(deadline=None)
-@given(trees(), st.sets(st.sampled_from([0x101, 0x102, 0x103])), st.lists(strategies.filled(0x104), max_size=2))
-def test_arbitrary_edits_leave_the_rest_as_it_was(tree: bytes, dropped: set[int], added: list[tuple[Names, list[Any]]]) -> None:
+@given(
+    trees(), st.sets(st.sampled_from([0x101, 0x102, 0x103])), st.lists(strategies.filled(0x104), max_size=2)
+)
+def test_arbitrary_edits_leave_the_rest_as_it_was(
+    tree: bytes, dropped: set[int], added: list[tuple[Names, list[Any]]]
+) -> None:
     names = added[0][0] if added else ONE
     config = Config.of([ONE, TWO, TWO_FEX, *([names] if added else [])])
     before = Dgram(encode_dgram(TransitionId.L1Accept, 5, [tree]), config=config)

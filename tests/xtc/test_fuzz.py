@@ -1,6 +1,8 @@
-"""Mutated files, by the thousand here and by the million under `-m slow`: never a crash, a hang, or a read outside the buffer.
+"""Mutated files, by the thousand here and by the million under `-m slow`: never a crash, a hang, or a read
+outside the buffer.
 
-Every input ends at a page without access. What a mutation does is random with a fixed seed; hypothesis shrinks in `test_walk`.
+Every input ends at a page without access. What a mutation does is random with a fixed seed; hypothesis
+shrinks in `test_walk`.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ def sample_event() -> bytes:
     shapes = [b.shape(2, 3), b.shape(4), b.shape(1, 2, 2), b.shape(1, 1, 1, 1)]
     body = b"\1\2" + bytes(6) + b"abc\0" + bytes(16) + struct.pack("<ii", 1, 1) + bytes(8)
     one = b.shapes_data(1, shapes, body)
-    return b.dgram(b.L1ACCEPT, b.xtc(b.PARENT, one + b.xtc(b.PARENT, b"")) + b.shapes_data(1, shapes, body, data_first=True))
+    return b.dgram(
+        b.L1ACCEPT,
+        b.xtc(b.PARENT, one + b.xtc(b.PARENT, b"")) + b.shapes_data(1, shapes, body, data_first=True),
+    )
 
 
 def mutate(raw: bytes, chance: random.Random) -> bytes:

@@ -9,7 +9,18 @@ from hypothesis import given, settings
 
 from tests.xtc import builders as b
 from tests.xtc import strategies
-from xtc import Alg, Damage, DataType, DgramHeader, Field, Names, TransitionId, XtcError, XtcHeader, encode_dgram
+from xtc import (
+    Alg,
+    Damage,
+    DataType,
+    DgramHeader,
+    Field,
+    Names,
+    TransitionId,
+    XtcError,
+    XtcHeader,
+    encode_dgram,
+)
 from xtc.names import check_alphabet
 
 
@@ -21,7 +32,11 @@ def some_names(**changes: object) -> Names:
         "detid": "serial",
         "segment": 3,
         "alg": Alg("raw", (1, 2, 3)),
-        "fields": (Field("a", DataType.UINT16, 2), Field("s", DataType.CHARSTR, 1), Field("v:e", DataType.ENUMVAL)),
+        "fields": (
+            Field("a", DataType.UINT16, 2),
+            Field("s", DataType.CHARSTR, 1),
+            Field("v:e", DataType.ENUMVAL),
+        ),
     }
     return Names(**(fields | changes))  # type: ignore[arg-type]
 
@@ -60,7 +75,12 @@ def test_names_that_the_format_cannot_hold_are_refused(changes: dict[str, object
 
 
 def test_fields_that_the_format_cannot_hold_are_refused() -> None:
-    for arguments in (("", DataType.UINT8, 0), ("a", DataType.UINT8, 5), ("s", DataType.CHARSTR, 0), ("n" * 256, DataType.UINT8, 0)):
+    for arguments in (
+        ("", DataType.UINT8, 0),
+        ("a", DataType.UINT8, 5),
+        ("s", DataType.CHARSTR, 0),
+        ("n" * 256, DataType.UINT8, 0),
+    ):
         with pytest.raises(XtcError):
             Field(*arguments)
     with pytest.raises(XtcError):
@@ -98,7 +118,13 @@ def test_headers_read_what_they_wrote() -> None:
 
 
 def test_headers_refuse_what_does_not_fit() -> None:
-    for bad in ({"timestamp": 1 << 64}, {"env": -1}, {"damage": 1 << 16}, {"extent": 11}, {"extent": 1 << 31}):
+    for bad in (
+        {"timestamp": 1 << 64},
+        {"env": -1},
+        {"damage": 1 << 16},
+        {"extent": 11},
+        {"extent": 1 << 31},
+    ):
         with pytest.raises(XtcError):
             DgramHeader(**({"timestamp": 0, "env": 0} | bad)).encode()
     with pytest.raises(XtcError):

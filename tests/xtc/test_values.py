@@ -10,7 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.xtc import strategies
-from xtc import Alg, Config, DataType, Dgram, Field, Names, TransitionId, XtcError, encode_dgram, encode_shapes_data, encode_value
+from xtc import (
+    Alg,
+    Config,
+    DataType,
+    Dgram,
+    Field,
+    Names,
+    TransitionId,
+    XtcError,
+    encode_dgram,
+    encode_shapes_data,
+    encode_value,
+)
 
 
 def read_back(names: Names, raw: bytes) -> list[Any]:
@@ -32,7 +44,9 @@ def test_any_values_survive_encoding(one: tuple[Names, list[Any]]) -> None:
 
 @settings(deadline=None)
 @given(strategies.filled(), st.data())
-def test_values_by_name_are_written_in_declared_order(one: tuple[Names, list[Any]], data: st.DataObject) -> None:
+def test_values_by_name_are_written_in_declared_order(
+    one: tuple[Names, list[Any]], data: st.DataObject
+) -> None:
     names, values = one
     pairs = list(zip((field.name for field in names.fields), values, strict=True))
     shuffled = dict(data.draw(st.permutations(pairs)))
@@ -57,7 +71,8 @@ def test_a_scalar_that_does_not_fit_is_refused_and_never_wrapped(kind: DataType,
 @pytest.mark.parametrize(
     ("kind", "value", "stored"),
     [
-        (DataType.UINT8, True, b"\1"), (DataType.UINT16, 5.0, b"\5\0"), (DataType.INT8, np.int64(-1), b"\xff"),
+        (DataType.UINT8, True, b"\1"), (DataType.UINT16, 5.0, b"\5\0"),
+        (DataType.INT8, np.int64(-1), b"\xff"),
         (DataType.UINT8, np.array(7), b"\7"), (DataType.UINT8, np.bool(True), b"\1"),
         (DataType.FLOAT, 1, b"\0\0\x80?"), (DataType.FLOAT, float("inf"), b"\0\0\x80\x7f"),
     ],
@@ -70,7 +85,14 @@ def test_arrays_are_taken_by_content_whatever_their_memory_order() -> None:
     array = np.arange(6, dtype="<u2").reshape(2, 3)
     wanted = (array.tobytes(), (2, 3))
     field = one_field(DataType.UINT16, 2)
-    forms = (array, np.asfortranarray(array), array[::-1][::-1], array.astype(">u2"), array.tolist(), np.repeat(array, 2, 1)[:, ::2])
+    forms = (
+        array,
+        np.asfortranarray(array),
+        array[::-1][::-1],
+        array.astype(">u2"),
+        array.tolist(),
+        np.repeat(array, 2, 1)[:, ::2],
+    )
     for form in forms:
         raw, dims = encode_value(field, form)
         assert (bytes(raw), dims) == wanted
@@ -102,7 +124,9 @@ def test_text_with_nul_is_refused() -> None:
 
 
 def test_missing_and_surplus_values_are_named() -> None:
-    names = Names(1, "t", "det", "", 0, Alg("raw"), (Field("a", DataType.UINT8), Field("e:E", DataType.ENUMVAL)))
+    names = Names(
+        1, "t", "det", "", 0, Alg("raw"), (Field("a", DataType.UINT8), Field("e:E", DataType.ENUMVAL))
+    )
     with pytest.raises(XtcError, match="'e:E' has no value"):
         encode_shapes_data(names, {"a": 1})
     with pytest.raises(XtcError, match=r"not there.*found \['x'\]"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,9 +13,10 @@ from tests.xtc import builders as b
 from tests.xtc import plain_walk as plain
 from tests.xtc.guard import GuardedBuffer
 from tests.xtc.hostile import corpus
-from xtc import _walk
+from xtc import Alg, Config, DataType, Dgram, Field, Names, XtcError, _walk
 
 GUARD = GuardedBuffer(1 << 16)
+_DTYPES = ["<u1", "<u2", "<u4", "<u8", "<i1", "<i2", "<i4", "<i8", "<f4", "<f8", "<u1", "<i4", "<i4"]
 
 xtcs = st.recursive(
     st.builds(
@@ -103,3 +105,49 @@ def test_the_event_after_the_walked_one_does_not_matter() -> None:
     raw = b.small_file(2)
     size = struct.unpack_from("<I", raw, 20)[0] + 12
     assert _walk.children(raw) == _walk.children(raw[:size])
+
+
+@st.composite
+def odd_shapes(draw: st.DrawFn) -> tuple[list[tuple[int, int]], bytes]:
+    """Fields of any type and rank, and a dgram with one ShapesData that may or may not hold them."""
+    fields = draw(st.lists(st.tuples(st.sampled_from([*range(10), 11]), st.integers(0, 4)), max_size=6))
+    dim = st.sampled_from([0, 1, 1, 2, 2, 3, 1 << 31, 0xFFFFFFFF])
+    dims = [draw(st.lists(dim, min_size=rank, max_size=rank)) for _, rank in fields if rank]
+    shapes = b"".join(b.shape(*one) for one in dims)
+    shapes = shapes[: len(shapes) - draw(st.sampled_from([0, 0, 0, 1, 20]))] if shapes else shapes
+    body = bytes(draw(st.sampled_from([0, 1, 8, 50, 400]))) + b"\1\2\3\4"
+    return fields, b.dgram(b.L1ACCEPT, b.shapes_data(1, [shapes], body))
+
+
+@settings(max_examples=300, deadline=None)
+@given(odd_shapes())
+def test_fields_lie_where_the_plain_twin_says(one: tuple[list[tuple[int, int]], bytes]) -> None:
+    """Both ways to a field, alone and with all others, agree with the twin, and on what is at fault too."""
+    kinds, raw = one
+    fields = tuple(Field(f"f{i}", DataType(kind), rank) for i, (kind, rank) in enumerate(kinds))
+    config = Config.of([Names(1, "t", "det", "", 0, Alg("raw"), fields)])
+    held = GUARD.place(raw)
+    dgram = Dgram(held, config=config)
+    readable, places = len(fields), []
+    try:
+        places = plain.field_places(raw, plain.shapes(raw)[0], kinds)
+        values = [one.value for one in dgram.fields()]
+    except plain.Fault as fault:
+        readable, values = fault.where, []
+        with pytest.raises(XtcError, match=r"Data|Shapes") as caught:
+            dgram.fields()
+        assert caught.value.inside[0] == f"field 'f{readable}'"
+    start = np.frombuffer(held, np.uint8).__array_interface__["data"][0]
+    for i, (value, (offset, size, dims)) in enumerate(zip(values, places, strict=True)):
+        stored = np.asarray(value, dtype=_DTYPES[kinds[i][0]])
+        assert (stored.shape, stored.tobytes()) == (dims, raw[offset : offset + size])
+        if dims and size:
+            assert value.__array_interface__["data"][0] - start == offset
+    for i, field in enumerate(fields):
+        column = config.column("det", "raw", field.name)
+        if i < readable:
+            value = column.read(dgram)
+            assert not values or np.array_equal(value, values[i])
+        else:
+            with pytest.raises(XtcError):
+                column.read(dgram)

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -115,6 +116,38 @@ def only_reexports(module: ast.Module) -> bool:
         )
         for node in module.body
     )
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield the full names of what a module imports or, compiled, cimports."""
+    if path.suffix == ".py":
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        return
+    lines = re.findall(r"^(?:from ([\w.]+) )?c?import \(?([\w, .]*)", path.read_text(), flags=re.MULTILINE)
+    for module, names in lines:
+        yield from (f"{module}.{name.strip()}".strip(".") for name in names.split(","))
+
+
+def test_compiled_modules_keep_to_the_layers_too() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+
+    def height(module: str) -> int:
+        return next((at for at, layer in enumerate(layers) if f"{module}.".startswith(f"{layer}.")), -1)
+
+    wrong = [
+        f"{path.relative_to(ROOT)}: {module}"
+        for layer in layers
+        for path in (ROOT / layer.replace(".", "/")).rglob("*")
+        if path.suffix in (".py", ".pyx", ".pxd")
+        for module in imported(path)
+        if module.partition(".")[0] in ("drp", "xtc") and height(module) < layers.index(layer)
+    ]
+    assert wrong == []
 
 
 def test_tests_are_no_packages() -> None:

@@ -7,6 +7,7 @@ read-only numpy views; each keeps the bytes it looks at alive, whatever becomes 
 came from.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -68,6 +69,7 @@ class Tail(NamedTuple):
     need: int
 
 
+@cython.no_gc                        # a collector's clear would drop `raw.obj` without releasing the buffer
 cdef class Held:
     def __cinit__(self, buffer):
         self.view = memoryview(buffer).toreadonly().cast("B")
@@ -409,13 +411,13 @@ cdef class Column:
     before the colon.
     """
 
-    def __init__(self, names, layout, str field):
+    def __init__(self, names, Layout layout not None, str field):
         found = [i for i, one in enumerate(names.fields) if field in (one.name, one.label)]
         if not found:
             known = ", ".join(one.name for one in names.fields[:20])
             raise XtcError("a Names has no such field", expected=known, found=repr(field),
                            inside=(f"Names {names.names_id:#x} {names.detname}.{names.alg.name}",))
-        if (<Layout?>layout).n_fields != len(names.fields):
+        if layout.n_fields != len(names.fields):
             raise ValueError("the layout is of other Names")
         self.i = found[len(found) - 1]
         self.names = names

@@ -1,4 +1,4 @@
-"""C level of the XTC2 walker: where the ShapesData of a dgram and their fields lie, every extent checked first."""
+"""C level of the XTC2 walker: where ShapesData and their fields lie, every extent checked first."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 

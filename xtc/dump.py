@@ -78,10 +78,11 @@ def _config_for(path: str | Path, config: Config | None) -> tuple[Config | None,
 
 
 def dump_text(path: str | Path, config: Config | None = None) -> Iterator[str]:
-    """Yield lines for people: each dgram and each of its fields."""
+    """Yield lines for people: each Names, each dgram and each of its fields."""
     with Reader(path, config=_config_for(path, config)[0]) as reader:
         scan = reader.scan()
         for dgram in scan:
+            yield from _names_lines(dgram)
             yield dgram_line(dgram)
             for record in dgram_record(dgram)["fields"]:
                 shown = record["value"] if "value" in record else f"{record['dtype']}{record['shape']}"
@@ -97,12 +98,16 @@ def list_lines(path: str | Path) -> Iterator[str]:
     with Reader(path) as reader:
         scan = reader.scan()
         for dgram in scan:
-            if dgram.service == TransitionId.Configure and dgram.config is not None:
-                yield from (names_line(names) for names in dgram.config.names.values())
+            yield from _names_lines(dgram)
             ids = Counter(shapes.names_id for shapes in dgram.shapes_data())
             yield f"{dgram_line(dgram)} {' '.join(hex(one) for one in ids)}".rstrip()
         if scan.tail is not None:
             yield tail_line(scan.tail.offset, scan.tail.have, scan.tail.need)
+
+
+def _names_lines(dgram: Dgram) -> Iterator[str]:
+    if dgram.service == TransitionId.Configure and dgram.config is not None:
+        yield from (names_line(names) for names in dgram.config.names.values())
 
 
 def dgram_line(dgram: Dgram) -> str:

@@ -10,6 +10,9 @@ from drp.shm._port cimport PortState, Sent
 
 cdef enum:
     N_NOTICES = 8192
+    N_BUCKETS = 1024                 # of a histogram of times
+
+cdef int bucket(uint64_t value) noexcept nogil
 
 cdef enum NoticeKind:
     NOTICE_ANSWER = 1                # a worker answered a transition
@@ -35,6 +38,7 @@ cdef class Collect(Dispatch):
     cdef uint32_t first_notice
     cdef uint32_t next_notice
     cdef readonly uint64_t n_overflows
+    cdef uint64_t service[N_BUCKETS]  # times from taking an event to answering it
     cdef int collect(self, uint64_t now_ns) noexcept nogil
     cdef int _collect_port(self, int number, uint64_t now_ns) noexcept nogil
     cdef void _answer_event(self, int number, const Sent *sent, const OutEntry *answer) noexcept nogil

@@ -34,6 +34,19 @@ cdef enum:
     FAILED_UNANSWERED = 2            # rings or arena were not as they must be: the event in hand is to blame
 
 
+cdef extern from * nogil:
+    int __builtin_clzll(unsigned long long value)
+
+
+cdef int bucket(uint64_t value) noexcept nogil:
+    """Index in the latency histogram: 16 sub-buckets for each power of two, as drp.core.quantiles has it."""
+    cdef int exponent
+    if value < 16:
+        return <int>value
+    exponent = 63 - __builtin_clzll(value)
+    return (exponent - 3) * 16 + <int>((value >> (exponent - 4)) & 15)
+
+
 cdef class Collect(Dispatch):
     """Answers in, items done and notices out."""
 
@@ -110,6 +123,7 @@ cdef class Collect(Dispatch):
                 self._fault(number, CAUSE_NONSENSE, sent.seq, sent.service, code, NULL)
                 return
             p.n_done += 1
+            self.service[bucket(answer.service_ns)] += 1
             if p.service_ns == 0:
                 p.service_ns = x
             elif x > p.service_ns:

@@ -1,74 +1,19 @@
 """The flow of dgrams through a drp process: one lock, three threads that work without the GIL."""
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
-from drp.engine._collect cimport Collect
-from drp.engine._order cimport Item
-from drp.shm._pebble cimport Slot
-from drp.sink._l1 cimport L1Recorder
+from drp.engine._recording cimport Recording
 from drp.shm._layout cimport Bell
 from drp.shm._segment cimport Segment
 
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_mutex_t:
-        pass
-    int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes)
-    int pthread_mutex_destroy(pthread_mutex_t *mutex)
-    int pthread_mutex_lock(pthread_mutex_t *mutex)
-    int pthread_mutex_unlock(pthread_mutex_t *mutex)
-
-cdef enum:
-    N_BUCKETS = 1024                 # of the latency histogram
-    N_CODES = 16
-    N_BITS = 12
-
-cdef struct Damages:                 # of one origin, as drp.core.ledger's DamageCounts
-    uint64_t events
-    uint64_t bits[N_BITS]
-    uint64_t codes[N_CODES]
-
-cdef class Flow(Collect):
-    cdef pthread_mutex_t lock
-    cdef pthread_mutex_t writing     # held while files are written to or changed
-    cdef uint32_t wanted             # main-thread calls that wait for the lock
+cdef class Flow(Recording):
     cdef readonly Segment bells
     cdef Bell *engine_bell
-    cdef Bell source_bell
-    cdef Bell recorder_bell
-    cdef L1Recorder writer
-    cdef int notify_fd
-    cdef uint32_t stopping
-    cdef uint32_t giving_up
-    cdef uint32_t news                # counts what the engine must look at beside answers
+    cdef uint32_t news               # counts what the engine must look at beside answers
     cdef uint32_t seen_news
-    cdef uint64_t waits_recorded
     cdef bint barrier_told
     cdef dict held                   # Ports by number
     cdef dict blobs                  # records of transitions, until they are written
-    # counted by the recorder
-    cdef uint64_t latency[N_BUCKETS]
-    cdef Damages incoming
-    cdef Damages ours
-    cdef Damages script
-    cdef readonly uint64_t n_events
-    cdef readonly uint64_t n_words
-    cdef readonly uint64_t n_transitions
-    cdef readonly uint64_t n_synthesised
-    cdef readonly uint64_t bytes_in
-    cdef readonly uint64_t n_malformed
-    cdef readonly bint paused
-    cdef readonly int paused_errno
-    cdef void enter(self) noexcept nogil
-    cdef void leave(self) noexcept nogil
-    cdef void _enter_main(self) noexcept nogil
     cdef int _pass(self) noexcept nogil
-    cdef void _ring(self, Bell *bell) noexcept nogil
     cdef void _news(self) noexcept nogil
-    cdef void _notify(self) noexcept nogil
     cdef bint _has_work(self) noexcept nogil
-    cdef bint _may_record(self) noexcept nogil
-    cdef int _record_some(self) noexcept nogil
-    cdef bint _record_or_wait(self, Item *item) noexcept nogil
-    cdef int _record(self, Item *item) noexcept nogil
-    cdef void _release(self, uint64_t first, uint64_t last) noexcept nogil
-    cdef void _count(self, Item *item, Slot *s, uint64_t now_ns) noexcept nogil

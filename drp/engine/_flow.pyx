@@ -10,22 +10,21 @@ sleeps at most 20 ms. Only the engine's bell lies in shared memory, so that work
 fraction of the credit's 2 ms instead of asking to be woken for every one.
 """
 
-from libc.errno cimport errno
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
-from posix.unistd cimport write
 
-from drp.engine._collect cimport N_NOTICES, NOTICE_BARRIER, Collect, Notice
+from drp.engine._collect cimport N_NOTICES, NOTICE_BARRIER, Notice
 from drp.engine._dispatch cimport MAX_PORTS
 from drp.engine._order cimport ITEM_DONE, Item
-from drp.shm._layout cimport BLOCK_WORDS, Bell, ENTRY_REPLAY, ENTRY_STOP, InEntry, RING_DEPTH, STATE_WAITS_ARENA
-from drp.shm._pebble cimport BATCH, L1_ACCEPT, SLOW_UPDATE, Pebble, Slot, SlotBatch
-from drp.shm._port cimport Port, PortState, Sent, port_push, port_release_block, port_ring, port_room
-from drp.shm._sys cimport (
-    sys_add32, sys_fence, sys_futex_wait, sys_futex_wake, sys_load32, sys_load64, sys_now_ns, sys_sleep_ns, sys_store32)
+from drp.engine._recording cimport Recording
 from drp.shm._block cimport NamesTable
-from drp.sink._l1 cimport L1Recorder, RECORD_MALFORMED, RECORD_PAUSED, RECORD_TRUNCATED
+from drp.shm._layout cimport ENTRY_REPLAY, ENTRY_STOP, RING_DEPTH, STATE_WAITS_ARENA, Bell, InEntry
+from drp.shm._pebble cimport Pebble, Slot, SlotBatch
+from drp.shm._port cimport Port, PortState, Sent, port_push, port_ring, port_room
+from drp.shm._sys cimport (
+    sys_add32, sys_fence, sys_futex_wait, sys_load32, sys_load64, sys_now_ns, sys_sleep_ns, sys_store32)
+from drp.sink._l1 cimport L1Recorder
 
 from drp.engine.notices import Kind
 from drp.engine.notices import Notice as make_notice
@@ -35,74 +34,16 @@ cdef enum:
     SLEEP_NS = 20000000
     COALESCE_NS = 50000
     COALESCE_ANSWERS = 8
-    RECORD_BATCH = 256
-    RETRY_NS = 100000000
-    CAUSE_TIMED_OUT = 2
-    CAUSE_TRUNCATED = 4
-    DAMAGE_TIMED_OUT = 64
-    DAMAGE_TRUNCATED = 1
 
 
-cdef int bucket(uint64_t value) noexcept nogil:
-    """Index in the latency histogram: 16 sub-buckets for each power of two, as drp.core.quantiles has it."""
-    cdef int exponent
-    if value < 16:
-        return <int>value
-    exponent = 63 - __builtin_clzll(value)
-    return (exponent - 3) * 16 + <int>((value >> (exponent - 4)) & 15)
-
-
-cdef uint16_t cause_damage(uint8_t cause) noexcept nogil:
-    """The damage word of a failure: its code, and TimedOut or Truncated where true."""
-    return <uint16_t>cause << 12 | (
-        DAMAGE_TIMED_OUT if cause == CAUSE_TIMED_OUT else DAMAGE_TRUNCATED if cause == CAUSE_TRUNCATED else 0)
-
-
-cdef void count_damage(Damages *counts, uint16_t damage) noexcept nogil:
-    cdef int bit
-    counts.events += 1
-    for bit in range(N_BITS):
-        counts.bits[bit] += (damage >> bit) & 1
-    counts.codes[damage >> 12] += 1
-
-
-cdef tuple damages(const Damages *counts):
-    """(events, by bit, by code) of one origin."""
-    return (counts.events, [counts.bits[i] for i in range(N_BITS)], [counts.codes[i] for i in range(N_CODES)])
-
-
-cdef extern from * nogil:
-    int __builtin_clzll(unsigned long long value)
-
-
-cdef class Flow(Collect):
+cdef class Flow(Recording):
     """All that is on its way. `notify_fd` is an eventfd written to when there are notices for the main thread."""
 
     def __cinit__(self, Pebble pebble, L1Recorder recorder, int notify_fd):
-        pthread_mutex_init(&self.lock, NULL)
-        pthread_mutex_init(&self.writing, NULL)
         self.bells = create(4096)
         self.engine_bell = <Bell *>self.bells.base
-        self.writer = recorder
-        self.notify_fd = notify_fd
         self.held = {}
         self.blobs = {}
-
-    def __dealloc__(self):
-        pthread_mutex_destroy(&self.lock)
-        pthread_mutex_destroy(&self.writing)
-
-    cdef void enter(self) noexcept nogil:
-        pthread_mutex_lock(&self.lock)
-
-    cdef void leave(self) noexcept nogil:
-        pthread_mutex_unlock(&self.lock)
-
-    cdef void _ring(self, Bell *bell) noexcept nogil:
-        sys_fence()
-        if sys_load32(&bell.asleep):
-            sys_add32(&bell.word, 1)
-            sys_futex_wake(&bell.word)
 
     cdef int _pass(self) noexcept nogil:
         """One round of the engine; returns how much was done."""
@@ -123,16 +64,12 @@ cdef class Flow(Collect):
             self.next_notice += 1
         if self.retire():
             moved += 1
-            self._ring(&self.recorder_bell)
+            self.ring(&self.recorder_bell)
         notices = self.next_notice - notices
         self.leave()
         if notices:
-            self._notify()
+            self.notify()
         return answers + moved
-
-    cdef void _notify(self) noexcept nogil:
-        cdef uint64_t one = 1
-        write(self.notify_fd, &one, 8)
 
     cdef bint _has_work(self) noexcept nogil:
         """Whether an answer has come or there is news, looked at once more after the sleep was announced."""
@@ -173,152 +110,11 @@ cdef class Flow(Collect):
     cdef void _news(self) noexcept nogil:
         """Tell the engine that something other than an answer has changed."""
         sys_add32(&self.news, 1)
-        self._ring(self.engine_bell)
+        self.ring(self.engine_bell)
 
     def turn(self) -> int:
         """Do one round of the engine's loop; returns how much was done."""
         return self._pass()
-
-    def record_turn(self) -> int:
-        """Do one round of the recorder's loop; returns how many dgrams were recorded."""
-        return self._record_some()
-
-    def run_recorder(self) -> None:
-        """Write what may be recorded until stop(), and free it. Run it in a thread of its own; the GIL is never taken."""
-        cdef uint32_t word
-        cdef int done
-        with nogil:
-            while True:
-                if self._record_some():
-                    continue
-                if sys_load32(&self.stopping):
-                    break
-                pthread_mutex_lock(&self.writing)
-                self.writer.tick()
-                pthread_mutex_unlock(&self.writing)
-                word = sys_load32(&self.recorder_bell.word)
-                sys_store32(&self.recorder_bell.asleep, 1)
-                sys_fence()
-                if not self._may_record():
-                    sys_futex_wait(&self.recorder_bell.word, word, SLEEP_NS)
-                sys_store32(&self.recorder_bell.asleep, 0)
-
-    cdef bint _may_record(self) noexcept nogil:
-        cdef bint waits
-        self.enter()
-        waits = self.record_next != self.retire_next
-        self.leave()
-        return waits
-
-    cdef int _record_some(self) noexcept nogil:
-        """Record what may be, a batch at most; returns how many dgrams that were."""
-        cdef uint64_t first, last, seq
-        self.enter()
-        first = self.record_next
-        last = self.retire_next
-        self.leave()
-        if last > first + RECORD_BATCH:
-            last = first + RECORD_BATCH
-        for seq in range(first, last):
-            if not self._record_or_wait(self.item(seq)):
-                last = seq
-                break
-        self._release(first, last)
-        return <int>(last - first)
-
-    cdef bint _record_or_wait(self, Item *item) noexcept nogil:
-        """Write one item; while the disk is full try again. 0: told to stop before it could be written."""
-        cdef int result
-        while True:
-            pthread_mutex_lock(&self.writing)
-            result = self._record(item)
-            pthread_mutex_unlock(&self.writing)
-            if result == 0:
-                if self.paused:
-                    self.paused = 0
-                    self._notify()
-                return 1
-            if not self.paused:
-                self.paused = 1
-                self.paused_errno = result
-                self._notify()
-            if sys_load32(&self.giving_up):
-                return 0
-            sys_sleep_ns(RETRY_NS)
-
-    cdef int _record(self, Item *item) noexcept nogil:
-        """Write one item; 0, or the errno of what keeps the recorder from it."""
-        cdef Slot *s = &self.slots[item.slot]
-        cdef int outcome
-        if item.service == L1_ACCEPT:
-            outcome = self.writer.record(
-                self.pebble.base + s.offset, s.size, item.desc if item.desc_bytes else NULL,
-                &item.info if item.desc_bytes and item.cause == 0 else NULL, item.data, cause_damage(item.cause), item.cause, item.worker,
-                s.pulse_id, s.capacity)
-            if outcome == RECORD_TRUNCATED and item.cause == 0:
-                item.cause = CAUSE_TRUNCATED
-            elif outcome == RECORD_MALFORMED:
-                self.n_malformed += 1
-        elif item.big != NULL:
-            outcome = self.writer.record_pair(item.big, item.big_bytes, item.smd, item.smd_bytes)
-        elif item.service == SLOW_UPDATE:
-            outcome = self.writer.record_pair(
-                self.pebble.base + s.offset, s.size, self.pebble.base + s.offset, s.size)
-        else:
-            return 0
-        return self.writer.error if outcome == RECORD_PAUSED else 0
-
-    cdef void _release(self, uint64_t first, uint64_t last) noexcept nogil:
-        """Count what was recorded and give back what it held."""
-        cdef uint64_t seq
-        cdef uint64_t now_ns = sys_now_ns()
-        cdef Item *item
-        cdef Slot *s
-        cdef PortState *p
-        cdef int i
-        if first == last:
-            return
-        self.enter()
-        for seq in range(first, last):
-            item = self.item(seq)
-            s = &self.slots[item.slot]
-            self._count(item, s, now_ns)
-            if item.port != NULL:
-                port_release_block(item.port, item.block)
-            if item.service == L1_ACCEPT:
-                self.drop(s.slow)
-                self.free_events[self.n_free_events] = item.slot
-                self.n_free_events += 1
-            else:
-                self.drop(item.slot)
-            self.free_item(item)
-        self.record_next = last
-        for i in range(self.n_ports):
-            p = self.ports[i]
-            if p != NULL and p.rung and not p.dead:
-                port_ring(p)
-        self.leave()
-        self._ring(&self.source_bell)
-        if self.waits_recorded and last > self.waits_recorded - 1:
-            self._notify()
-
-    cdef void _count(self, Item *item, Slot *s, uint64_t now_ns) noexcept nogil:
-        self.bytes_in += s.size
-        if item.service != L1_ACCEPT:
-            self.n_transitions += 1
-            self.n_synthesised += s.synthesised
-            return
-        self.n_events += 1
-        self.latency[bucket(now_ns - s.filled_ns)] += 1
-        if s.damage:
-            count_damage(&self.incoming, s.damage)
-        if item.cause:
-            count_damage(&self.ours, cause_damage(item.cause))
-        elif item.desc_bytes:
-            if item.info.flags & BLOCK_WORDS:
-                self.n_words += 1
-            if item.info.damage or item.info.user:
-                count_damage(&self.script, item.info.damage | <uint16_t>item.info.user << 12)
 
     def hand_in(self, SlotBatch batch, int wanted, double timeout_s) -> int:
         """Hand in what the batch was filled with and fill it up with free slots; wait until `wanted` event slots and one for a transition are there.
@@ -354,8 +150,8 @@ cdef class Flow(Collect):
             sys_store32(&self.giving_up, 1)
         sys_store32(&self.stopping, 1)
         self._news()
-        self._ring(&self.recorder_bell)
-        self._ring(&self.source_bell)
+        self.ring(&self.recorder_bell)
+        self.ring(&self.source_bell)
 
     @property
     def begun(self) -> bool:
@@ -365,20 +161,15 @@ cdef class Flow(Collect):
     def declare(self, NamesTable table) -> None:
         """Say which Names results may add from now on; only while no event is in flight."""
         with nogil:
-            self._enter_main()
+            self.enter_main()
         self.table = table
         self.leave()
-
-    cdef void _enter_main(self) noexcept nogil:
-        sys_add32(&self.wanted, 1)
-        self.enter()
-        sys_add32(&self.wanted, <uint32_t>-1)
 
     def add_port(self, Port port) -> int:
         """Take in a worker's rings; it gets nothing until it is opened. Returns its number here."""
         cdef int number
         with nogil:
-            self._enter_main()
+            self.enter_main()
         number = self.n_ports
         for i in range(self.n_ports):
             if self.ports[i] == NULL:
@@ -397,7 +188,7 @@ cdef class Flow(Collect):
     def open_port(self, int number, bint fed) -> None:
         """Let a worker have transitions, and events too if `fed`. Not while a barrier stands."""
         with nogil:
-            self._enter_main()
+            self.enter_main()
             if self.ports[number] != NULL and not self.ports[number].failed and not self.ports[number].dead:
                 self.ports[number].open = 1
                 self.ports[number].fed = fed
@@ -407,7 +198,7 @@ cdef class Flow(Collect):
     def starve_port(self, int number) -> None:
         """Give a worker no more events."""
         with nogil:
-            self._enter_main()
+            self.enter_main()
             if self.ports[number] != NULL:
                 self.ports[number].fed = 0
             self.leave()
@@ -418,7 +209,7 @@ cdef class Flow(Collect):
         cdef int n = 0
         cdef int32_t slot
         with nogil:
-            self._enter_main()
+            self.enter_main()
         if self.ports[number] != NULL:
             for i in range(self.n_environment):
                 slot = self.environment[i]
@@ -432,7 +223,7 @@ cdef class Flow(Collect):
     def replay_slot(self, int number, uint64_t seq) -> None:
         """Show a worker the transition `seq`, which is being answered or just was."""
         with nogil:
-            self._enter_main()
+            self.enter_main()
             if self.ports[number] != NULL and port_room(self.ports[number]) > 0:
                 self.send(self.ports[number], self.item(seq).slot, ENTRY_REPLAY)
                 port_ring(self.ports[number])
@@ -444,7 +235,7 @@ cdef class Flow(Collect):
         memset(&entry, 0, sizeof(entry))
         entry.flags = ENTRY_STOP
         with nogil:
-            self._enter_main()
+            self.enter_main()
             if self.ports[number] != NULL and port_room(self.ports[number]) > 0:
                 self.ports[number].open = 0
                 self.ports[number].fed = 0
@@ -461,7 +252,7 @@ cdef class Flow(Collect):
         cdef Sent sent
         cdef bint held
         with nogil:
-            self._enter_main()
+            self.enter_main()
             self._collect_port(number, sys_now_ns())
             held = self.in_hand(number)
             p = self.ports[number]
@@ -479,7 +270,7 @@ cdef class Flow(Collect):
         """
         cdef uint64_t lost
         with nogil:
-            self._enter_main()
+            self.enter_main()
             lost = self.bury_port(number, cause)
             self.leave()
             self._news()
@@ -490,7 +281,7 @@ cdef class Flow(Collect):
         cdef PortState *p = self.ports[number]
         cdef bint asked = 0
         with nogil:
-            self._enter_main()
+            self.enter_main()
             if self.barrier and not p.owes and not p.failed and not p.dead:
                 self.send(p, self.item(self.barrier).slot, 0)
                 p.owes = self.barrier
@@ -506,7 +297,7 @@ cdef class Flow(Collect):
     def assign(self, int number, int worker) -> None:
         """Say which worker a spare is from now on."""
         with nogil:
-            self._enter_main()
+            self.enter_main()
             self.ports[number].worker = worker
             self.leave()
 
@@ -519,21 +310,12 @@ cdef class Flow(Collect):
     def sweep_ports(self) -> None:
         """Let go of the segments of dead workers whose results are all recorded."""
         with nogil:
-            self._enter_main()
+            self.enter_main()
         for number in list(self.held):
             if self.ports[number].dead and self.ports[number].first_block == self.ports[number].next_block:
                 self.ports[number] = NULL
                 del self.held[number]
         self.leave()
-
-    def hold_files(self) -> None:
-        """Keep the recorder's thread from the files until release_files()."""
-        with nogil:
-            pthread_mutex_lock(&self.writing)
-
-    def release_files(self) -> None:
-        """Let the recorder's thread write again."""
-        pthread_mutex_unlock(&self.writing)
 
     def take_notices(self) -> list:
         """All notices since the last call, oldest first."""
@@ -541,7 +323,7 @@ cdef class Flow(Collect):
         out = []
         while True:
             with nogil:
-                self._enter_main()
+                self.enter_main()
                 if self.first_notice == self.next_notice:
                     self.leave()
                     break
@@ -564,7 +346,7 @@ cdef class Flow(Collect):
         cdef Item *item = self.item(seq)
         self.blobs[seq] = (big, smd)
         with nogil:
-            self._enter_main()
+            self.enter_main()
         item.big = <const uint8_t *>(<char *>big) if big else NULL
         item.big_bytes = len(big)
         item.smd = <const uint8_t *>(<char *>smd) if smd else NULL
@@ -585,7 +367,7 @@ cdef class Flow(Collect):
     def release_barrier(self) -> None:
         """Let what comes after the transition go out."""
         with nogil:
-            self._enter_main()
+            self.enter_main()
             self.barrier = 0
             self.barrier_told = 0
             self.leave()
@@ -602,7 +384,7 @@ cdef class Flow(Collect):
         cdef uint64_t taken
         out = []
         with nogil:
-            self._enter_main()
+            self.enter_main()
         for i in range(self.n_ports):
             p = self.ports[i]
             if p == NULL or p.dead:
@@ -618,7 +400,7 @@ cdef class Flow(Collect):
     def load(self) -> dict:
         """How full everything is, for the status line and the report."""
         with nogil:
-            self._enter_main()
+            self.enter_main()
         out = {
             "waiting": self.submit_next - self.dispatch_next + self.n_redo,
             "in_flight": self.in_flight,
@@ -627,20 +409,6 @@ cdef class Flow(Collect):
             "slots_used": self.pebble.n_events - self.n_free_events,
             "head": self.retire_next,
             "head_worker": self.item(self.retire_next).worker if self.retire_next < self.dispatch_next else 0xffff,
-        }
-        self.leave()
-        return out
-
-    def counts(self) -> dict:
-        """What was counted as it was recorded."""
-        with nogil:
-            self._enter_main()
-        out = {
-            "events": self.n_events, "words": self.n_words, "transitions": self.n_transitions,
-            "synthesised": self.n_synthesised, "bytes_in": self.bytes_in, "overflows": self.n_overflows,
-            "malformed": self.n_malformed, "unworked": self.n_unworked,
-            "incoming": damages(&self.incoming), "drp": damages(&self.ours), "script": damages(&self.script),
-            "latency": [self.latency[i] for i in range(N_BUCKETS)],
         }
         self.leave()
         return out

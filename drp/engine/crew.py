@@ -19,16 +19,17 @@ from pathlib import Path
 
 from drp.core import instructions as do
 from drp.core.config import DrpConfig
-from drp.core.errors import DrpError, RunStopped, ScriptError
+from drp.core.errors import RunStopped, ScriptError
 from drp.core.failures import Failure, ScriptReport
 from drp.core.ledger import Cause
-from drp.core.supervision import Policy, Supervisor
+from drp.core.policy import Policy
+from drp.core.supervision import Supervisor
 from drp.core.worker_states import Entry, Watch
 from drp.engine._flow import Flow
 from drp.engine.notices import Notice
 from drp.engine.output import WorkerOutput
 from drp.engine.spawn import ForkedWorker, Nursery, NurseryLost, WorkerForked
-from drp.script.nursery_wire import ForkFailed, Reaped, Ready
+from drp.script.nursery_wire import ForkFailed, Ready, Reaped
 from drp.script.worker import WorkerSpec
 from drp.shm._block import describe as describe_fault
 from drp.shm._port import Port
@@ -99,6 +100,7 @@ class Crew:
         self._reaping: dict[int, Hand] = {}
         self._adopting: list[Hand] = []
         self._spares_made = 0
+        self._done: dict[int | None, int] = {}
         self._memory_due_s = 0.0
         self._resident: dict[int, int] = {}
         self.watch_nursery()
@@ -111,6 +113,11 @@ class Crew:
     def start(self) -> None:
         """Fork the workers; they are asked for the first Configure when it comes."""
         self._do(self.supervisor.start(time.monotonic()))
+
+    def done_by(self, worker: int | None) -> int:
+        """L1Accepts that a worker did well, over all its incarnations."""
+        now = sum(one.port.counts[0] for one in self._hands.values() if one.worker == worker)
+        return self._done.get(worker, 0) + now
 
     def worker_of(self, number: int) -> int:
         """The worker whose port has this number; -1 for a spare or one that is gone."""
@@ -138,7 +145,8 @@ class Crew:
                     self._selector.unregister(descriptor)
                     self._on_nursery_lost(event)
                 case Ready():
-                    log.info("the nursery is there again")
+                    if self.nursery_losses:
+                        log.warning("the nursery is there again")
                     self._hold_source(False)
                     self._do(self.supervisor.on_nursery_ready(time.monotonic()))
                 case _:
@@ -179,9 +187,8 @@ class Crew:
             self._release(hand, Cause.none)
 
     def _close_output(self, hand: Hand) -> None:
-        for fd in (hand.forked.stdout_fd, hand.forked.stderr_fd) if hand.forked else ():
-            if fd in self._selector.get_map():
-                self._selector.unregister(fd)
+        for fd in self._output.pipes_of(hand.incarnation):
+            self._selector.unregister(fd)
         self._output.remove(hand.incarnation)
 
     def _on_nursery_lost(self, lost: NurseryLost) -> None:
@@ -226,7 +233,9 @@ class Crew:
         if differs:
             report = ScriptReport("NamesDiffer", differs)
             entry = Entry(0, TransitionId(notice.service), replay=True)
-            self._do(self.supervisor.on_failed(hand.incarnation, Failure.NONSENSE, report, entry, time.monotonic()))
+            self._do(
+                self.supervisor.on_failed(hand.incarnation, Failure.NONSENSE, report, entry, time.monotonic())
+            )
         elif notice.service == TransitionId.BeginRun:
             self._ready(hand)
 
@@ -257,7 +266,9 @@ class Crew:
         """Run the clocks of all processes."""
         if self._config.worker_memory_bytes is not None and now_s >= self._memory_due_s:
             self._memory_due_s = now_s + MEMORY_PERIOD_S
-            self._resident = {one.incarnation: _resident_bytes(one.forked.pid) for one in self._hands.values() if one.forked}
+            self._resident = {
+                one.incarnation: _resident_bytes(one.forked.pid) for one in self._hands.values() if one.forked
+            }
         self._do(self.supervisor.tick(self._watches(), now_s))
 
     def end(self) -> None:
@@ -286,7 +297,9 @@ class Crew:
             if hand is not None:
                 known = TransitionId(service)
                 resident = self._resident.get(hand.incarnation)
-                watches.append(Watch(hand.incarnation, queued, taken, answered, known, waits, events, resident))
+                watches.append(
+                    Watch(hand.incarnation, queued, taken, answered, known, waits, events, resident)
+                )
         return watches
 
     def _ready(self, hand: Hand) -> None:
@@ -383,6 +396,7 @@ class Crew:
 
     def _release(self, hand: Hand, cause: Cause) -> None:
         self._flow.bury(hand.number, cause)
+        self._done[hand.worker] = self._done.get(hand.worker, 0) + hand.port.counts[0]
         self._hands.pop(hand.incarnation, None)
         self._by_port.pop(hand.number, None)
         if hand in self._adopting:

@@ -37,6 +37,7 @@ class Feed:
         self._wanted = max(1, min(BATCH, pebble.n_events // 4))
         self._stop = threading.Event()
         self._abandon = threading.Event()
+        self._pause = threading.Event()
         self._run = threading.Event()
         self._run.set()
         self._thread = threading.Thread(target=self._main, name="drp/source", daemon=True)
@@ -73,6 +74,10 @@ class Feed:
         """Go on after hold()."""
         self._run.set()
 
+    def pause(self) -> None:
+        """Have a Disable and an Enable put between two events, so that a new chunk can begin."""
+        self._pause.set()
+
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread's end; False if it has not come."""
         self._thread.join(timeout_s)
@@ -102,6 +107,8 @@ class Feed:
             self._room(1 if paced else self._wanted)
             if self.batch.budget == 0:
                 return
+            if self._pause.is_set() and self.batch.pause():
+                self._pause.clear()
             if not self.batch.transitions_free or not self.batch.events_free:
                 continue
             put = self.source.fill(self.batch)

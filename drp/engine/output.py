@@ -102,13 +102,23 @@ class WorkerOutput:
         self._pipes[stdout_fd] = _Pipe(key, logging.INFO)
         self._pipes[stderr_fd] = _Pipe(key, logging.WARNING)
 
+    def pipes_of(self, key: int) -> list[int]:
+        """Return the descriptors of a worker that are still open; a number that was closed may be another's by now."""
+        return list(self._workers[key].pipes)
+
     def on_readable(self, fd: int) -> bool:
         """Read what a pipe has, up to a bound, and log its whole lines; False once it is closed."""
-        return self._read(fd, READS_AT_ONCE)
+        if self._read(fd, READS_AT_ONCE):
+            return True
+        self._end(fd)
+        return False
 
     def drain(self, key: int) -> None:
-        """Read what a worker has written so far, up to a bound: a dead one's last words, or a traceback."""
-        for fd in tuple(self._workers[key].pipes):
+        """Read what a worker has written so far, up to a bound: a dead one's last words, or a traceback.
+
+        Closes nothing: a pipe at its end is still readable, and `on_readable` says so.
+        """
+        for fd in self._workers[key].pipes:
             self._read(fd, LAST_READS)
 
     def last_output(self, key: int) -> str:
@@ -146,6 +156,7 @@ class WorkerOutput:
             self.remove(key)
 
     def _read(self, fd: int, reads: int) -> bool:
+        """Read what a pipe has, up to a number of reads; False at its end."""
         pipe = self._pipes[fd]
         for _ in range(reads):
             try:
@@ -153,7 +164,6 @@ class WorkerOutput:
             except BlockingIOError:
                 return True
             if not chunk:
-                self._end(fd)
                 return False
             self._take(pipe, chunk)
         return True

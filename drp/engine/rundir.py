@@ -213,9 +213,9 @@ class RunRecord:
 
     def update(self, **changes: Any) -> None:
         """Change fields of the entry and write it; RunDirectoryError if that cannot be written."""
-        self._entry = replace(self._entry, **changes)
+        entry = replace(self._entry, **changes)
         # The newline before it ends what an update that failed may have left.
-        line = f"\n{self._entry.to_json()}\n".encode()
+        line = f"\n{entry.to_json()}\n".encode()
         if len(line) > LINE_LIMIT_BYTES:
             raise RunDirectoryError(
                 f"an entry of {len(line)} bytes is over the limit of {LINE_LIMIT_BYTES}", self.path
@@ -228,6 +228,7 @@ class RunRecord:
             raise RunDirectoryError(f"cannot be written: {error.strerror}", self.path) from error
         if written != len(line):
             raise RunDirectoryError("cannot be written: no space left", self.path)
+        self._entry = entry
 
     def _create(self, directory_fd: int) -> int:
         """Create and lock the file; -1 if a sweep was quicker."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace, replace
 from typing import Any
 
 from drp.script.errors import ScriptError, near_misses
@@ -11,8 +11,6 @@ from xtc import Config, Names
 
 ENVIRONMENT = ("epics", "scan")
 BOOKKEEPING = frozenset({"runinfo", "epicsinfo", "chunkinfo", "smdinfo", "stepinfo", "drpinfo", *ENVIRONMENT})
-ROOM_FRACTION = 4
-MIN_ROOM_BYTES = 64 * 1024
 TRANSITION_BYTES = 8 << 20
 
 
@@ -48,6 +46,30 @@ class DrpInfo:
                 raise ScriptError(f"drp_info has no {key!r}", hint=near_misses(key, known))
         return cls(**given)
 
+    def with_sizes(self, event_bytes: int, transition_bytes: int) -> DrpInfo:
+        """Return the same with other buffer sizes."""
+        return replace(self, pebble_bufsize=event_bytes, transition_bufsize=transition_bytes)
+
+    def completed(self, config: Config) -> DrpInfo:
+        """Return the same with what the user left open about the detector taken from the Configure."""
+        names = find_detector(config, self.det_name or None)
+        if names is None:
+            return self
+        return replace(
+            self,
+            det_name=names.detname,
+            det_type=self.det_type or names.dettype,
+            det_id=self.det_id or names.detid,
+            det_segment=self.det_segment if self.det_name else names.segment,
+            alias=self.alias or f"{names.detname}_{names.segment}",
+        )
+
+    def about(self, names: Names | None) -> DrpInfo:
+        """Return the same, with the detector of `names` where drp was not told one."""
+        if names is None or self.det_type:
+            return self
+        return replace(self, det_name=names.detname, det_type=names.dettype, det_id=names.detid, det_segment=names.segment)
+
 
 def find_detector(config: Config, name: str | None = None) -> Names | None:
     """Return the Names a script is about: the first `raw` alg of `name` (default: of the first detector that has one).
@@ -61,8 +83,3 @@ def find_detector(config: Config, name: str | None = None) -> Names | None:
     if not raw:
         return None
     return min((one for one in raw if one.detname == raw[0].detname), key=lambda one: one.segment)
-
-
-def event_room_bytes(largest_event_bytes: int) -> int:
-    """Return the default `pebble_bufsize`: the largest raw event and a quarter more, at least 64 KiB more."""
-    return largest_event_bytes + max(largest_event_bytes // ROOM_FRACTION, MIN_ROOM_BYTES)

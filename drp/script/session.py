@@ -17,7 +17,7 @@ from drp.script._event import Stream
 from drp.script._link import Link
 from drp.script.declare import AddedDetector, Declaration, Declarations, data_type, parse_fields
 from drp.script.errors import DeclarationError, LeftEventLoopError, ScriptError
-from drp.script.info import DrpInfo
+from drp.script.info import DrpInfo, find_detector
 from drp.script.reduce import Array, Op, Reductions
 from drp.script.run import Run, Step
 from drp.script.setup import Setup
@@ -34,7 +34,8 @@ class Session:
     def __init__(self, link: Link, info: DrpInfo, args: list[str], *, check_views: bool = False) -> None:
         self.stream = Stream(link, self, check_views)
         self.link = link
-        self.info = info
+        self._told = info
+        self.info = self._given_info = info
         self.args = args
         self._setup: Setup | None = None
         self.configure_answer: bytes | None = None
@@ -68,6 +69,8 @@ class Session:
     def configure(self) -> None:
         """Take the Configure in hand."""
         self._setup = Setup(self.stream.dgram)
+        self.info = self._given_info.completed(self._setup.config)
+        self.info = self._told.about(find_detector(self._setup.config, self._told.det_name or None))
         self.configure_answer = None
 
     def hold_begin_run(self) -> None:

@@ -10,7 +10,7 @@ import faulthandler
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,8 +83,18 @@ def main(spec: WorkerSpec) -> int:
         return EXIT_LINK_BROKEN
 
 
-def serve(link: Link, info: DrpInfo, argv: list[str], *, check_views: bool = False) -> int:
-    """Run the script for every Configure of the link, and again for a BeginRun that finds none running; return the exit code."""
+def serve(
+    link: Link,
+    info: DrpInfo,
+    argv: list[str],
+    *,
+    check_views: bool = False,
+    on_failure: Callable[[Failure], object] = lambda failure: None,
+) -> int:
+    """Run the script for every Configure of the link, and again for a BeginRun that finds none running; return the exit code.
+
+    `on_failure` is told of a failure that has been answered.
+    """
     session = Session(link, info, argv[1:], check_views=check_views)
     service = session.advance()
     while service >= 0:
@@ -100,6 +110,7 @@ def serve(link: Link, info: DrpInfo, argv: list[str], *, check_views: bool = Fal
         failure = run_script(session, argv)
         if failure is not None:
             report(session, failure)
+            on_failure(failure)
             return EXIT_SCRIPT_FAILED
         service = after_script(session)
     return EXIT_STOPPED

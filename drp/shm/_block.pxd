@@ -1,4 +1,6 @@
-"""C level of the result block: the Names a script declared as a C table, and the check of a descriptor nobody vouches for."""
+"""C level of the result block: the Names a script declared as a C table, and the check of a descriptor
+nobody vouches for.
+"""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy

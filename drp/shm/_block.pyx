@@ -1,8 +1,9 @@
-"""The result block of `_layout.pxd`: its descriptor checked before use, and an encoder and decoder for Python.
+"""The result block of `_layout.pxd`: its descriptor checked before use, and an encoder and decoder for
+Python.
 
-A descriptor comes from a process that may have gone mad. It is copied to private memory first; then `check_block` walks it once,
-with every count, index, length and product compared with a limit before it is used, and says in one number what is wrong.
-Nothing here knows of rings, dgrams or files.
+A descriptor comes from a process that may have gone mad. It is copied to private memory first; then
+`check_block` walks it once, with every count, index, length and product compared with a limit before it
+is used, and says in one number what is wrong. Nothing here knows of rings, dgrams or files.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -51,7 +52,9 @@ def describe(code: int) -> str:
 
 
 class BlockError(ValueError):
-    """A result block that cannot be trusted: `code` says why, `wrong` which drop or added ShapesData it is about."""
+    """A result block that cannot be trusted: `code` says why, `wrong` which drop or added ShapesData
+    it is about.
+    """
 
     def __init__(self, code: int, wrong: int = 0) -> None:
         super().__init__(code, wrong)
@@ -65,9 +68,10 @@ class BlockError(ValueError):
 cdef class NamesTable:
     """What `check_block` and the recorder know of the declared Names.
 
-    `names` are objects with `names_id` and `fields`, each field with `dtype` and `rank` (as `xtc.Names`), in the order of
-    declaration. `trigger` is the names_index of the trigger words, -1 where there are none. Raises ValueError for a rank
-    or a data type the format does not have, or a `trigger` that is none of them.
+    `names` are objects with `names_id` and `fields`, each field with `dtype` and `rank` (as `xtc.Names`),
+    in the order of declaration. `trigger` is the names_index of the trigger words, -1 where there are
+    none. Raises ValueError for a rank or a data type the format does not have, or a `trigger` that is
+    none of them.
     """
 
     def __cinit__(self, names=(), trigger: int = -1):
@@ -114,7 +118,9 @@ cdef class NamesTable:
         return tuple(self.slots[i].names_id for i in range(self.n_names))
 
 
-cdef int check_texts(const NamesSlot *slot, const FieldSlot *fields, const uint8_t *shapes, const uint8_t *data) noexcept nogil:
+cdef int check_texts(
+    const NamesSlot *slot, const FieldSlot *fields, const uint8_t *shapes, const uint8_t *data
+) noexcept nogil:
     """Look for the NUL of each text field; the shapes were checked."""
     cdef uint32_t i
     cdef int k
@@ -132,7 +138,9 @@ cdef int check_texts(const NamesSlot *slot, const FieldSlot *fields, const uint8
     return BLOCK_OK
 
 
-cdef long long shapes_come_to(const NamesSlot *slot, const FieldSlot *fields, const uint8_t *shapes) noexcept nogil:
+cdef long long shapes_come_to(
+    const NamesSlot *slot, const FieldSlot *fields, const uint8_t *shapes
+) noexcept nogil:
     """Bytes of the values, or -1 where they are more than a dgram can hold."""
     cdef uint64_t total = 0
     cdef uint64_t size
@@ -156,7 +164,9 @@ cdef int check_block(
     const uint8_t *desc, uint32_t desc_bytes, uint64_t block_bytes, uint32_t max_desc_bytes,
     const uint8_t *data, NamesTable table, EditInfo *info,
 ) noexcept nogil:
-    """Check a descriptor and fill `info`; returns a BlockFault. `desc_bytes` and `block_bytes` 0 is the empty edit."""
+    """Check a descriptor and fill `info`; returns a BlockFault. `desc_bytes` and `block_bytes` 0 is
+    the empty edit.
+    """
     cdef uint64_t at
     cdef uint64_t data_bytes = 0
     cdef uint32_t i, n_arrays
@@ -242,7 +252,8 @@ cdef int check_block(
 
 
 def check(desc, block_bytes: int, table: NamesTable, data=None, max_desc_bytes: int = MAX_DESC_BYTES) -> dict:
-    """Check a descriptor as drp does; return what it says (`EditInfo` as a dict), raise BlockError where it is wrong.
+    """Check a descriptor as drp does; return what it says (`EditInfo` as a dict), raise BlockError
+    where it is wrong.
 
     `data`: the block's bytes after the descriptor, for the check of texts.
     """
@@ -250,8 +261,8 @@ def check(desc, block_bytes: int, table: NamesTable, data=None, max_desc_bytes: 
     cdef const uint8_t[::1] values
     cdef const uint8_t *values_at = NULL
     cdef EditInfo info
-    if data is not None and len(data):
-        values = memoryview(data).cast("B")
+    if data is not None:
+        values = memoryview(data if len(data) else b"\0").cast("B")
         if len(desc) + len(data) < block_bytes:
             raise BlockError(BLOCK_TOTAL)
         values_at = &values[0]
@@ -266,10 +277,12 @@ def encode_block(
 ) -> tuple[bytes, bytes]:
     """Encode a result block; returns (descriptor, data).
 
-    `adds`: (names_index, shapes, data) each, `shapes` one tuple of dims for each field of rank > 0, `data` the values in
-    field order, C order, little-endian, nothing between. Nothing is checked here, so that tests can encode nonsense.
+    `adds`: (names_index, shapes, data) each, `shapes` one tuple of dims for each field of rank > 0,
+    `data` the values in field order, C order, little-endian, nothing between. Nothing is checked here, so
+    that tests can encode nonsense.
     """
-    parts = [struct.pack("<IIHBBI", len(drops), len(adds), damage, user, BLOCK_WORDS if words else 0, len(json))]
+    flags = BLOCK_WORDS if words else 0
+    parts = [struct.pack("<IIHBBI", len(drops), len(adds), damage, user, flags, len(json))]
     parts.append(json + bytes((4 - len(json) % 4) % 4))
     parts.append(struct.pack(f"<{len(drops)}I", *drops))
     for index, shapes, data in adds:
@@ -282,7 +295,9 @@ def encode_block(
 
 
 def decode_block(desc, data, table: NamesTable) -> dict:
-    """Check and decode a block; the inverse of `encode_block`, as a dict of its keyword arguments. Raises BlockError."""
+    """Check and decode a block; the inverse of `encode_block`, as a dict of its keyword arguments.
+    Raises BlockError.
+    """
     desc = bytes(desc)
     info = check(desc, len(desc) + len(data), table, data)
     at = info["adds_at"]

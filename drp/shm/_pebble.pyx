@@ -14,6 +14,7 @@ from libc.string cimport memcpy, memset
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
 from drp.core.errors import SourceError
+from drp.core.transitions import add_ns
 from drp.shm._segment import create
 
 cdef enum:
@@ -174,6 +175,15 @@ cdef class SlotBatch:
             return False
         for step in steps:
             self._synthesise(step.service, step.timestamp)
+        return True
+
+    def pause(self) -> bool:
+        """Put a Disable and an Enable between two events, for whoever needs a transition there. False: not in a step, or no slots now."""
+        if not self.open or self.n_transitions < 2:
+            return False
+        for service in (DISABLE, ENABLE):
+            self._catch_up()
+            self._synthesise(service, add_ns(self.last_timestamp, 1))
         return True
 
     cdef int put_c(self, const uint8_t *dgram, size_t size, uint64_t timestamp, uint64_t pulse_id) noexcept nogil:

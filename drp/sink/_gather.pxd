@@ -1,4 +1,6 @@
-"""C level of the gather list: what a recorded L1Accept is made of, as ranges of memory in the order of the file."""
+"""C level of the gather list: what a recorded L1Accept is made of, as ranges of memory in the order of
+the file.
+"""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -44,11 +46,12 @@ cdef class Gather:
     cdef readonly int n_ranges
     cdef readonly uint64_t size      # of the recorded dgram
 
-    # Fill ranges, n_ranges and size; returns Gathered. `desc` was checked: `edit` is what check_block said of it, NULL for no edit.
-    # The ranges point into raw, data and this object's scratch, and hold until the next call.
+    # Fill ranges, n_ranges and size; returns Gathered. `desc` was checked: `edit` is what check_block said
+    # of it, NULL for no edit. The ranges point into raw, data and this object's scratch, and hold until the
+    # next call.
     cdef int gather(
-        self, const uint8_t *raw, size_t size, const uint8_t *desc, const EditInfo *edit, const uint8_t *data, NamesTable table,
-        uint16_t damage, uint8_t cause, uint16_t worker, uint64_t pulse_id, uint64_t bound,
+        self, const uint8_t *raw, size_t size, const uint8_t *desc, const EditInfo *edit, const uint8_t *data,
+        NamesTable table, uint16_t damage, uint8_t cause, uint16_t worker, uint64_t pulse_id, uint64_t bound,
     ) noexcept nogil
     cdef void copy(self, uint8_t *to) noexcept nogil
     cdef int grow(self, size_t size) noexcept nogil
@@ -57,7 +60,9 @@ cdef class Gather:
     cdef void put_range(self, const uint8_t *at, size_t n) noexcept nogil
     cdef uint8_t *put_head(self, size_t n) noexcept nogil
     cdef void put_kept(self, const uint8_t *raw, int n_children) noexcept nogil
-    cdef void put_added(self, const uint8_t *desc, const EditInfo *edit, const uint8_t *data, NamesTable table) noexcept nogil
+    cdef void put_added(
+        self, const uint8_t *desc, const EditInfo *edit, const uint8_t *data, NamesTable table
+    ) noexcept nogil
 
 # The 76 bytes of the smd twin of an L1Accept.
 cdef void put_smd(

@@ -1,10 +1,13 @@
-"""A recorded L1Accept as a gather list: kept ranges of the raw dgram, headers drp writes, arrays where the script left them.
+"""A recorded L1Accept as a gather list: kept ranges of the raw dgram, headers drp writes, arrays where
+the script left them.
 
-Nothing is copied to build the list, and nothing is allocated once the scratch has the size the largest dgram needs. The
-size is known before the first range is put, so what does not fit is never half made. Nothing here knows of files or rings.
+Nothing is copied to build the list, and nothing is allocated once the scratch has the size the largest
+dgram needs. The size is known before the first range is put, so what does not fit is never half made.
+Nothing here knows of files or rings.
 
-The record: the raw dgram's 24 bytes with damage and extent rewritten; its children in their order, without the dropped
-ShapesData, a Parent that lost one with a smaller extent (an emptied one stays); the added ShapesData; `drpinfo`.
+The record: the raw dgram's 24 bytes with damage and extent rewritten; its children in their order,
+without the dropped ShapesData, a Parent that lost one with a smaller extent (an emptied one stays); the
+added ShapesData; `drpinfo`.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -55,7 +58,9 @@ cdef inline void store64(uint8_t *to, uint64_t value) noexcept nogil:
     memcpy(to, &value, 8)
 
 
-cdef inline void put_xtc(uint8_t *to, uint32_t src, uint16_t damage, uint16_t type, uint32_t extent) noexcept nogil:
+cdef inline void put_xtc(
+    uint8_t *to, uint32_t src, uint16_t damage, uint16_t type, uint32_t extent
+) noexcept nogil:
     store32(to, src)
     store16(to + 4, damage)
     store16(to + 6, type)
@@ -90,15 +95,15 @@ cdef inline bint is_dropped(const uint32_t *drops, int n, uint32_t names_id) noe
 cdef class Gather:
     """Scratch and settings of one recorder.
 
-    `info_id`: NamesId of drpinfo, None to leave it out. `stripped`: NamesIds whose incoming ShapesData are never kept (an
-    incoming drpinfo, smdinfo of a replayed file), `names`: those whose Names are not kept in a Configure; at most 16 each. Not
-    to be used by two threads at once.
+    `info_id`: NamesId of drpinfo, None to leave it out. `stripped`: NamesIds whose incoming ShapesData
+    are never kept (an incoming drpinfo, smdinfo of a replayed file), `names`: those whose Names are not
+    kept in a Configure; at most 16 each. Not to be used by two threads at once.
     """
 
     def __cinit__(self, info_id=None, stripped=(), names=()):
         stripped, names = tuple(stripped), tuple(sorted(names))
         if max(len(stripped), len(names)) > MAX_STRIPPED:
-            raise ValueError(f"{len(stripped)} NamesIds and {len(names)} Names to strip, at most {MAX_STRIPPED}")
+            raise ValueError(f"{len(stripped)} NamesIds, {len(names)} Names to strip, at most {MAX_STRIPPED}")
         self.n_names = len(names)
         for i, names_id in enumerate(names):
             self.names[i] = names_id
@@ -118,11 +123,17 @@ cdef class Gather:
         free(self.ranges)
 
     cdef int grow(self, size_t size) noexcept nogil:
-        """Make room for four times the children, at most for those that `size` bytes can hold; 0, or GATHER_NO_MEMORY."""
-        cdef size_t room = FIRST_ROOM if self.room == 0 else min(4 * <size_t>self.room, size // XTC_HEADER_BYTES + 1)
+        """Make room for four times the children, at most for those that `size` bytes can hold; 0, or
+        GATHER_NO_MEMORY.
+        """
+        cdef size_t room = FIRST_ROOM
         cdef void *place
-        # Headers of adds are at most the descriptor again, and 36 bytes each; a Parent's 12 are the only others.
-        self.head_room = MAX_DESC_BYTES + MAX_ADDS * SHAPESDATA_HEADERS + room * XTC_HEADER_BYTES + SLACK_BYTES
+        if self.room:
+            room = min(4 * <size_t>self.room, size // XTC_HEADER_BYTES + 1)
+        # Headers of adds are at most the descriptor again, and 36 bytes each; a Parent's 12 are the only
+        # others.
+        self.head_room = MAX_DESC_BYTES + MAX_ADDS * SHAPESDATA_HEADERS
+        self.head_room += room * XTC_HEADER_BYTES + SLACK_BYTES
         place = realloc(self.children, room * sizeof(Child))
         if place == NULL:
             return GATHER_NO_MEMORY
@@ -211,7 +222,9 @@ cdef class Gather:
                     child.extent - self.removed[i],
                 )
 
-    cdef void put_added(self, const uint8_t *desc, const EditInfo *edit, const uint8_t *data, NamesTable table) noexcept nogil:
+    cdef void put_added(
+        self, const uint8_t *desc, const EditInfo *edit, const uint8_t *data, NamesTable table
+    ) noexcept nogil:
         cdef const uint8_t *at = desc + edit.adds_at
         cdef const NamesSlot *slot
         cdef const FieldSlot *fields
@@ -230,7 +243,7 @@ cdef class Gather:
             to += 24
             memset(to, 0, shapes_bytes)
             for k in range(slot.n_fields):
-                if fields[k].rank:                       # dims the field does not have stay 0, whatever the descriptor holds
+                if fields[k].rank:                       # dims a field does not have stay 0, whatever came
                     memcpy(to, at, 4 * fields[k].rank)
                     to += SHAPE_BYTES
                     at += SHAPE_BYTES
@@ -239,8 +252,8 @@ cdef class Gather:
             data += data_bytes
 
     cdef int gather(
-        self, const uint8_t *raw, size_t size, const uint8_t *desc, const EditInfo *edit, const uint8_t *data, NamesTable table,
-        uint16_t damage, uint8_t cause, uint16_t worker, uint64_t pulse_id, uint64_t bound,
+        self, const uint8_t *raw, size_t size, const uint8_t *desc, const EditInfo *edit, const uint8_t *data,
+        NamesTable table, uint16_t damage, uint8_t cause, uint16_t worker, uint64_t pulse_id, uint64_t bound,
     ) noexcept nogil:
         cdef int result = GATHER_OK
         cdef uint64_t payload, kept, added
@@ -269,7 +282,8 @@ cdef class Gather:
                 payload = size - DGRAM_HEADER_BYTES
         kept = payload - self.mark(n_children, self.sort_drops(desc, edit))
         added = 0 if edit == NULL else edit.header_bytes + edit.data_bytes
-        if edit != NULL and edit.n_add and DGRAM_HEADER_BYTES + kept + added + info_bytes > min(bound, <uint64_t>MAX_DGRAM_BYTES):
+        self.size = DGRAM_HEADER_BYTES + kept + added + info_bytes
+        if edit != NULL and edit.n_add and self.size > min(bound, <uint64_t>MAX_DGRAM_BYTES):
             result = GATHER_TRUNCATED
             edit = NULL
             added = 0
@@ -312,8 +326,8 @@ cdef class Gather:
     ) -> tuple[bytes, int]:
         """Return the recorded dgram and what came of it (GATHER_OK, _TRUNCATED, _MALFORMED).
 
-        `raw` is a whole dgram, `desc` and `data` a result block; raises BlockError where that is wrong, ValueError for a
-        `raw` shorter than its header.
+        `raw` is a whole dgram, `desc` and `data` a result block; raises BlockError where that is wrong,
+        ValueError for a `raw` shorter than its header.
         """
         cdef const uint8_t[::1] raw_view = memoryview(raw).cast("B")
         cdef const uint8_t[::1] desc_view = memoryview(desc or b"\0").cast("B")
@@ -322,12 +336,14 @@ cdef class Gather:
         cdef int code
         if raw_view.shape[0] < DGRAM_HEADER_BYTES:
             raise ValueError(f"a dgram of {raw_view.shape[0]} bytes")
-        code = check_block(&desc_view[0], len(desc), len(desc) + len(data), MAX_DESC_BYTES, &data_view[0], table, &edit)
+        code = check_block(
+            &desc_view[0], len(desc), len(desc) + len(data), MAX_DESC_BYTES, &data_view[0], table, &edit
+        )
         if code != BLOCK_OK:
             raise BlockError(code, edit.wrong)
         code = self.gather(
-            &raw_view[0], raw_view.shape[0], &desc_view[0], &edit if len(desc) else NULL, &data_view[0], table,
-            damage, cause, worker, pulse_id, bound,
+            &raw_view[0], raw_view.shape[0], &desc_view[0], &edit if len(desc) else NULL, &data_view[0],
+            table, damage, cause, worker, pulse_id, bound,
         )
         if code < 0:
             raise MemoryError

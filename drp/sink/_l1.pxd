@@ -1,4 +1,6 @@
-"""C level of recording: one call for one L1Accept, from the raw dgram in its slot to big file and smd file."""
+"""C level of recording: one call for one L1Accept, from the raw dgram in its slot to big file and smd
+file.
+"""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -34,14 +36,18 @@ cdef class L1Recorder:
     cdef readonly uint64_t truncated
     cdef readonly uint64_t malformed
 
-    # `desc` in private memory, as checked into `edit` (NULL: nothing edited); `data` in the arena. Returns Recorded. All
-    # memory given belongs to the recorder until it returned something else than RECORD_PAUSED.
+    # `desc` in private memory, as checked into `edit` (NULL: nothing edited); `data` in the arena. Returns
+    # Recorded. All memory given belongs to the recorder until it returned something else than
+    # RECORD_PAUSED.
     cdef int record(
         self, const uint8_t *raw, size_t size, const uint8_t *desc, const EditInfo *edit, const uint8_t *data,
         uint16_t damage, uint8_t cause, uint16_t worker, uint64_t pulse_id, uint64_t bound,
     ) noexcept nogil
     # One dgram that is ready (a transition) and its smd twin. RECORD_OK or RECORD_PAUSED.
-    cdef int record_pair(self, const uint8_t *big, size_t n_big, const uint8_t *smd, size_t n_smd) noexcept nogil
-    cdef int tick(self) noexcept nogil     # to be called at least once a second: flushes what is old. RECORD_OK or RECORD_PAUSED
+    cdef int record_pair(
+        self, const uint8_t *big, size_t n_big, const uint8_t *smd, size_t n_smd
+    ) noexcept nogil
+    # To be called at least once a second: flushes what is old. RECORD_OK or RECORD_PAUSED.
+    cdef int tick(self) noexcept nogil
     cdef int flush(self) noexcept nogil
     cdef int write_pair(self, const void *ranges, int n, const uint8_t *smd, size_t n_smd) noexcept nogil

@@ -1,8 +1,9 @@
-"""Record one L1Accept: gather list, big file, smd twin; without the GIL, without an allocation, and again after a pause.
+"""Record one L1Accept: gather list, big file, smd twin; without the GIL, without an allocation, and
+again after a pause.
 
-`record` is a machine of three stages. A pause in either file leaves it in its stage, and the same call made again goes on
-from there, so that an event is in both files once or waits whole in its slot. The smd file never points at bytes the big
-file does not have: its writer flushes the big one first.
+`record` is a machine of three stages. A pause in either file leaves it in its stage, and the same call
+made again goes on from there, so that an event is in both files once or waits whole in its slot. The smd
+file never points at bytes the big file does not have: its writer flushes the big one first.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -29,8 +30,9 @@ cdef enum:
 cdef class L1Recorder:
     """Record L1Accepts with `gather`'s settings and the script's `table` of Names.
 
-    `big` and `smd`: the writers, None for a run that keeps no file; `smdinfo_id`: the NamesId of smdinfo in the smd file.
-    Attributes: `events`, `bytes`, `truncated`, `malformed` count what was recorded, `error` is the errno of a pause.
+    `big` and `smd`: the writers, None for a run that keeps no file; `smdinfo_id`: the NamesId of smdinfo
+    in the smd file. Attributes: `events`, `bytes`, `truncated`, `malformed` count what was recorded,
+    `error` is the errno of a pause.
     """
 
     def __cinit__(self, Gather gather not None, NamesTable table not None):
@@ -102,7 +104,9 @@ cdef class L1Recorder:
         self.malformed += self.outcome == GATHER_MALFORMED
         return self.outcome
 
-    cdef int record_pair(self, const uint8_t *big, size_t n_big, const uint8_t *smd, size_t n_smd) noexcept nogil:
+    cdef int record_pair(
+        self, const uint8_t *big, size_t n_big, const uint8_t *smd, size_t n_smd
+    ) noexcept nogil:
         cdef Range whole
         if self.big is None or n_big == 0:
             return RECORD_OK
@@ -129,12 +133,14 @@ cdef class L1Recorder:
         return RECORD_OK
 
     def put_l1(
-        self, raw, *, desc=b"", data=b"", damage: int = 0, cause: int = 0, worker: int = NO_WORKER, pulse_id: int = 0,
-        bound: int = 0x7fffffff,
+        self, raw, *, desc=b"", data=b"", damage: int = 0, cause: int = 0, worker: int = NO_WORKER,
+        pulse_id: int = 0, bound: int = 0x7fffffff,
     ) -> int:
-        """Record one L1Accept from Python: RECORD_OK 0, _TRUNCATED 1, _MALFORMED 2, _PAUSED -1 (call again with the same).
+        """Record one L1Accept from Python: RECORD_OK 0, _TRUNCATED 1, _MALFORMED 2, _PAUSED -1 (call
+        again with the same).
 
-        `raw` is the whole dgram, `desc` and `data` its result block; raises BlockError where that is wrong.
+        `raw` is the whole dgram, `desc` and `data` its result block; raises BlockError where that is
+        wrong.
         """
         cdef const uint8_t[::1] raw_view = memoryview(raw).cast("B")
         cdef const uint8_t[::1] desc_view = memoryview(desc if len(desc) else b"\0").cast("B")
@@ -144,7 +150,8 @@ cdef class L1Recorder:
         if raw_view.shape[0] < DGRAM_HEADER_BYTES:
             raise ValueError(f"a dgram of {raw_view.shape[0]} bytes")
         code = check_block(
-            &desc_view[0], len(desc), len(desc) + len(data), MAX_L1_DESC_BYTES, &data_view[0], self.table, &edit
+            &desc_view[0], len(desc), len(desc) + len(data), MAX_L1_DESC_BYTES, &data_view[0], self.table,
+            &edit,
         )
         if code != BLOCK_OK:
             raise BlockError(code, edit.wrong)

@@ -9,7 +9,9 @@ cdef enum Appended:
     WRITE_PAUSED = 1                 # nothing is lost: the same call again goes on at the exact byte
 
 cdef class FileWriter:
-    """One output file. Small ranges pass through a staging buffer, large ones go straight from where they lie."""
+    """One output file. Small ranges pass through a staging buffer, large ones go straight from where
+    they lie.
+    """
 
     cdef readonly int fd
     cdef uint8_t *staging
@@ -27,7 +29,7 @@ cdef class FileWriter:
     cdef FileWriter before           # what must be in its file before anything of ours is, or None
     cdef readonly uint64_t accepted  # file offset where the next byte offered will lie
     cdef readonly uint64_t written   # bytes in the file
-    cdef readonly uint64_t whole     # file offset of the end of the last whole dgram in the file, as of the last flush
+    cdef readonly uint64_t whole     # end of the last whole dgram in the file, as of the last flush
     cdef readonly uint64_t dgrams
     cdef readonly int error          # errno of the last failure, 0 after a success
     cdef readonly uint64_t pauses

@@ -1,10 +1,11 @@
 """Write dgrams to a file so that a failing disk loses nothing and leaves whole dgrams.
 
-A writer has two counts: `accepted`, how far the bytes it was given reach, and `written`, how far the file does. Between them
-lie the staging buffer and at most one large range, which stays with its owner until `append` has returned WRITE_OK. Every
-system call moves `written` by what it says it wrote, so after a short write, a signal or a full disk the next call goes on at
-the exact byte. The header of a dgram that begins in staging lies whole there, which is how `finish` finds the last whole dgram
-of a file that cannot be finished.
+A writer has two counts: `accepted`, how far the bytes it was given reach, and `written`, how far the file
+does. Between them lie the staging buffer and at most one large range, which stays with its owner until
+`append` has returned WRITE_OK. Every system call moves `written` by what it says it wrote, so after a
+short write, a signal or a full disk the next call goes on at the exact byte. The header of a dgram that
+begins in staging lies whole there, which is how `finish` finds the last whole dgram of a file that cannot
+be finished.
 
 It knows no format beyond the extent of a dgram, and no names of files. One thread at a time.
 """
@@ -28,7 +29,7 @@ cdef extern from "<sys/uio.h>" nogil:
     ssize_t writev(int fd, const iovec *iov, int n)
 
 STAGING_BYTES = 1 << 20
-THRESHOLD_BYTES = 16 << 10
+THRESHOLD_BYTES = 48 << 10
 FLUSH_S = 1.0
 cdef enum:
     MIN_STAGING_BYTES = 128          # holds a dgram header, and the smd twin of an event
@@ -39,16 +40,17 @@ cdef enum:
 cdef class FileWriter:
     """Append dgrams to the open file descriptor `fd`, which the caller keeps and closes.
 
-    `staging_bytes`: size of the staging buffer; `threshold_bytes`: ranges of this size and more are written from where they
-    lie; `flush_s`: how long a byte may stay in staging; `before`: a writer that is flushed before this one writes anything.
-    Attributes `accepted`, `written`, `whole` are byte offsets in the file, `error` the errno of the last failure.
+    `staging_bytes`: size of the staging buffer; `threshold_bytes`: ranges of this size and more are
+    written from where they lie; `flush_s`: how long a byte may stay in staging; `before`: a writer that
+    is flushed before this one writes anything. Attributes `accepted`, `written`, `whole` are byte offsets
+    in the file, `error` the errno of the last failure.
     """
 
     def __cinit__(
-        self, int fd, size_t staging_bytes=STAGING_BYTES, size_t threshold_bytes=THRESHOLD_BYTES, double flush_s=FLUSH_S,
-        FileWriter before=None,
+        self, int fd, size_t staging_bytes=STAGING_BYTES, size_t threshold_bytes=THRESHOLD_BYTES,
+        double flush_s=FLUSH_S, FileWriter before=None,
     ):
-        if staging_bytes < MIN_STAGING_BYTES or threshold_bytes > staging_bytes or threshold_bytes < MIN_STAGING_BYTES:
+        if not MIN_STAGING_BYTES <= threshold_bytes <= staging_bytes:
             raise ValueError(f"staging {staging_bytes}, threshold {threshold_bytes} bytes")
         self.fd = fd
         self.capacity = staging_bytes
@@ -95,7 +97,7 @@ cdef class FileWriter:
         self.done = 0
         self.first_start = -1
         if n_extra:
-            self.direct_done = 0                         # a flush while a large range is half written leaves its count alone
+            self.direct_done = 0         # a flush while a large range is half written leaves its count alone
         self.error = 0
         self.whole = self.dgram_start if self.in_dgram else self.written
         return WRITE_OK
@@ -143,7 +145,9 @@ cdef class FileWriter:
         self.before = before
 
     def append_parts(self, parts) -> bool:
-        """Append one dgram given as byte buffers, the first of at least 24 bytes; False: paused, call again with the same."""
+        """Append one dgram given as byte buffers, the first of at least 24 bytes; False: paused, call
+        again with the same.
+        """
         cdef Range *ranges
         cdef const uint8_t[::1] view
         cdef int i, code
@@ -168,12 +172,19 @@ cdef class FileWriter:
             code = self.flush()
         return code == WRITE_OK
 
+    def flush_old(self) -> bool:
+        """Write everything staged where some of it has been for longer than `flush_s`; False: paused."""
+        cdef int code
+        with nogil:
+            code = self.tick()
+        return code == WRITE_OK
+
     def finish(self) -> dict[str, int]:
         """Write what is left; where that fails, cut the file after its last whole dgram.
 
-        Returns `bytes` (of the file), `lost_bytes` and `lost_dgrams`: what append had accepted and is not in the file. A
-        dgram in hand, for which append never returned WRITE_OK, is cut off and not counted. The writer is not to be used
-        afterwards. Raises OSError where even the cut fails.
+        Returns `bytes` (of the file), `lost_bytes` and `lost_dgrams`: what append had accepted and is not
+        in the file. A dgram in hand, for which append never returned WRITE_OK, is cut off and not
+        counted. The writer is not to be used afterwards. Raises OSError where even the cut fails.
         """
         cdef uint64_t accepted = self.dgram_start if self.in_dgram else self.accepted
         cdef uint64_t end = accepted
@@ -185,12 +196,16 @@ cdef class FileWriter:
         return {"bytes": end, "lost_bytes": accepted - end, "lost_dgrams": lost}
 
     cdef tuple last_whole(self):
-        """Find the last whole dgram while staging is partly written: its end in the file, and how many whole ones did not make it."""
+        """Find the last whole dgram while staging is partly written: its end in the file, and how many
+        whole ones did not make it.
+        """
         cdef uint64_t base = self.written - self.done    # of staging in the file
         cdef size_t at = self.staged if self.first_start < 0 else self.first_start
-        cdef size_t stop = self.dgram_start - base if self.in_dgram and self.dgram_start > base else self.staged
+        cdef size_t stop = self.staged
         cdef uint64_t end = self.whole
         cdef uint64_t lost = 0
+        if self.in_dgram and self.dgram_start >= base:
+            stop = self.dgram_start - base
         if self.first_start < 0:
             lost = 0 if self.in_dgram else 1             # the rest of one dgram
             stop = 0

@@ -1,7 +1,7 @@
 """The answer of a worker to a transition: read, checked, and made one out of those of all workers.
 
-What workers say about a transition must be equal, but for the arrays they reduce. Nobody here knows rings or files; a block
-comes as its descriptor and its data.
+What workers say about a transition must be equal, but for the arrays they reduce. Nobody here knows rings
+or files; a block comes as its descriptor and its data.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ Add = tuple[int, Sequence[Sequence[int]], bytes | bytearray | memoryview]
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
-    """The partial result of one reduced array: `op` is sum, min or max; `values` is C-contiguous, of the declared dtype."""
+    """The partial result of one reduced array: `op` is sum, min or max; `values` is C-contiguous, of
+    the declared dtype.
+    """
 
     name: str
     op: str
@@ -37,8 +39,9 @@ class Reduced:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One worker's answer. `declared` are the Names new in it; `adds`, `drops`, `damage` and `user` edit the transition, `adds`
-    without the reduced arrays, which are `reduced` (their names_index in `reduce_index`).
+    """One worker's answer. `declared` are the Names new in it; `adds`, `drops`, `damage` and `user`
+    edit the transition, `adds` without the reduced arrays, which are `reduced` (their names_index in
+    `reduce_index`).
     """
 
     declared: tuple[Declared, ...] = ()
@@ -69,7 +72,9 @@ def merge_declared(known: Sequence[Declared], new: Sequence[Declared]) -> tuple[
     return tuple(out)
 
 
-def read_answer(desc: bytes, data: bytes, known: Sequence[Declared] = (), *, worker: int | None = None) -> Answer:
+def read_answer(
+    desc: bytes, data: bytes, known: Sequence[Declared] = (), *, worker: int | None = None
+) -> Answer:
     """Read and check the block of a transition; `known` is what was declared on this Configure before.
 
     Raises WorkerError, naming `worker`, where the block or its JSON is not what it must be.
@@ -78,12 +83,10 @@ def read_answer(desc: bytes, data: bytes, known: Sequence[Declared] = (), *, wor
         return EMPTY
     try:
         message = _message(desc)
-        declared = tuple(Declared.from_json(item) for item in message.get("names", ()))
-        if len(declared) > MAX_DECLARED:
-            raise WorkerError("too many declarations", expected=MAX_DECLARED, found=len(declared))
+        declared = tuple(Declared.from_json(item) for item in message["names"])
         names = merge_declared(known, declared)
         block = decode_block(desc, data, NamesTable(one.names for one in names))
-    except (BlockError, ValueError) as error:
+    except (BlockError, ValueError, RecursionError) as error:
         raise WorkerError(f"the answer to a transition cannot be read: {error}", worker=worker) from error
     except WorkerError as error:
         raise WorkerError(error.what, worker=worker, expected=error.expected, found=error.found) from error
@@ -91,29 +94,39 @@ def read_answer(desc: bytes, data: bytes, known: Sequence[Declared] = (), *, wor
     index = next((i for i, one in enumerate(names) if one.role == "reduce"), None)
     reduced: tuple[Reduced, ...] = ()
     if index is not None and adds and adds[-1][0] == index:
-        reduced = _reduced(names[index], adds[-1], message.get("reduce", ()), worker)
+        reduced = _reduced(names[index], adds[-1], message["reduce"], worker)
         adds = adds[:-1]
-    return Answer(declared, adds, block["drops"], block["damage"], block["user"], reduced, index if reduced else None)
+    return Answer(
+        declared, adds, block["drops"], block["damage"], block["user"], reduced, index if reduced else None
+    )
 
 
-def _message(desc: bytes) -> Mapping[str, Any]:
-    if len(desc) < HEADER.size:
-        raise ValueError("shorter than its header")
-    size = HEADER.unpack_from(desc)[-1]
-    if size > len(desc) - HEADER.size:
-        raise ValueError("JSON beyond its end")
+def _message(desc: bytes) -> Mapping[str, list[dict[str, Any]]]:
+    """Return the lists `names` and `reduce` of the JSON, empty where it has none."""
+    size = HEADER.unpack_from(desc.ljust(HEADER.size, b"\0"))[-1]
     text = desc[HEADER.size : HEADER.size + size]
     message = json.loads(text) if text else {}
-    if not isinstance(message, dict):
-        raise ValueError("JSON that is no object")
-    return message
+    return {key: _objects(message, key) for key in ("names", "reduce")}
 
 
-def _reduced(declared: Declared, add: Add, listed: Sequence[Mapping[str, Any]], worker: int | None) -> tuple[Reduced, ...]:
+def _objects(message: object, key: str) -> list[dict[str, Any]]:
+    found = message.get(key, []) if isinstance(message, dict) else None
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise ValueError(f"its JSON holds no list of objects {key!r}")
+    if len(found) > MAX_DECLARED:
+        raise ValueError(f"its JSON holds more than {MAX_DECLARED} {key!r}")
+    return found
+
+
+def _reduced(
+    declared: Declared, add: Add, listed: Sequence[Mapping[str, Any]], worker: int | None
+) -> tuple[Reduced, ...]:
     fields = declared.names.fields
     ops = {str(item.get("name")): str(item.get("op")) for item in listed}
     if any(ops.get(one.name) not in OPERATIONS for one in fields):
-        raise WorkerError("reduced arrays without an operation", worker=worker, expected=sorted(OPERATIONS), found=ops)
+        raise WorkerError(
+            "reduced arrays without an operation", worker=worker, expected=sorted(OPERATIONS), found=ops
+        )
     _, shapes, data = add
     out = []
     at = 0
@@ -122,13 +135,16 @@ def _reduced(declared: Declared, add: Add, listed: Sequence[Mapping[str, Any]], 
         dtype = DTYPES[one.dtype]
         shape = tuple(next(left)) if one.rank else ()
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        out.append(Reduced(one.name, ops[one.name], np.frombuffer(data[at : at + size], dtype).reshape(shape)))
+        out.append(
+            Reduced(one.name, ops[one.name], np.frombuffer(data[at : at + size], dtype).reshape(shape))
+        )
         at += size
     return tuple(out)
 
 
 def combine(answers: Mapping[int, Answer]) -> Answer:
-    """Return the one answer that all workers gave, reduced arrays merged in the order of the workers' numbers.
+    """Return the one answer that all workers gave, reduced arrays merged in the order of the workers'
+    numbers.
 
     Raises WorkerError naming two workers that differ, and in what. No answers make the empty one.
     """
@@ -138,7 +154,9 @@ def combine(answers: Mapping[int, Answer]) -> Answer:
     result = answers[first]
     for worker in others:
         _same(first, result, worker, answers[worker])
-    reduced = merge_reduced([answers[worker].reduced for worker in (first, *others) if answers[worker].reduced])
+    reduced = merge_reduced(
+        [answers[worker].reduced for worker in (first, *others) if answers[worker].reduced]
+    )
     index = next((one.reduce_index for one in answers.values() if one.reduce_index is not None), None)
     return Answer(result.declared, result.adds, result.drops, result.damage, result.user, reduced, index)
 
@@ -163,12 +181,16 @@ def _brief(value: object) -> str:
 
 
 def merge_reduced(parts: Sequence[Sequence[Reduced]]) -> tuple[Reduced, ...]:
-    """Merge partial results array by array; integers wrap as numpy's do. Raises WorkerError where names or shapes differ."""
+    """Merge partial results array by array; integers wrap as numpy's do. Raises WorkerError where
+    names or shapes differ.
+    """
     if not parts:
         return ()
     merged = list(parts[0])
     for part in parts[1:]:
-        if [(one.name, one.op, one.values.shape) for one in part] != [(one.name, one.op, one.values.shape) for one in merged]:
+        if [(one.name, one.op, one.values.shape) for one in part] != [
+            (one.name, one.op, one.values.shape) for one in merged
+        ]:
             raise WorkerError(
                 "workers reduce different arrays",
                 expected=[(one.name, one.op, one.values.shape) for one in merged],
@@ -182,7 +204,9 @@ def merge_reduced(parts: Sequence[Sequence[Reduced]]) -> tuple[Reduced, ...]:
 
 
 class RunTotal:
-    """The reduced arrays of a run: sum, minimum or maximum of what its steps gave. `index`: their names_index, or None."""
+    """The reduced arrays of a run: sum, minimum or maximum of what its steps gave. `index`: their
+    names_index, or None.
+    """
 
     def __init__(self) -> None:
         self.begin_run()

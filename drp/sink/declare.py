@@ -1,7 +1,8 @@
-"""What a script declared, as drp takes it from an answer, and which NamesIds that and drp's own Names get.
+"""What a script declared, as drp takes it from an answer, and which NamesIds that and drp's own Names
+get.
 
-The ids are a function of the Configure and of the declarations in their order, and of nothing else, so that a run gets the same
-ones from one worker, from many, and offline. It knows neither files nor rings.
+The ids are a function of the Configure and of the declarations in their order, and of nothing else, so
+that a run gets the same ones from one worker, from many, and offline. It knows neither files nor rings.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from drp.core.errors import WorkerError
 from drp.core.ledger import LEDGER_FIELDS
 from xtc import Alg, Config, DataType, Field, Names, XtcError, chunkinfo_names, smdinfo_names
 from xtc.codes import CHUNKINFO_INDEX, MAX_NODE, RUNINFO_INDEX, SMDINFO_INDEX
+from xtc.names import DET_NAME
 
 Role = Literal["trigger", "reduce"] | None
 ROLES = (None, "trigger", "reduce")
@@ -27,7 +29,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """Names without an id: `names` holds all but the id (0 there); `node_id` and `names_id` are what the script asked for."""
+    """Names without an id: `names` holds all but the id (0 there); `node_id` and `names_id` are what
+    the script asked for.
+    """
 
     names: Names
     role: Role = None
@@ -53,6 +57,10 @@ class Declared:
             node_id, names_id = _asked(item, "node_id", MAX_NODE), _asked(item, "names_id", 255)
         except (KeyError, TypeError, ValueError, XtcError) as error:
             raise WorkerError(f"a declaration cannot be read: {error!r}") from error
+        if not DET_NAME.match(names.detname):
+            raise WorkerError(
+                "a declaration names no detector", expected="A-Z a-z 0-9 _", found=names.detname
+            )
         if role not in ROLES:
             raise WorkerError("a declaration has an unknown role", expected=ROLES, found=role)
         return cls(names, role, node_id, names_id)
@@ -62,9 +70,10 @@ def _asked(item: Mapping[str, Any], key: str, most: int) -> int | None:
     number = item[key]
     if number is None:
         return None
-    if not isinstance(number, int) or not 0 <= number <= most:
+    asked: int = int(number)
+    if not 0 <= asked <= most:
         raise ValueError(f"{key} {number!r} is not within 0..{most}")
-    return number
+    return asked
 
 
 def _own(name: str, *fields: tuple[str, DataType, int], version: tuple[int, int, int] = (0, 0, 1)) -> Names:
@@ -89,13 +98,19 @@ class Ids:
         self.node = 0 if last is None else last.node
 
     def free(self, node: int) -> int:
-        """Return the lowest id of `node` above those that detectors have; raise XtcError where the node is full."""
+        """Return the lowest id of `node` above those that detectors have; raise XtcError where the
+        node is full.
+        """
         used = {names_id & 0xFF for names_id in self.taken if names_id >> 8 == node}
         low = max((index for index in used if index <= LAST_DETECTOR_INDEX), default=0)
         above, below = range(low + 1, LAST_FREE_INDEX + 1), range(1, low)
-        index = next((index for index in (*above, *below) if index not in used), None)
+        index: int | None = next((index for index in (*above, *below) if index not in used), None)
         if index is None:
-            raise XtcError("a node has no free NamesId", expected=f"1..{LAST_FREE_INDEX}", found=f"node {node}, all taken")
+            raise XtcError(
+                "a node has no free NamesId",
+                expected=f"1..{LAST_FREE_INDEX}",
+                found=f"node {node}, all taken",
+            )
         return node << 8 | index
 
     def take(self, node: int | None, index: int | None) -> int:
@@ -111,9 +126,9 @@ class Ids:
 def assign_names(config: Config, declared: Sequence[Declared]) -> list[Names]:
     """Return the Names of the declarations, in their order, with their ids.
 
-    An id that was asked for and is free is given. Else the node is the one asked for, or that of the last Names of the
-    Configure, and the index the lowest above the highest that a detector has there (below 128). Raises XtcError where a node
-    has no room.
+    An id that was asked for and is free is given. Else the node is the one asked for, or that of the last
+    Names of the Configure, and the index the lowest above the highest that a detector has there (below
+    128). Raises XtcError where a node has no room.
     """
     ids = Ids(config)
     return [_named(one, ids) for one in declared]
@@ -122,14 +137,20 @@ def assign_names(config: Config, declared: Sequence[Declared]) -> list[Names]:
 def _named(one: Declared, ids: Ids) -> Names:
     names_id = ids.take(one.node_id, one.names_id)
     if one.names_id is not None and names_id & 0xFF != one.names_id:
-        _log.info("%s.%s: names_id %d is taken, it gets %d", one.names.detname, one.names.alg.name, one.names_id, names_id & 0xFF)
+        _log.info(
+            "%s.%s: names_id %d is taken, it gets %d",
+            one.names.detname,
+            one.names.alg.name,
+            one.names_id,
+            names_id & 0xFF,
+        )
     return replace(one.names, names_id=names_id)
 
 
 @dataclass(frozen=True, slots=True)
 class OwnNames:
-    """Names that drp writes itself. `added` are those the Configure lacks, `dropped` ids of incoming Names that go, `stripped` the
-    ids of incoming ShapesData that go.
+    """Names that drp writes itself. `added` are those the Configure lacks, `dropped` ids of incoming
+    Names that go, `stripped` the ids of incoming ShapesData that go.
     """
 
     drpinfo: Names
@@ -143,10 +164,11 @@ class OwnNames:
 
 
 def assign_own(config: Config, script: Sequence[Names]) -> OwnNames:
-    """Give drp's own Names their ids, after the script's; drpinfo first, and smdinfo in the smd file only.
+    """Give drp's own Names their ids, after the script's; drpinfo first, and smdinfo in the smd file
+    only.
 
-    Names of an incoming file (a replay of what drp wrote) are used again where they have our fields, and replaced under the same id
-    where they have others. Raises XtcError where there is no room.
+    Names of an incoming file (a replay of what drp wrote) are used again where they have our fields, and
+    replaced under the same id where they have others. Raises XtcError where there is no room.
     """
     ids = Ids(config)
     ids.taken.update(one.names_id for one in script)
@@ -189,7 +211,9 @@ def _of(config: Config, detname: str) -> list[Names]:
 
 
 def _same_fields(found: Names, own: Names) -> bool:
-    """Whether a reader of `own` finds its fields: order and width of integers may differ only where LCLS's writers differ."""
+    """Whether a reader of `own` finds its fields: order and width of integers may differ only where
+    LCLS's writers differ.
+    """
     if own.detname in ("drpinfo", "drpledger"):
         return replace(found, names_id=0) == own
     return _kinds(found.fields) == _kinds(own.fields)

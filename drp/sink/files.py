@@ -1,8 +1,9 @@
-"""The files of a run: what they are called, how they are opened, and what they are called when they are whole.
+"""The files of a run: what they are called, how they are opened, and what they are called when they
+are whole.
 
-While a file is written its name ends in `.inprogress`, its mode is 0640, and an flock on it says that somebody writes. A file that is whole
-has its plain name and mode 0440 and is never opened again. What a dead drp left behind is moved aside, never touched. Nothing here
-knows what is in the files.
+While a file is written its name ends in `.inprogress`, its mode is 0640, and an flock on it says that
+somebody writes. A file that is whole has its plain name and mode 0440 and is never opened again. What a
+dead drp left behind is moved aside, never touched. Nothing here knows what is in the files.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """Where the files of one run and stream are: `<root>/<instrument>/<experiment>/xtc/<experiment>-r0001-s000-c000.xtc2`.
+    """Where the files of one run and stream are:
+    `<root>/<instrument>/<experiment>/xtc/<experiment>-r0001-s000-c000.xtc2`.
 
-    Raises RecorderError for a name that could leave the folder, or a number that has no place in the file's name.
+    Raises RecorderError for a name that could leave the folder, or a number that has no place in the
+    file's name.
     """
 
     root: Path
@@ -59,7 +62,9 @@ class RunFiles:
         for what, number, most in (("run", self.run, MAX_RUN), ("stream", self.stream, MAX_STREAM)):
             if not 0 <= number <= most:
                 raise RecorderError(
-                    f"the {what} number {number} is outside 0..{most}", path=str(self.root), hint="Name one with --run."
+                    f"the {what} number {number} is outside 0..{most}",
+                    path=str(self.root),
+                    hint="Name one with --run.",
                 )
 
     @property
@@ -82,7 +87,9 @@ class RunFiles:
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """A file that was closed. `lost_bytes` and `lost_dgrams`: accepted before, and not in it; `whole`: it has its plain name."""
+    """A file that was closed. `lost_bytes` and `lost_dgrams`: accepted before, and not in it; `whole`:
+    it has its plain name.
+    """
 
     path: Path
     size_bytes: int
@@ -94,11 +101,18 @@ class FileReport:
 class OutputFile:
     """One open file and its writer, from `.inprogress` to its plain name. The caller closes it, once."""
 
-    def __init__(self, path: Path, *, overwrite: bool = False, writer_bytes: int | None = None, before: FileWriter | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        overwrite: bool = False,
+        writer_bytes: int | None = None,
+        before: FileWriter | None = None,
+    ) -> None:
         """Create the file for `path`, with its folders.
 
-        Raises RecorderError where a whole file is there and `overwrite` is not set, where another process writes it, and where the
-        system refuses.
+        Raises RecorderError where a whole file is there and `overwrite` is not set, where another process
+        writes it, and where the system refuses.
         """
         self.path = path
         self.overwrite = overwrite
@@ -114,7 +128,11 @@ class OutputFile:
                 errno=error.errno,
                 hint="Name another folder with -o, or make room.",
             ) from error
-        self.writer = FileWriter(self._fd, before=before) if writer_bytes is None else FileWriter(self._fd, writer_bytes, before=before)
+        self.writer = (
+            FileWriter(self._fd, before=before)
+            if writer_bytes is None
+            else FileWriter(self._fd, writer_bytes, before=before)
+        )
 
     def _refuse_whole(self) -> None:
         if self.path.exists() and not self.overwrite:
@@ -133,10 +151,11 @@ class OutputFile:
             os.close(self._fd)
 
     def close(self, *, whole: bool) -> FileReport:
-        """Write what is left and give the file its name: the plain one where it is `whole`, else `<name>.noendrun`.
+        """Write what is left and give the file its name: the plain one where it is `whole`, else
+        `<name>.noendrun`.
 
-        What cannot be written is cut off after the last whole dgram and reported, and the file is then not whole. Raises
-        RecorderError where even that fails; the file is closed all the same.
+        What cannot be written is cut off after the last whole dgram and reported, and the file is then
+        not whole. Raises RecorderError where even that fails; the file is closed all the same.
         """
         try:
             told = self.writer.finish()
@@ -215,7 +234,11 @@ def _move_aside(partial: Path, final: Path) -> Path:
             return aside
         partial.unlink()
         return aside
-    raise RecorderError("too many files of runs without an end", path=str(final), hint="Move them away, or name another folder with -o.")
+    raise RecorderError(
+        "too many files of runs without an end",
+        path=str(final),
+        hint="Move them away, or name another folder with -o.",
+    )
 
 
 def _aside_names(final: Path) -> Iterator[Path]:

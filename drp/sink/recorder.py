@@ -1,8 +1,9 @@
 """What is written for each transition, and into which file: the policy of recording.
 
-The Configure is kept, and written first at BeginRun, with the Names of the script and of drp merged in, since a script may declare
-until then. `transition` makes the bytes of big and smd file; who calls writes them behind all earlier dgrams, with
-`l1.record_pair`, and then calls `settle`, which begins a new chunk or closes the files where that is due.
+The Configure is kept, and written first at BeginRun, with the Names of the script and of drp merged in,
+since a script may declare until then. `transition` makes the bytes of big and smd file; who calls writes
+them behind all earlier dgrams, with `l1.record_pair`, and then calls `settle`, which begins a new chunk
+or closes the files where that is due.
 
     Configure   kept; nothing is written
     BeginRun    files are opened; Configure and BeginRun, with runinfo
@@ -10,8 +11,9 @@ until then. `transition` makes the bytes of big and smd file; who calls writes t
     EndRun      with the ledger; then the files are closed
     others      as they came, with what the script added; SlowUpdates nobody edits need not come through here
 
-Calls come from one thread; L1Accepts go to `l1` from another, but none is under way in a call of `transition` for BeginRun or in
-`settle`. It knows nothing of rings and workers: an answer comes as one, combined.
+Calls come from one thread; L1Accepts go to `l1` from another, but none is under way in a call of
+`transition` for BeginRun or in `settle`. It knows nothing of rings and workers: an answer comes as one,
+combined.
 """
 
 from __future__ import annotations
@@ -57,7 +59,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where a run is recorded. `experiment` and `run` None: those of the source's runinfo, else "expt" and 1."""
+    """Where a run is recorded. `experiment` and `run` None: those of the source's runinfo, else "expt"
+    and 1.
+    """
 
     root: Path
     instrument: str = "drp"
@@ -107,10 +111,11 @@ class _Setup:
 
 
 class Recorder:
-    """Record runs into files of `output`, or, where that is None, into none, with all checks and counts all the same.
+    """Record runs into files of `output`, or, where that is None, into none, with all checks and
+    counts all the same.
 
-    `l1` takes the L1Accepts. Attributes: `files`, the reports of all files closed so far; `names`, the Names of the script with
-    their ids (from BeginRun on); `drpinfo_id`.
+    `l1` takes the L1Accepts. Attributes: `files`, the reports of all files closed so far; `names`, the
+    Names of the script with their ids (from BeginRun on); `drpinfo_id`.
     """
 
     def __init__(self, output: Output | None) -> None:
@@ -141,15 +146,35 @@ class Recorder:
         return NamesTable() if self._setup is None else self._setup.table
 
     @property
+    def chunk_is_full(self) -> bool:
+        """Whether the chunk being written holds what a chunk may: the next Enable begins another."""
+        return self.output is not None and self._big is not None and self._big.writer.accepted >= self.output.chunk_bytes
+
+    @property
+    def open_files(self) -> tuple[int | None, tuple[str, ...]]:
+        """The number of the run being recorded, None between runs, and the files it is written to."""
+        if self._place is None:
+            return None, ()
+        return self._place.run, tuple(str(one.path) for one in (self._big, self._smd) if one is not None)
+
+    @property
     def drpinfo_id(self) -> int | None:
         """The NamesId of drpinfo, None without a Configure."""
         return None if self._setup is None else self._setup.own.drpinfo.names_id
 
-    def transition(self, dgram: Buffer, answer: Answer = EMPTY, *, ledger: Mapping[str, int] | None = None) -> Written:
-        """Return what is recorded of a transition that was answered with `answer`; opens the files at BeginRun.
+    @property
+    def place(self) -> str:
+        """The path of the big file that is open, "" for none."""
+        return "" if self._big is None else str(self._big.path)
 
-        `ledger`: the fields of `drpledger`, for EndRun. Raises RecorderError where a file cannot be made or the Configure is
-        missing, XtcError where a dgram cannot be read or a value does not fit.
+    def transition(
+        self, dgram: Buffer, answer: Answer = EMPTY, *, ledger: Mapping[str, int] | None = None
+    ) -> Written:
+        """Return what is recorded of a transition that was answered with `answer`; opens the files at
+        BeginRun.
+
+        `ledger`: the fields of `drpledger`, for EndRun. Raises RecorderError where a file cannot be made
+        or the Configure is missing, XtcError where a dgram cannot be read or a value does not fit.
         """
         view = Dgram(dgram)
         service = view.service
@@ -187,7 +212,9 @@ class Recorder:
         return True
 
     def close(self) -> list[FileReport]:
-        """Close files that are open: their run has no end, which their names will say. Returns their reports."""
+        """Close files that are open: their run has no end, which their names will say. Returns their
+        reports.
+        """
         already = len(self.files)
         self.l1.abandon()
         self._close_files(whole=False)
@@ -204,7 +231,9 @@ class Recorder:
 
     def _begin_run(self, dgram: Dgram, answer: Answer, setup: _Setup) -> Written:
         if self._big is not None:
-            raise RecorderError("BeginRun before the files of the run before are closed", path=str(self._big.path))
+            raise RecorderError(
+                "BeginRun before the files of the run before are closed", path=str(self._big.path)
+            )
         self._total.begin_run()
         setup.declared = merge_declared(setup.declared, answer.declared)
         setup.assign()
@@ -216,10 +245,14 @@ class Recorder:
         configure = _edit_configure(setup)
         if self.output is None:
             return Written()
-        self._open(RunFiles(self.output.root, self.output.instrument, experiment, run, self.output.stream), own)
+        to = self.output
+        place = RunFiles(to.root, to.instrument, experiment, run, to.stream)
+        self._open(place, own, overwrite=to.overwrite)
         return Written(configure + record, smd_configure(Dgram(configure), own.smdinfo.names_id) + record)
 
-    def _end_run(self, dgram: Dgram, answer: Answer, setup: _Setup, ledger: Mapping[str, int] | None) -> Written:
+    def _end_run(
+        self, dgram: Dgram, answer: Answer, setup: _Setup, ledger: Mapping[str, int] | None
+    ) -> Written:
         self._total.add(answer)
         adds = _reduced_adds(self._total.index, self._total.total)
         tail = b""
@@ -237,12 +270,12 @@ class Recorder:
         record = _edit(dgram, answer, setup, tail=tail)
         return Written(record, record, Then.NEW_CHUNK)
 
-    def _open(self, place: RunFiles, own: OwnNames) -> None:
-        assert self.output is not None
-        overwrite = self.output.overwrite
+    def _open(self, place: RunFiles, own: OwnNames, *, overwrite: bool) -> None:
         big = OutputFile(place.big(0), overwrite=overwrite)
         try:
-            smd = OutputFile(place.smd(), overwrite=overwrite, writer_bytes=SMD_STAGING_BYTES, before=big.writer)
+            smd = OutputFile(
+                place.smd(), overwrite=overwrite, writer_bytes=SMD_STAGING_BYTES, before=big.writer
+            )
         except RecorderError:
             big.discard()
             raise
@@ -250,9 +283,12 @@ class Recorder:
         self.l1.set_files(big.writer, smd.writer, own.smdinfo.names_id)
 
     def _begin_chunk(self, place: RunFiles) -> bool:
-        """Open the next chunk where it is time for one. That it cannot be opened does not end the run: the chunk grows."""
-        assert self.output is not None
-        if self._big is None or self._big.writer.accepted * 2 <= self.output.chunk_bytes or self._chunk >= MAX_CHUNK:
+        """Open the next chunk where it is time for one. That it cannot be opened does not end the run:
+        the chunk grows.
+        """
+        if self.output is None or self._big is None or self._chunk >= MAX_CHUNK:
+            return False
+        if self._big.writer.accepted * 2 <= self.output.chunk_bytes:
             return False
         try:
             self._next = OutputFile(place.big(self._chunk + 1), overwrite=self.output.overwrite)
@@ -292,7 +328,13 @@ class Recorder:
 
 
 def _edit(
-    dgram: Dgram, answer: Answer, setup: _Setup, *, adds: tuple[Add, ...] = (), tail: bytes = b"", drops: tuple[int, ...] = ()
+    dgram: Dgram,
+    answer: Answer,
+    setup: _Setup,
+    *,
+    adds: tuple[Add, ...] = (),
+    tail: bytes = b"",
+    drops: tuple[int, ...] = (),
 ) -> bytes:
     """Return the transition with the answer's edits, then `adds`, then `tail` (whole Xtcs)."""
     desc, data = encode_block(
@@ -303,13 +345,17 @@ def _edit(
 
 
 def _edit_configure(setup: _Setup) -> bytes:
-    """Return the Configure: what is kept of it, the new Names, and only then what the script adds, for readers of a single pass."""
+    """Return the Configure: what is kept of it, the new Names, and only then what the script adds, for
+    readers of a single pass.
+    """
     own, answer = setup.own, setup.answer
     desc, _ = encode_block(drops=answer.drops, damage=answer.damage, user=answer.user)
     kept, _ = Gather(None, {*own.stripped, *own.dropped}, own.dropped).assemble(setup.raw, desc=desc)
     names = b"".join(one.encode() for one in (*setup.script, *own.added))
     desc, data = encode_block(adds=answer.adds)
-    added, _ = Gather().assemble(encode_dgram(TransitionId.Configure, 0), table=setup.table, desc=desc, data=data)
+    added, _ = Gather().assemble(
+        encode_dgram(TransitionId.Configure, 0), table=setup.table, desc=desc, data=data
+    )
     return _append(kept, names + added[DGRAM_BYTES:])
 
 

@@ -1,6 +1,7 @@
 """The pulse ids and times of simulated events. It knows arithmetic only; `_deck` does the same per event.
 
-A pulse id counts ticks of 14/13 us (LCLS-II's 928.6 kHz). Events are a whole number of ticks apart, at least two, so that a SlowUpdate finds room between.
+A pulse id counts ticks of 14/13 us (LCLS-II's 928.6 kHz). Events are a whole number of ticks apart, at
+least two, so that a SlowUpdate finds room between.
 """
 
 from __future__ import annotations
@@ -35,5 +36,7 @@ class Beam:
 
     @classmethod
     def at(cls, rate_hz: float | None) -> Beam:
-        """Return the beam of `rate_hz` events per second, of 1 kHz where it is None; faster than 464 kHz is written as that."""
+        """Return the beam of `rate_hz` events per second, of 1 kHz where it is None; faster than 464 kHz is
+        written as that.
+        """
         return cls(max(2, round(TICK_HZ / (rate_hz or NOMINAL_HZ))))

@@ -1,7 +1,9 @@
-"""The cameras that are simulated, as facts: shapes, gain ranges and their bits, schema, serial numbers, configuration.
+"""The cameras that are simulated, as facts: shapes, gain ranges and their bits, schema, serial numbers,
+configuration.
 
-Data types, algs, shapes and gain bits are those of the LCLS-II detectors of the same dettype; pedestals, gains and noise are typical. What the
-electronics make of a photon is in `_frames`, where photons fall is in `truth`.
+Data types, algs, shapes and gain bits are those of the LCLS-II detectors of the same dettype; pedestals,
+gains and noise are typical. What the electronics make of a photon is in `_frames`, where photons fall is in
+`truth`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ _GAIN_MODES = ("DYNAMIC", "FORCE_SWITCH_G1", "FORCE_SWITCH_G2", "FIX_G1", "FIX_G
 
 @dataclass(frozen=True, slots=True)
 class GainRange:
-    """One gain range: its bits in the pixel, pedestal and its spread, noise (ADU), gain (ADU/keV, negative where the signal falls)."""
+    """One gain range: its bits in the pixel, pedestal and its spread, noise (ADU), gain (ADU/keV, negative
+    where the signal falls).
+    """
 
     name: str
     bits: int
@@ -57,7 +61,9 @@ class Camera:
         """Return how many segments `options` ask for; SourceError names the sizes there are."""
         if options.size and options.size not in self.sizes:
             raise SourceError(
-                f"{options.kind} has no size {options.size!r}", source="sim", hint=f"Known are {', '.join(self.sizes)}"
+                f"{options.kind} has no size {options.size!r}",
+                source="sim",
+                hint=f"Known are {', '.join(self.sizes)}",
             )
         return options.segments or self.sizes[options.size or self.default_size]
 
@@ -79,8 +85,8 @@ def _enum(kind: str, labels: tuple[str, ...]) -> tuple[tuple[Field, object], ...
     return tuple((Field(f"{label}:{kind}", DataType.ENUMDICT), value) for value, label in enumerate(labels))
 
 
-# psana's class for epixhremu takes 15 data bits, the 2x2 it stands for has 14: no value here needs the 15th. With all pixel bits and trbit 0 the
-# mode is AML, so the data are in medium gain, or low gain where bit 15 is set.
+# psana's class for epixhremu takes 15 data bits, the 2x2 it stands for has 14: no value here needs the 15th.
+# With all pixel bits and trbit 0 the mode is AML: medium gain, or low gain where bit 15 is set.
 EPIXHR = Camera(
     dettype="epixhremu",
     rows=144,

@@ -1,4 +1,5 @@
-"""What the simulator's dgrams hold: schemas, configuration and events of each kind of detector, as encoded Xtcs.
+"""What the simulator's dgrams hold: schemas, configuration and events of each kind of detector, as encoded
+Xtcs.
 
 It knows nothing of time, order or slots.
 """
@@ -77,7 +78,10 @@ class CameraContent:
         """Return the pixels of each segment."""
         pixels = self.truth.raw(frame, self._pixels)
         values = self.truth.camera.raw_values
-        return [encode_shapes_data(names, values(one, frame)) for names, one in zip(self._raw, pixels, strict=True)]
+        return [
+            encode_shapes_data(names, values(one, frame))
+            for names, one in zip(self._raw, pixels, strict=True)
+        ]
 
 
 class WaveformContent:
@@ -113,7 +117,9 @@ class WaveformContent:
 
 @dataclass(frozen=True, slots=True)
 class RunContent:
-    """What every run has beside the detector: runinfo, scan, epics. `first` is the lowest index free on NODE."""
+    """What every run has beside the detector: runinfo, scan, epics. `first` is the lowest index free on
+    NODE.
+    """
 
     experiment: str
     run: int
@@ -121,7 +127,9 @@ class RunContent:
 
     def __post_init__(self) -> None:
         if self.first + 3 > RUNINFO_INDEX - 3:
-            raise SourceError(f"{self.first} schemas leave no room on one node", source="sim", hint="Ask for fewer segments")
+            raise SourceError(
+                f"{self.first} schemas leave no room on one node", source="sim", hint="Ask for fewer segments"
+            )
 
     @property
     def names(self) -> tuple[Names, ...]:
@@ -132,7 +140,9 @@ class RunContent:
     def runinfo(self) -> Names:
         """`expt` and `runnum`."""
         fields = (Field("expt", DataType.CHARSTR, 1), Field("runnum", DataType.UINT32))
-        return Names(NODE << 8 | RUNINFO_INDEX, "runinfo", "runinfo", "", 0, Alg("runinfo", (0, 0, 1)), fields)
+        return Names(
+            NODE << 8 | RUNINFO_INDEX, "runinfo", "runinfo", "", 0, Alg("runinfo", (0, 0, 1)), fields
+        )
 
     @property
     def scan(self) -> Names:
@@ -147,13 +157,19 @@ class RunContent:
     @property
     def epics(self) -> Names:
         """The process variables."""
-        return Names(NODE << 8 | self.first + 1, "epics", "epics", "", 0, Alg("raw", (2, 0, 0)), _EPICS_FIELDS)
+        return Names(
+            NODE << 8 | self.first + 1, "epics", "epics", "", 0, Alg("raw", (2, 0, 0)), _EPICS_FIELDS
+        )
 
     @property
     def epicsinfo(self) -> Names:
         """The full name of each process variable."""
-        fields = tuple(Field(name, DataType.CHARSTR, 1) for name in ("keys", *(one.name for one in _EPICS_FIELDS)))
-        return Names(NODE << 8 | self.first + 2, "epicsinfo", "epicsinfo", "", 0, Alg("epicsinfo", (1, 0, 0)), fields)
+        fields = tuple(
+            Field(name, DataType.CHARSTR, 1) for name in ("keys", *(one.name for one in _EPICS_FIELDS))
+        )
+        return Names(
+            NODE << 8 | self.first + 2, "epicsinfo", "epicsinfo", "", 0, Alg("epicsinfo", (1, 0, 0)), fields
+        )
 
     def configure(self) -> list[bytes]:
         """Return what the Configure says of the process variables."""

@@ -10,7 +10,6 @@ file and what to do.
 from __future__ import annotations
 
 import mmap
-import re
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,13 +20,11 @@ import numpy.typing as npt
 
 from drp.core.errors import SourceError
 from drp.source.base import near_misses
-from xtc import Config, Dgram, Scan, Tail, TransitionId, XtcError
+from xtc import ChunkInfo, Config, Dgram, Scan, Tail, TransitionId, XtcError, find_smdinfo, read_chunkinfo
+from xtc.chunk import MAX_CHUNKS, chunk_number, find_config
 
 if TYPE_CHECKING:
     from xtc import Column
-
-_CHUNK = re.compile(r"(.*)-c(\d+)(\.smd)?\.xtc2")
-_HEADER_BYTES = 24
 
 
 class Recording:
@@ -47,6 +44,7 @@ class Recording:
         self._services = array("B")
         self._config: Config | None = None
         self._pulse: Column | None = None
+        self._is_smd = False
         self._read_all([Path(path) for path in paths])
         self.which, self.offsets, self.sizes, self.timestamps, self.pulse_ids = (
             _as_uint64(column) for column in self._columns.values()
@@ -61,24 +59,22 @@ class Recording:
         self.maps.clear()
 
     def _read_all(self, given: list[Path]) -> None:
-        waiting = list(given)
-        while waiting:
-            path = waiting.pop(0)
-            following = self._read(path)
-            if following is None:
+        followed: list[Path] = []
+        for path in given:
+            if any(_same(path, chunk) for chunk in followed):
                 continue
-            if any(_same(following, old) for old in self.paths):
-                raise SourceError(
-                    f"its chunkinfo goes on in {following.name}, which was read before", source=str(path)
-                )
-            if not (waiting and _same(following, waiting[0])):
-                waiting.insert(0, following)
+            current = chunk_number(path.name)
+            announced = self._read(path)
+            while announced is not None and announced.chunkid > current and len(followed) < MAX_CHUNKS:
+                path, current = _next_chunk(self.paths[-1], announced), announced.chunkid  # noqa: PLW2901
+                followed.append(path)
+                announced = self._read(path)
 
-    def _read(self, path: Path) -> Path | None:
-        """Index one file; return the chunk it goes on in, if any."""
+    def _read(self, path: Path) -> ChunkInfo | None:
+        """Index one file; return what it says of the chunk it goes on in, if anything."""
         mapped = _map(path)
         scan = Scan(mapped, path=str(path), config=self._config)
-        following = None
+        announced = None
         known = len(self)
         self.paths.append(path)
         self.maps.append(mapped)
@@ -86,27 +82,25 @@ class Recording:
             for dgram in scan:
                 if self._config is None and dgram.service != TransitionId.Configure:
                     raise _no_configure(path, dgram)
-                following = self._add(path, dgram)
+                announced = self._add(dgram) or announced
         except XtcError as error:
-            raise _not_xtc2(path, error) if len(self) == known else SourceError(str(error)) from error
+            what = "no xtc2 file, its first dgram is wrong: " if len(self) == known else ""
+            raise SourceError(f"{what}{error}", source=str(path)) from error
         if scan.tail is not None:
-            if len(self) == known and self._config is None:
+            if len(self) == known:
                 raise SourceError(
                     f"no xtc2 file, or cut off within its first dgram: there are {len(mapped)} bytes, "
                     f"the header asks for {scan.tail.need}",
                     source=str(path),
                 )
             self.tails.append((path, scan.tail))
-        return following
+        return announced
 
-    def _add(self, path: Path, dgram: Dgram) -> Path | None:
+    def _add(self, dgram: Dgram) -> ChunkInfo | None:
         service = dgram.service
         if service == TransitionId.Configure:
-            self._config = dgram.config
-            self._pulse = _pulse_column(self._config)
-        pulse_id = 0
-        if service == TransitionId.L1Accept and self._pulse is not None:
-            pulse_id = self._pulse.read(dgram) or 0
+            self._configure(dgram)
+        pulse_id = self._pulse_id(dgram) if service == TransitionId.L1Accept else 0
         columns = self._columns
         columns["which"].append(len(self.maps) - 1)
         columns["offsets"].append(dgram.offset)
@@ -114,9 +108,27 @@ class Recording:
         columns["timestamps"].append(dgram.timestamp)
         columns["pulse_ids"].append(pulse_id)
         self._services.append(service)
-        if service == TransitionId.Enable and dgram.size > _HEADER_BYTES:
-            return _next_chunk(path, dgram)
-        return None
+        return None if self._is_smd else read_chunkinfo(dgram)
+
+    def _pulse_id(self, dgram: Dgram) -> int:
+        if self._pulse is None:
+            return 0
+        try:
+            return self._pulse.read(dgram) or 0
+        except XtcError:
+            # What is wrong inside an event is for whoever reads it; its pulse id cannot be known.
+            return 0
+
+    def _configure(self, dgram: Dgram) -> None:
+        config = dgram.config
+        if config is None:
+            raise XtcError("the Configure has no Names", offset=dgram.offset)
+        self._config = config
+        self._is_smd = find_smdinfo(config) is not None
+        try:
+            self._pulse = config.column("drpinfo", "drpinfo", "pulse_id")
+        except XtcError:
+            self._pulse = None
 
 
 def _as_uint64(column: array[int]) -> npt.NDArray[np.uint64]:
@@ -142,42 +154,24 @@ def _map(path: Path) -> mmap.mmap:
         raise SourceError(f"it cannot be read: {error.strerror or error}", source=str(path)) from error
 
 
-def _not_xtc2(path: Path, error: XtcError) -> SourceError:
-    return SourceError(f"no xtc2 file, its first dgram is wrong: {error}", source=str(path))
-
-
 def _no_configure(path: Path, dgram: Dgram) -> SourceError:
     what = f"it begins with {dgram.service.name}, not with Configure, so nothing says what its data are"
     hint = "Give the file that holds the Configure before it"
-    chunk = _CHUNK.fullmatch(path.name)
-    if chunk is not None and int(chunk[2]) > 0:
-        what = f"{what}; it is chunk {int(chunk[2])} of a run"
-        first = path.with_name(f"{chunk[1]}-c{0:0{len(chunk[2])}d}{chunk[3] or ''}.xtc2")
-        name = str(first) if first.exists() else "the run's first chunk (usually called ...-c000.xtc2)"
-        hint = f"Give {name}; the later chunks are then found"
+    number = chunk_number(path.name)
+    if number > 0:
+        found = find_config(path)
+        first = "the run's first chunk (usually called ...-c000.xtc2)" if found is None else found[1]
+        what = f"{what}; it is chunk {number} of a run"
+        hint = f"Give {first}; the later chunks are then found"
     return SourceError(what, source=str(path), hint=hint)
 
 
-def _pulse_column(config: Config | None) -> Column | None:
-    try:
-        return None if config is None else config.column("drpinfo", "drpinfo", "pulse_id")
-    except XtcError:
-        return None
-
-
-def _next_chunk(path: Path, dgram: Dgram) -> Path | None:
-    names = [
-        value.value
-        for value in dgram.fields()
-        if (value.names.detname, value.field.name) == ("chunkinfo", "filename")
-    ]
-    if not names:
-        return None
-    if not names[-1] or Path(names[-1]).name != names[-1]:
-        raise SourceError(
-            f"the name of its next chunk, {names[-1]!r}, is no plain file name", source=str(path)
-        )
-    following = path.with_name(names[-1])
+def _next_chunk(path: Path, announced: ChunkInfo) -> Path:
+    following = path.with_name(announced.filename)
     if not following.exists():
-        raise SourceError(f"it goes on in chunk {names[-1]}, which is not beside it", source=str(path))
+        raise SourceError(
+            f"it goes on in chunk {announced.filename}, which is not beside it",
+            source=str(path),
+            hint="Copy it there",
+        )
     return following

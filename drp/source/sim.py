@@ -1,7 +1,8 @@
 """The simulator as a source: a run with known truth, its events made beforehand and dealt in turn.
 
-The run: Configure, BeginRun, then steps of BeginStep, Enable, events and SlowUpdates, Disable, EndStep; the last step has no end, whoever takes the events
-says when it is enough. SlowUpdate number i comes before event number i * K, K being the event rate by the SlowUpdate rate, so it is known which was in force.
+The run: Configure, BeginRun, then steps of BeginStep, Enable, events and SlowUpdates, Disable, EndStep; the
+last step has no end, whoever takes the events says when it is enough. SlowUpdate number i comes before
+event number i * K, K being the event rate by the SlowUpdate rate, so it is known which was in force.
 Everything follows from the options: same options, same bytes, pulse ids and times included.
 """
 
@@ -33,7 +34,8 @@ _NEVER = 1 << 62
 
 
 class Simulator:
-    """Simulated events without end. Making them, at construction, is all the work; `truth` says what is in them.
+    """Simulated events without end. Making them, at construction, is all the work; `truth` says what is in
+    them.
 
     SourceError: the options cannot be met.
     """
@@ -101,11 +103,9 @@ class Simulator:
         """Return one line: the detector, the size of its events, the rate."""
         truth = self.truth
         shape = "x".join(map(str, truth.shape)) if isinstance(truth, SimTruth) else f"{truth.samples} samples"
-        rate = "as fast as they are taken" if self.options.rate_hz is None else f"{self.options.rate_hz:g}/s"
-        return (
-            f"simulated {self.options.kind} ({shape}, {self.max_event_bytes} bytes), {self.frames} distinct events, "
-            f"seed {self.options.seed}, {rate}"
-        )
+        rate = "" if self.options.rate_hz is None else f", {self.options.rate_hz:g}/s"
+        events = f"{self.frames} distinct events of {self.max_event_bytes} bytes, seed {self.options.seed}"
+        return f"simulated {self.options.kind} ({shape}), {events}{rate}"
 
     @property
     def _next_step(self) -> int:
@@ -142,7 +142,9 @@ class Simulator:
         self._first_pulse = self._pulse + ticks - event * ticks
         self._deck.tick(self._first_pulse, ticks, beam.ORIGIN_PULSE, beam.ORIGIN_NS)
 
-    def _later(self, service: TransitionId, parts: list[bytes] | None = None, ticks: int = beam.TRANSITION_TICKS) -> None:
+    def _later(
+        self, service: TransitionId, parts: list[bytes] | None = None, ticks: int = beam.TRANSITION_TICKS
+    ) -> None:
         self._pulse += ticks
         stamp = beam.timestamp(self._pulse)
         dgram = encode_dgram(service, stamp, parts or [], env=_READOUT_GROUPS, src=NODE)
@@ -178,7 +180,9 @@ def _with_rate(options: SimOptions, caller: SourceOptions) -> SimOptions:
         return options
     if options.rate_hz not in (None, caller.rate_hz):
         raise SourceError(
-            f"the rate is given twice, as {options.rate_hz:g} and {caller.rate_hz:g}", source="sim", hint="Give one"
+            f"the rate is given twice, as {options.rate_hz:g} and {caller.rate_hz:g}",
+            source="sim",
+            hint="Give one",
         )
     return replace(options, rate_hz=caller.rate_hz)
 

@@ -1,4 +1,6 @@
-"""What a user writes after `sim:`, as one frozen object: `TYPE[:SIZE],key=value,...`. It knows the names of options, not what is done with them."""
+"""What a user writes after `sim:`, as one frozen object: `TYPE[:SIZE],key=value,...`. It knows the names of
+options, not what is done with them.
+"""
 
 from __future__ import annotations
 

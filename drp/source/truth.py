@@ -1,7 +1,8 @@
 """SimTruth: what is really in the simulated frames of a camera, a pure function of the options.
 
-Constants of every pixel and gain range, where each photon fell, and the frames made of both. It knows no dgrams. Arrays of all pixels have shape
-(segments, rows, cols), those of every gain range (ranges, segments, rows, cols), in the order of the camera's ranges.
+Constants of every pixel and gain range, where each photon fell, and the frames made of both. It knows no
+dgrams. Arrays of all pixels have shape (segments, rows, cols), those of every gain range (ranges, segments,
+rows, cols), in the order of the camera's ranges.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class SimTruth:
         self._cells = (self.camera.rows // _CELL, self.camera.cols // _CELL)
         room = self.segments * math.prod(self._cells)
         if options.peaks > room:
-            raise SourceError(f"{options.peaks} peaks do not fit {self.segments} segments, {room} do", source="sim")
+            raise SourceError(
+                f"{options.peaks} peaks do not fit {self.segments} segments, {room} do", source="sim"
+            )
 
     @cached_property
     def pedestals(self) -> F32:
@@ -69,7 +72,9 @@ class SimTruth:
     def rms(self) -> F32:
         """Noise in ADU, (ranges, ...)."""
         factor = self.options.noise
-        noise = self._spread(_RMS, [(one.rms * factor, one.rms * factor * _RMS_SPREAD) for one in self.camera.ranges])
+        noise = self._spread(
+            _RMS, [(one.rms * factor, one.rms * factor * _RMS_SPREAD) for one in self.camera.ranges]
+        )
         return np.maximum(noise, np.float32(0), out=noise)
 
     @cached_property
@@ -113,7 +118,7 @@ class SimTruth:
         low, high = _CELL_MARGIN, _CELL - _CELL_MARGIN
         found["row"] = row * _CELL + rng.uniform(low, high, len(cells))
         found["col"] = col * _CELL + rng.uniform(low, high, len(cells))
-        crest = np.exp(rng.uniform(*np.log(_PEAK_CREST), len(cells)))
+        crest = np.exp(rng.uniform(math.log(_PEAK_CREST[0]), math.log(_PEAK_CREST[1]), len(cells)))
         found["photons"] = crest * 2 * np.pi * PEAK_SIGMA**2
         return found
 
@@ -163,15 +168,13 @@ class SimTruth:
         return mean, np.exp(-mean)
 
     def _spread(self, tag: int, laws: list[tuple[float, float]]) -> F32:
-        out = np.empty((len(laws), *self.shape), np.float32)
+        out = np.zeros((len(laws), *self.shape), np.float32)
         rng = np.random.default_rng([self.options.seed, tag])
-        for one, (mean, spread) in zip(out, laws, strict=True):
+        for plane, (mean, spread) in zip(out, laws, strict=True):
             if spread:
-                rng.standard_normal(out=one, dtype=np.float32)
-                one *= np.float32(spread)
-                one += np.float32(mean)
-            else:
-                one.fill(mean)
+                rng.standard_normal(out=plane, dtype=np.float32)
+                np.multiply(plane, np.float32(spread), out=plane)
+            np.add(plane, np.float32(mean), out=plane)
         return out
 
     def _key(self, tag: int, frame: int) -> int:
@@ -180,17 +183,23 @@ class SimTruth:
 
 
 def _spot(peak: Any) -> tuple[tuple[slice, slice], npt.NDArray[np.float64]]:
-    """Return the pixels a peak reaches and the mean photons of each: a normal law sampled at the pixels' middles."""
+    """Return the pixels a peak reaches and the mean photons of each: a normal law sampled at the pixels'
+    middles.
+    """
     middle = round(float(peak["row"])), round(float(peak["col"]))
     axes = [np.arange(at - _PEAK_REACH, at + _PEAK_REACH + 1) for at in middle]
-    shape = np.exp(-((axes[0][:, None] - peak["row"]) ** 2 + (axes[1][None, :] - peak["col"]) ** 2) / (2 * PEAK_SIGMA**2))
+    shape = np.exp(
+        -((axes[0][:, None] - peak["row"]) ** 2 + (axes[1][None, :] - peak["col"]) ** 2) / (2 * PEAK_SIGMA**2)
+    )
     where = slice(axes[0][0], axes[0][-1] + 1), slice(axes[1][0], axes[1][-1] + 1)
     return where, float(peak["photons"]) * shape / shape.sum()
 
 
 @cache
 def _normal_quantiles() -> F32:
-    """Return the quantiles (k + 1/2) / 65536 of the normal law, by interpolation in its distribution function."""
+    """Return the quantiles (k + 1/2) / 65536 of the normal law, by interpolation in its distribution
+    function.
+    """
     x = np.linspace(-6, 6, 4801)
     distribution = np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in x])
     return np.interp((np.arange(_NOISE_ENTRIES) + 0.5) / _NOISE_ENTRIES, distribution, x).astype(np.float32)

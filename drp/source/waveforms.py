@@ -48,8 +48,10 @@ class WaveformTruth:
         """Return the waveform of a frame before noise and rounding, ADU."""
         pulse = self.pulse(frame)
         late = np.maximum(np.arange(self.samples) - pulse.arrival, 0)
-        form = np.exp(-late / _FALL_SAMPLES) * -np.expm1(-late / _RISE_SAMPLES)
-        return self.baseline + pulse.height * form
+        form: npt.NDArray[np.float64] = np.exp(-late / _FALL_SAMPLES) * -np.expm1(-late / _RISE_SAMPLES)
+        form *= pulse.height
+        form += self.baseline
+        return form
 
     def raw(self, frame: int) -> npt.NDArray[np.uint16]:
         """Return the samples of a frame, (samples,) uint16."""
@@ -63,6 +65,8 @@ def _samples(size: str) -> int:
         return _SAMPLES
     if not size.isdecimal() or not _MIN_SAMPLES <= int(size) <= _MAX_SAMPLES:
         raise SourceError(
-            f"a digitizer has {_MIN_SAMPLES} to {_MAX_SAMPLES} samples, not {size!r}", source="sim", hint="As in sim:digitizer:64"
+            f"a digitizer has {_MIN_SAMPLES} to {_MAX_SAMPLES} samples, not {size!r}",
+            source="sim",
+            hint="As in sim:digitizer:64",
         )
     return int(size)

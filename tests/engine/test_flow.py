@@ -21,7 +21,18 @@ from drp.sink._l1 import L1Recorder
 from drp.sink._writer import FileWriter
 from xtc import Alg, DataType, Field, Names
 
-CONFIGURE, UNCONFIGURE, BEGIN_RUN, END_RUN, BEGIN_STEP, END_STEP, ENABLE, DISABLE, SLOW, L1 = 2, 3, 4, 5, 6, 7, 8, 9, 10, 12
+CONFIGURE, UNCONFIGURE, BEGIN_RUN, END_RUN, BEGIN_STEP, END_STEP, ENABLE, DISABLE, SLOW, L1 = (
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    10,
+    12,
+)
 ANSWER, REPLAYED, FAILED, BARRIER, OVERFLOWED = 1, 2, 3, 4, 5
 FEX = Names(1, "digitizer", "digi", "s1", 0, Alg("fex", (0, 0, 1)), (Field("x", DataType.UINT32, 0),))
 
@@ -188,7 +199,9 @@ def test_only_the_event_in_hand_dies_with_its_worker(bench: Bench) -> None:
     while (entry := bench.workers[b].take()) is not None:
         services.append((entry.service, entry.flags, entry.seq != 0))
         bench.workers[b].answer(entry.seq)
-    assert services == [(s, REPLAY, False) for s in (CONFIGURE, BEGIN_RUN, BEGIN_STEP, ENABLE)] + [(L1, 0, True)]
+    assert services == [(s, REPLAY, False) for s in (CONFIGURE, BEGIN_RUN, BEGIN_STEP, ENABLE)] + [
+        (L1, 0, True)
+    ]
     bench.settle()
     assert [r[2] for r in bench.recorded() if r[0] == L1] == [3 << 12, 0]
     assert [n.kind for n in bench.notices].count(REPLAYED) == 2

@@ -66,7 +66,13 @@ def drpinfo(pulse_id: int, cause: int, worker: int) -> Xtc:
 
 def names(names_id: int, *fields: tuple[DataType, int]) -> Names:
     return Names(
-        names_id, "fex", "det", "", 0, Alg("fex", (0, 0, 1)), tuple(Field(f"f{i}", d, r) for i, (d, r) in enumerate(fields))
+        names_id,
+        "fex",
+        "det",
+        "",
+        0,
+        Alg("fex", (0, 0, 1)),
+        tuple(Field(f"f{i}", d, r) for i, (d, r) in enumerate(fields)),
     )
 
 
@@ -80,7 +86,9 @@ SIZES = (1, 2, 4, 8, 1, 2, 4, 8, 4, 8, 1, 4, 4)
 
 
 def leaves() -> st.SearchStrategy[Xtc]:
-    shapesdata = st.builds(Xtc, st.integers(0x100, 0x106), st.just(SHAPESDATA), st.binary(max_size=40), st.integers(0, 0xFFFF))
+    shapesdata = st.builds(
+        Xtc, st.integers(0x100, 0x106), st.just(SHAPESDATA), st.binary(max_size=40), st.integers(0, 0xFFFF)
+    )
     other = st.builds(Xtc, st.integers(0, 0xFFFFFFFF), st.integers(2, 9), st.binary(max_size=9))
     return st.one_of(shapesdata, other)
 
@@ -89,7 +97,11 @@ def trees() -> st.SearchStrategy[Xtc]:
     return st.recursive(
         leaves(),
         lambda inner: st.builds(
-            Xtc, st.integers(0, 99), st.just(PARENT), st.lists(inner, max_size=5).map(tuple), st.sampled_from([0, 1, 8, 16])
+            Xtc,
+            st.integers(0, 99),
+            st.just(PARENT),
+            st.lists(inner, max_size=5).map(tuple),
+            st.sampled_from([0, 1, 8, 16]),
         ),
         max_leaves=20,
     )
@@ -122,7 +134,11 @@ GATHER = Gather(INFO_ID, (INFO_ID, 0x106))
 
 
 @given(
-    event=st.builds(Event, st.lists(trees().filter(lambda tree: depth(tree) <= 7), max_size=6).map(tuple), st.sampled_from([0, 2, 8, 9])),
+    event=st.builds(
+        Event,
+        st.lists(trees().filter(lambda tree: depth(tree) <= 7), max_size=6).map(tuple),
+        st.sampled_from([0, 2, 8, 9]),
+    ),
     drops=st.lists(st.integers(0x100, 0x105) | st.integers(0, 0x0FFFFFFF), max_size=12),
     adds=st.lists(added(), max_size=5),
     damage=st.integers(0, 0xFFF),
@@ -148,15 +164,27 @@ def test_any_edit_gives_what_the_plain_twin_gives(
     stripped = {INFO_ID, 0x106}
     kept = event.children if event.damage & CORRUPTED else without(event.children, stripped | set(drops))
     new = tuple(shapes_data(DECLARED[index].names_id, shapes, value) for index, shapes, value in adds)
-    want = Event((*kept, *new, info), event.damage | damage | late | cause << 12 | user << 12, event.head).encode()
+    want = Event(
+        (*kept, *new, info), event.damage | damage | late | cause << 12 | user << 12, event.head
+    ).encode()
     outcome = OK
     bound = len(want) + spare
     if adds and spare < 0:
         outcome = TRUNCATED
         kept = event.children if event.damage & CORRUPTED else without(event.children, stripped)
-        want = Event((*kept, drpinfo(pulse_id, 4, 3)), event.damage | late | cause << 12 | 0x4001, event.head).encode()
+        want = Event(
+            (*kept, drpinfo(pulse_id, 4, 3)), event.damage | late | cause << 12 | 0x4001, event.head
+        ).encode()
     record, code = GATHER.assemble(
-        event.encode(), table=TABLE, desc=desc, data=data, damage=late, cause=cause, worker=3, pulse_id=pulse_id, bound=bound
+        event.encode(),
+        table=TABLE,
+        desc=desc,
+        data=data,
+        damage=late,
+        cause=cause,
+        worker=3,
+        pulse_id=pulse_id,
+        bound=bound,
     )
     assert (code, record) == (outcome, want)
 
@@ -202,7 +230,9 @@ def test_many_drops_are_found() -> None:
     assert record == Event(without(children, set(drops))).encode()
 
 
-@pytest.mark.parametrize("broken", [struct.pack("<IHHI", 0x101, 0, 1, 4000), struct.pack("<IHHI", 0x101, 0, 1, 3), b"short"])
+@pytest.mark.parametrize(
+    "broken", [struct.pack("<IHHI", 0x101, 0, 1, 4000), struct.pack("<IHHI", 0x101, 0, 1, 3), b"short"]
+)
 def test_raw_whose_extents_do_not_add_up_is_kept_whole_and_marked_corrupted(broken: bytes) -> None:
     raw = Event().encode()[:12] + struct.pack("<IHHI", 5, 0, 0, 12 + len(broken)) + broken
     record, code = GATHER.assemble(raw, table=TABLE, pulse_id=4)

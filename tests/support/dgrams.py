@@ -84,14 +84,20 @@ class Builder:
 
     def begin_run(self, runnum: int = 7) -> bytes:
         return encode_dgram(
-            TransitionId.BeginRun, self._stamp(), [encode_shapes_data(RUNINFO, {"expt": "tst001", "runnum": runnum})]
+            TransitionId.BeginRun,
+            self._stamp(),
+            [encode_shapes_data(RUNINFO, {"expt": "tst001", "runnum": runnum})],
         )
 
     def begin_step(self, motor: float = 0.5) -> bytes:
-        return encode_dgram(TransitionId.BeginStep, self._stamp(), [encode_shapes_data(SCAN, {"motor": motor})])
+        return encode_dgram(
+            TransitionId.BeginStep, self._stamp(), [encode_shapes_data(SCAN, {"motor": motor})]
+        )
 
     def slow_update(self, value: float) -> bytes:
-        return encode_dgram(TransitionId.SlowUpdate, self._stamp(), [encode_shapes_data(EPICS, {"hv": value})])
+        return encode_dgram(
+            TransitionId.SlowUpdate, self._stamp(), [encode_shapes_data(EPICS, {"hv": value})]
+        )
 
     def bare(self, service: TransitionId) -> bytes:
         return encode_dgram(service, self._stamp())
@@ -102,7 +108,9 @@ class Builder:
 
     def event(self, number: int, segments: Sequence[int] | None = None) -> bytes:
         chosen = range(len(self.raw)) if segments is None else segments
-        parts = [encode_shapes_data(self.raw[k], {"frame": number, "raw": self.frame(number, k)}) for k in chosen]
+        parts = [
+            encode_shapes_data(self.raw[k], {"frame": number, "raw": self.frame(number, k)}) for k in chosen
+        ]
         return encode_dgram(TransitionId.L1Accept, self._stamp(), parts, env=1)
 
     def run(self, events: int, *, slow_every: int = 0, runnum: int = 7) -> list[bytes]:
@@ -112,4 +120,7 @@ class Builder:
             if slow_every and k % slow_every == 0:
                 out.append(self.slow_update(float(k)))
             out.append(self.event(k))
-        return [*out, *(self.bare(one) for one in (TransitionId.Disable, TransitionId.EndStep, TransitionId.EndRun))]
+        return [
+            *out,
+            *(self.bare(one) for one in (TransitionId.Disable, TransitionId.EndStep, TransitionId.EndRun)),
+        ]

@@ -57,12 +57,16 @@ class RingWorker:
         if self.taken == self.in_head:
             return None
         at = IN_RING + self.taken % DEPTH * 64
-        seq, pulse_id, index, offset, size, bound, service, flags = struct.unpack_from("<QQQQIIBB", self.memory, at)
+        seq, pulse_id, index, offset, size, bound, service, flags = struct.unpack_from(
+            "<QQQQIIBB", self.memory, at
+        )
         self.taken += 1
         struct.pack_into("<Q", self.memory, 128, self.taken)
         return Entry(seq, pulse_id, index, offset, size, bound, service, flags)
 
-    def answer(self, seq: int, status: int = OK, desc: bytes = b"", data: bytes = b"", service_ns: int = 1000) -> None:
+    def answer(
+        self, seq: int, status: int = OK, desc: bytes = b"", data: bytes = b"", service_ns: int = 1000
+    ) -> None:
         block = desc + data
         position = self.position
         if block:
@@ -73,9 +77,21 @@ class RingWorker:
             self.position = position + len(block)
         self.answer_raw(seq, position, len(block), len(desc), status, service_ns)
 
-    def answer_raw(self, seq: int, position: int, block_bytes: int, desc_bytes: int, status: int, service_ns: int = 1000) -> None:
+    def answer_raw(
+        self, seq: int, position: int, block_bytes: int, desc_bytes: int, status: int, service_ns: int = 1000
+    ) -> None:
         head = self.out_head
-        struct.pack_into("<QQIIII", self.memory, OUT_RING + head % DEPTH * 64, seq, position, block_bytes, desc_bytes, status, service_ns)
+        struct.pack_into(
+            "<QQIIII",
+            self.memory,
+            OUT_RING + head % DEPTH * 64,
+            seq,
+            position,
+            block_bytes,
+            desc_bytes,
+            status,
+            service_ns,
+        )
         self.set_out_head(head + 1)
 
     def arena_room(self, n: int) -> bool:

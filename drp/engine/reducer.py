@@ -151,7 +151,7 @@ class Reducer:
         try:
             for thread in threads:
                 thread.start()
-            self._crew.start()
+            self._feed.hold()  # until the nursery is ready and the workers are forked
             self._feed.start()
             error = self._loop(selector)
             self._end(selector, error)

@@ -37,6 +37,7 @@ from drp.shm._port import describe as describe_peek
 from xtc import TransitionId
 
 MEMORY_PERIOD_S = 1.0
+OUTPUT_PERIOD_S = 1.0
 NURSERY_TRIES = 3
 RUN_LEVEL = [int(TransitionId.Configure), int(TransitionId.BeginRun)]
 SHOWN_TO_ALL = (TransitionId.Configure, TransitionId.BeginRun, TransitionId.EndRun, TransitionId.Unconfigure)
@@ -105,6 +106,7 @@ class Crew:
         self._spares_made = 0
         self._done: dict[int | None, int] = {}
         self._memory_due_s = 0.0
+        self._output_due_s = 0.0
         self._resident: dict[int, int] = {}
         self.watch_nursery()
 
@@ -282,6 +284,9 @@ class Crew:
             self._resident = {
                 one.incarnation: _resident_bytes(one.forked.pid) for one in self._hands.values() if one.forked
             }
+        if now_s >= self._output_due_s:
+            self._output_due_s = now_s + OUTPUT_PERIOD_S
+            self._output.report()
         self._do(self.supervisor.tick(self._watches(), now_s))
 
     def end(self) -> None:
@@ -359,7 +364,9 @@ class Crew:
             case do.PassRaw(on):
                 self._flow.pass_raw_on(on)
             case do.RestartNursery():
+                self._selector.unregister(self._nursery.fileno())
                 self._nursery.close()
+                self._on_nursery_lost(NurseryLost("it did not answer", (), ()))
             case do.FailTransition(_, error):
                 self.failed = self.failed or error
             case do.StopRun(error):

@@ -52,6 +52,11 @@ class Feed:
         """L1Accepts the source has given so far."""
         return self.batch.n_events_put
 
+    @property
+    def lost(self) -> int:
+        """L1Accepts the source says were lost before they came to a slot; a source that can wait loses none and says nothing."""
+        return int(getattr(self.source, "lost_events", 0))
+
     def start(self) -> None:
         """Begin to take dgrams."""
         self._thread.start()

@@ -310,6 +310,7 @@ class Reducer:
         counts = self._flow.counts()
         ledger = Ledger()
         ledger.count(self._fate, counts["events"])
+        ledger.count(Fate.lost_before_slot, self._feed.lost)
         ledger.incoming, ledger.drp, ledger.script = (
             DamageCounts(*counts[origin]) for origin in ("incoming", "drp", "script")
         )
@@ -342,15 +343,16 @@ class Reducer:
         config, counts, supervisor = self._config, self._flow.counts(), self._crew.supervisor
         failed = error or self._feed.error
         ledger = self._ledger()
+        given = self._feed.events + self._feed.lost
         # What a full disk kept from the file at its close was counted as it was staged.
         cut = sum(one.lost_dgrams for one in self._recorder.files if not one.path.name.count(".smd."))
         ledger.count(self._fate, -min(cut, ledger[self._fate]))
-        ledger.count(Fate.lost_with_process, self._feed.events - ledger.total)
+        ledger.count(Fate.lost_with_process, given - ledger.total)
         return Report(
             source=self._source_text,
             script=config.script,
             script_args=config.script_args,
-            source_events=self._feed.events,
+            source_events=given,
             ledger=ledger,
             elapsed_s=time.monotonic() - self._began_s,
             run_s=counts["run_ns"] / 1e9,

@@ -52,11 +52,18 @@ def measure(script: str, events: int) -> float:
         path = Path(folder) / "script.py"
         path.write_text(HEAD + script)
         parent.start(parent.spec([str(path)], INFO))
-        for dgram in (builder.configure(), builder.begin_run(), builder.begin_step(), builder.bare(TransitionId.Enable)):
+        for dgram in (
+            builder.configure(),
+            builder.begin_run(),
+            builder.begin_step(),
+            builder.bare(TransitionId.Enable),
+        ):
             parent.push(dgram)
         parent.answers(4)
         event = builder.event(1)
-        entry = struct.pack("<QQQQIIBB", 0, 0, 0, parent.place(event), len(event), 1 << 16, TransitionId.L1Accept, 0).ljust(64, b"\0")
+        entry = struct.pack(
+            "<QQQQIIBB", 0, 0, 0, parent.place(event), len(event), 1 << 16, TransitionId.L1Accept, 0
+        ).ljust(64, b"\0")
         base = parent.pushed
         ring = np.frombuffer(parent.memory[IN_RING:OUT_RING], np.uint8).reshape(DEPTH, 64)
         ring[:] = np.frombuffer(entry, np.uint8)
@@ -68,7 +75,9 @@ def measure(script: str, events: int) -> float:
             head = parent.longs[OUT_HEAD]
             if head > base + done:
                 done = head - base
-                position, size = struct.unpack_from("<QI", parent.memory, OUT_RING + (head - 1) % DEPTH * 64 + 8)
+                position, size = struct.unpack_from(
+                    "<QI", parent.memory, OUT_RING + (head - 1) % DEPTH * 64 + 8
+                )
                 parent.give_back(position + size)
             time.sleep(0.0002)
         rate = events / (time.perf_counter() - start)
@@ -83,7 +92,7 @@ def main() -> None:
     events = int(sys.argv[1]) if len(sys.argv) > 1 else 300_000
     for name, script in SCRIPTS.items():
         best = max(measure(script, events) for _ in range(3))
-        print(f"{name:36s} {best:10,.0f} events/s  {1e6 / best:6.2f} us/event")  # noqa: T201
+        print(f"{name:36s} {best:10,.0f} events/s  {1e6 / best:6.2f} us/event")
 
 
 if __name__ == "__main__":

@@ -129,7 +129,8 @@ class FileFeed:
             return
         elif status == STATUS_OVERFLOW:
             raise ScriptError(
-                f"what was added to {TransitionId(dealt.service).name} does not fit", expected=f"{dealt.bound_bytes} bytes"
+                f"what was added to {TransitionId(dealt.service).name} does not fit",
+                expected=f"{dealt.bound_bytes} bytes",
             )
         else:
             self._record_transition(dealt, desc, bytes(data))
@@ -138,11 +139,16 @@ class FileFeed:
 
     def restart(self) -> bool:
         """Deal the environment in force again, as replays, to a script that begins again; False where its run cannot go on."""
-        if TransitionId.BeginRun not in self._in_force or self._dealt is None or self._dealt.service != TransitionId.L1Accept:
+        if (
+            TransitionId.BeginRun not in self._in_force
+            or self._dealt is None
+            or self._dealt.service != TransitionId.L1Accept
+        ):
             return False
         again = [self._in_force[one] for one in ENVIRONMENT if one in self._in_force]
         self._ready.extendleft(
-            Arrival(one.dgram, one.service, one.index, one.pulse_id, one.bound_bytes, replay=True) for one in reversed(again)
+            Arrival(one.dgram, one.service, one.index, one.pulse_id, one.bound_bytes, replay=True)
+            for one in reversed(again)
         )
         return True
 
@@ -269,7 +275,9 @@ def run_offline(
     transition, or at five events in a row, and what FileFeed raises.
     """
     psana_names.install()
-    feed = FileFeed(files, output, room=room, event_bytes=event_bytes, transition_bytes=transition_bytes, events=events)
+    feed = FileFeed(
+        files, output, room=room, event_bytes=event_bytes, transition_bytes=transition_bytes, events=events
+    )
     given = offline_info(feed, info or DrpInfo())
     failures: dict[str, Failure] = {}
     try:
@@ -283,7 +291,10 @@ def run_offline(
                 failures[failure.kind] = failure
                 log.error("the script failed: %s: %s\n%s", failure.kind, failure.message, failure.traceback)
             if not feed.restart():
-                raise ScriptError(f"the script failed at a transition: {failure.kind}: {failure.message}", hint=failure.traceback)
+                raise ScriptError(
+                    f"the script failed at a transition: {failure.kind}: {failure.message}",
+                    hint=failure.traceback,
+                )
             if feed.failed_in_a_row >= MAX_FAILURES_IN_A_ROW:
                 raise ScriptError(
                     f"the script failed at {feed.failed_in_a_row} events in a row: {failure.kind}: {failure.message}",

@@ -36,7 +36,7 @@ class PsanaTransitionId:
         return int(TransitionId[name]) if name in TransitionId.__members__ else None
 
     @classmethod
-    def isEvent(cls, transition_id: int) -> bool:  # noqa: N802 - psana's name
+    def isEvent(cls, transition_id: int) -> bool:
         """Tell whether a service is an event's."""
         return transition_id in EVENTS
 

@@ -79,7 +79,7 @@ def main(spec: WorkerSpec) -> int:
         info = DrpInfo.from_dict({"worker_num": spec.worker, **spec.info})
         return serve(link, info, list(spec.argv), check_views=spec.check_views)
     except LinkError as error:
-        print(f"worker {spec.worker}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - its stderr is drp's log
+        print(f"worker {spec.worker}: {error}", file=sys.stderr, flush=True)
         return EXIT_LINK_BROKEN
 
 
@@ -89,7 +89,7 @@ def serve(
     argv: list[str],
     *,
     check_views: bool = False,
-    on_failure: Callable[[Failure], object] = lambda failure: None,
+    on_failure: Callable[[Failure], object] | None = None,
 ) -> int:
     """Run the script for every Configure of the link, and again for a BeginRun that finds none running; return the exit code.
 
@@ -110,7 +110,8 @@ def serve(
         failure = run_script(session, argv)
         if failure is not None:
             report(session, failure)
-            on_failure(failure)
+            if on_failure is not None:
+                on_failure(failure)
             return EXIT_SCRIPT_FAILED
         service = after_script(session)
     return EXIT_STOPPED

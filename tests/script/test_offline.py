@@ -196,3 +196,11 @@ def test_myroi_on_real_files(tmp_path: Path, xtc2_data: Path, name: str) -> None
         assert np.array_equal(values(record)["roi"], cut)
         assert bool(values(record, "raw")) == (index == 0)
         assert record.timestamp == raw.timestamp
+
+
+def test_a_failure_after_the_events_leaves_a_whole_file(tmp_path: Path) -> None:
+    script = Path(counting(tmp_path))
+    script.write_text(script.read_text() + "    raise RuntimeError('too late')\n")
+    report = run_offline([str(script)], [source(tmp_path)], Output(tmp_path / "out"))
+    assert (report.events, report.failed, report.failed_transitions, report.exit_code) == (10, 0, 1, 1)
+    assert recorded(tmp_path / "out")[-1].service == TransitionId.EndRun

@@ -180,3 +180,11 @@ def test_a_spec_survives_json() -> None:
     assert WorkerSpec.from_json(spec.to_json()) == spec
     with pytest.raises(Exception, match="pebble_id"):
         WorkerSpec.from_json(json.dumps({"pebbel_id": 1}))
+
+
+def test_a_configure_that_cannot_be_read_is_answered_as_a_failure(script: Script) -> None:
+    configure = bytearray(Builder(1).configure())
+    configure[24 + 8 : 24 + 12] = (5).to_bytes(4, "little")
+    code, feed = script(LOOP + "        pass\n", [bytes(configure)])
+    (answer,) = feed.answers
+    assert (code, answer.status, answer.json["kind"]) == (EXIT_SCRIPT_FAILED, RAISED, "XtcError")

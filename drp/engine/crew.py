@@ -19,7 +19,7 @@ from pathlib import Path
 
 from drp.core import instructions as do
 from drp.core.config import DrpConfig
-from drp.core.errors import RunStopped, ScriptError
+from drp.core.errors import DrpError, RunStopped, WorkerError
 from drp.core.failures import Failure, ScriptReport
 from drp.core.ledger import Cause
 from drp.core.policy import Policy
@@ -37,6 +37,7 @@ from drp.shm._port import describe as describe_peek
 from xtc import TransitionId
 
 MEMORY_PERIOD_S = 1.0
+NURSERY_TRIES = 3
 RUN_LEVEL = [int(TransitionId.Configure), int(TransitionId.BeginRun)]
 SHOWN_TO_ALL = (TransitionId.Configure, TransitionId.BeginRun, TransitionId.EndRun, TransitionId.Unconfigure)
 STEP_LEVEL = [int(TransitionId.BeginStep), int(TransitionId.Enable)]
@@ -84,8 +85,10 @@ class Crew:
     ) -> None:
         self.supervisor = Supervisor(Policy.from_config(config))
         self.stop_asked: RunStopped | None = None
-        self.failed: ScriptError | None = None
+        self.failed: DrpError | None = None
         self.nursery_losses = 0
+        self._losses_in_a_row = 0
+        self._started = False
         self._config = config
         self._flow = flow
         self._berth = berth
@@ -109,10 +112,6 @@ class Crew:
     def empty(self) -> bool:
         """Whether no process is left."""
         return not self._hands
-
-    def start(self) -> None:
-        """Fork the workers; they are asked for the first Configure when it comes."""
-        self._do(self.supervisor.start(time.monotonic()))
 
     def done_by(self, worker: int | None) -> int:
         """L1Accepts that a worker did well, over all its incarnations."""
@@ -145,12 +144,21 @@ class Crew:
                     self._selector.unregister(descriptor)
                     self._on_nursery_lost(event)
                 case Ready():
-                    if self.nursery_losses:
-                        log.warning("the nursery is there again")
-                    self._hold_source(False)
-                    self._do(self.supervisor.on_nursery_ready(time.monotonic()))
+                    self._on_nursery_ready()
                 case _:
                     pass
+
+    def _on_nursery_ready(self) -> None:
+        """Fork the workers, at first or again; the source may go on."""
+        now_s = time.monotonic()
+        self._losses_in_a_row = 0
+        if self._started:
+            log.warning("the nursery is there again")
+            self._do(self.supervisor.on_nursery_ready(now_s))
+        else:
+            self._started = True
+            self._do(self.supervisor.start(now_s))
+        self._hold_source(False)
 
     def _on_forked(self, hand: Hand, forked: ForkedWorker) -> None:
         hand.forked = forked
@@ -193,8 +201,10 @@ class Crew:
 
     def _on_nursery_lost(self, lost: NurseryLost) -> None:
         self.nursery_losses += 1
+        self._losses_in_a_row += 1
         self._hold_source(True)
-        log.error("the nursery is gone (%s): its workers are replaced", lost.reason)
+        if self._started:
+            log.error("the nursery is gone: %s", lost.reason)
         self._do(self.supervisor.on_nursery_lost(time.monotonic()))
         statuses = {one.pid: one.status for one in lost.reaped}
         for hand in list(self._hands.values()):
@@ -204,6 +214,9 @@ class Crew:
         self._forking.clear()
         self._reaping.clear()
         self._nursery.close()
+        if not self._started or self._losses_in_a_row >= NURSERY_TRIES:
+            self.failed = self.failed or WorkerError(f"the nursery cannot be started: {lost.reason}")
+            return
         self._nursery = Nursery()
         self._nursery.start_begin()
         self.watch_nursery()

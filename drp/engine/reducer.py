@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from drp.core.config import DrpConfig
-from drp.core.errors import DrpError
+from drp.core.errors import DrpError, ScriptError
 from drp.core.ledger import DamageCounts, Fate, Ledger
 from drp.core.report import Report, Snapshot, WorkerReport
 from drp.engine._flow import Flow
@@ -151,9 +151,11 @@ class Reducer:
         try:
             for thread in threads:
                 thread.start()
-            self._crew.start()
+            self._feed.hold()  # until the nursery is ready and the workers are forked
             self._feed.start()
             error = self._loop(selector)
+            if error is not None and not isinstance(error, ScriptError):
+                log.error("%s", error)
             self._end(selector, error)
             interrupted = False
         finally:

@@ -186,10 +186,13 @@ class Nursery:
         link = self._running()
         text = spec.to_json()
         number = next(self._ids)
-        stdout, stdout_in = os.pipe2(os.O_CLOEXEC)
-        stderr, stderr_in = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(stdout, False)
-        os.set_blocking(stderr, False)
+        stdout, stdout_in = _pipe()
+        try:
+            stderr, stderr_in = _pipe()
+        except NurseryError:
+            os.close(stdout)
+            os.close(stdout_in)
+            raise
         self._pipes[number] = (stdout, stderr)
         try:
             link.post(Fork(number, f"drp-worker-{spec.worker}", text), stdout_in, stderr_in)
@@ -260,7 +263,10 @@ class Nursery:
         self._deadlines = {key: time_s + by_s for key, time_s in self._deadlines.items()}
 
     def receive(self) -> list[Event]:
-        """Return what has happened since the last call, without waiting; `NurseryLost` is the last of all."""
+        """Return what has happened since the last call, without waiting; `NurseryLost` is the last of all.
+
+        Call it after a method that waits, too: other events may have come meanwhile that poll does not tell of.
+        """
         events, self._backlog = self._backlog, []
         if self._link is None or self._lost is not None:
             return events
@@ -291,7 +297,7 @@ class Nursery:
 
     def _event(self, message: Message, descriptors: list[int]) -> Event:
         match message:
-            case Ready():
+            case Ready() if not self._ready:
                 self._ready = True
                 del self._deadlines["start", 0]
                 return message
@@ -341,7 +347,8 @@ class Nursery:
             self._forget_pipes(number)
         self._reaping |= self._workers
         self._workers.clear()
-        reaped = kill_remains(self._reaping.keys(), self._origin, REMAINS_LIMIT_S)
+        # One that ended with 0 has killed and reaped them all itself.
+        reaped = kill_remains(self._reaping.keys(), self._origin, REMAINS_LIMIT_S) if code != 0 else ()
         return NurseryLost(reason, reaped, unanswered)
 
     def _await(
@@ -364,8 +371,11 @@ class Nursery:
                 if isinstance(event, kind) and wanted(event):
                     answer = event
                     continue
+                if isinstance(event, ForkFailed) and event.id == fork_id:
+                    refusal = event.reason
+                    continue
                 others.append(event)
-                if isinstance(event, NurseryLost) or (isinstance(event, ForkFailed) and event.id == fork_id):
+                if isinstance(event, NurseryLost):
                     refusal = event.reason
             if answer is None and refusal is None and self._clock() >= deadline:
                 refusal = f"no {kind.__name__} within {limit_s:g} s"
@@ -373,6 +383,16 @@ class Nursery:
         if answer is None:
             raise NurseryError(refusal or "")
         return answer
+
+
+def _pipe() -> tuple[int, int]:
+    """Make a pipe whose read end does not block; the write end does, as a program expects of its stdout."""
+    try:
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    except OSError as error:
+        raise NurseryError(f"no pipe for a worker's output: {error.strerror}") from error
+    os.set_blocking(read_end, False)
+    return read_end, write_end
 
 
 def _describe_code(code: int) -> str:

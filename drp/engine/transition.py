@@ -16,7 +16,7 @@ from drp.core.errors import DrpError, WorkerError
 from drp.engine._flow import Flow
 from drp.engine.crew import Crew
 from drp.engine.notices import Notice
-from drp.sink.answer import Answer, combine, read_answer
+from drp.sink.answer import Answer, combine, differences, read_answer
 from drp.sink.declare import Declared
 from drp.sink.recorder import Recorder, Written
 from xtc import TransitionId, XtcError
@@ -90,8 +90,7 @@ class Transitions:
         except WorkerError as error:
             self._crew.on_replayed(notice, str(error))
             return
-        differs = "" if declared == first.declared else "it declares other Names than the first workers did"
-        self._crew.on_replayed(notice, differs)
+        self._crew.on_replayed(notice, "" if declared == first.declared else _other_names(first.declared, declared))
 
     def on_barrier(self, notice: Notice) -> None:
         """Everybody who was asked has answered."""
@@ -176,3 +175,8 @@ class Transitions:
             return
         self.unequal += 1
         log.error("%s: %s", TransitionId(service).name, error)
+
+
+def _other_names(first: tuple[Declared, ...], later: tuple[Declared, ...]) -> str:
+    expected, found = differences(first, later)
+    return f"it declares other Names than the first workers did (expected {expected}, found {found})"

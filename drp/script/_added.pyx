@@ -18,7 +18,7 @@ from cpython.float cimport PyFloat_AsDouble, PyFloat_CheckExact
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_AsUnsignedLongLong, PyLong_CheckExact
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
-from libc.math cimport fabs, isfinite
+from libc.math cimport isfinite
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -34,7 +34,6 @@ cdef enum:
     CHARSTR = 10
     TEXT_UNIT = 4                    # a stored text is a multiple of this, its NUL included
 
-cdef double FLOAT_LARGEST = 3.4028234663852886e38
 cdef tuple ELEMENT_BYTES = (1, 2, 4, 8, 1, 2, 4, 8, 4, 8, 1)
 
 
@@ -314,9 +313,9 @@ cdef int put_scalar(object value, uint8_t dtype, uint8_t *out, object about, obj
         if dtype == DOUBLE:
             memcpy(out, &real, 8)
             return 0
-        if isfinite(real) and fabs(real) > FLOAT_LARGEST:
-            raise FieldRangeError(f"{about}.{name} cannot hold {real!r}", expected="a float32")
         single = <float>real
+        if isfinite(real) and not isfinite(single):
+            raise FieldRangeError(f"{about}.{name} cannot hold {real!r}", expected="a float32")
         memcpy(out, &single, 4)
         return 0
     if not PyLong_CheckExact(value):

@@ -14,12 +14,14 @@ from drp.script.env import EnvStore
 from drp.script.errors import CalibrationError, ScriptError, near_misses
 from drp.script.setup import Namespace, Part, Setup
 from xtc import DataType, Field
+from xtc.codes import DTYPES
 
 
 class AlgInterface:
     """One alg of a detector. Each field is a function of the event; nested names are nested attributes.
 
-    `raw(evt)` is the alg's main array, all segments of it; `segments(evt)` is the same as one array per segment.
+    `raw(evt)` is the alg's main array, all segments of it; `segments(evt)` is the same as one array per segment. `fields` tells
+    (numpy dtype, rank) of each field of a segment, of the main array also as "raw".
     """
 
     def __init__(self, stream: Stream, setup: Setup, det: str, alg: str) -> None:
@@ -32,6 +34,7 @@ class AlgInterface:
         self._segment_numbers = [part.names.segment for part in parts]
         self._sorted_segment_inds = self._segment_numbers
         self._shown: list[str] = []
+        self.fields = {one.label: (DTYPES[one.dtype], one.rank) for one in parts[0].names.fields}
         fields = parts[0].names.fields
         main = main_field(alg, fields)
         for field in fields:
@@ -39,6 +42,7 @@ class AlgInterface:
                 continue
             reader = make_reader(stream, det, alg, field, parts)
             if field is main:
+                self.fields["raw"] = (DTYPES[field.dtype], field.rank)
                 self.segments: Callable[..., list[Any] | None] = reader.segments
                 self._put("raw", reader.stack)
                 if field.label == "raw":

@@ -207,11 +207,12 @@ class NurseryLoop:
         while reaped:
             left = reaped = False
             for pid in children(os.getpid()):
-                if pid in self._workers or pid in self._unkillable:
+                if pid in self._workers:
                     continue
                 if os.waitpid(pid, os.WNOHANG)[0]:
                     reaped = True
-                elif killed is not None and self._is_stray(pid):
+                    self._unkillable.discard(pid)
+                elif killed is not None and pid not in self._unkillable and self._is_stray(pid):
                     left = self._kill_stray(pid, killed) or left
         return left
 

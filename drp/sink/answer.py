@@ -21,6 +21,8 @@ from drp.sink.declare import MAX_DECLARED, Declared
 from xtc.codes import DTYPES
 
 OPERATIONS = {"sum": np.add, "min": np.minimum, "max": np.maximum}
+MAX_BRIEF = 500
+WORDS = {"declared": "Names", "adds": "added data", "drops": "removed data", "user": "user damage"}
 HEADER = struct.Struct("<IIHBBI")
 Array = npt.NDArray[np.generic]
 Add = tuple[int, Sequence[Sequence[int]], bytes | bytearray | memoryview]
@@ -165,19 +167,26 @@ def _same(first: int, a: Answer, worker: int, b: Answer) -> None:
     for what in ("declared", "adds", "drops", "damage", "user"):
         expected, found = getattr(a, what), getattr(b, what)
         if expected != found:
+            told = differences(expected, found)
             raise WorkerError(
-                f"workers {first} and {worker} answer a transition with different {what}",
+                f"workers {first} and {worker} answer a transition with different {WORDS.get(what, what)}",
                 worker=worker,
-                expected=_brief(expected),
-                found=_brief(found),
+                expected=told[0],
+                found=told[1],
                 hint="Names, added data and damage of a transition must not depend on the worker.",
             )
 
 
-def _brief(value: object) -> str:
-    if isinstance(value, tuple) and value and isinstance(value[0], Declared):
-        return ", ".join(f"{one.names.detname}.{one.names.alg.name}" for one in value)
-    return repr(value)[:200]
+def differences(expected: object, found: object) -> tuple[str, str]:
+    """Return two values of an answer in words; of declarations only those that the other has not."""
+    return _brief(expected, found), _brief(found, expected)
+
+
+def _brief(value: object, other: object) -> str:
+    if not isinstance(value, tuple) or not all(isinstance(one, Declared) for one in value):
+        return repr(value)[:MAX_BRIEF]
+    own = [one for one in value if not isinstance(other, tuple) or one not in other]
+    return ("; ".join(str(one) for one in own or value) or "none")[:MAX_BRIEF]
 
 
 def merge_reduced(parts: Sequence[Sequence[Reduced]]) -> tuple[Reduced, ...]:

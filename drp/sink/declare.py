@@ -38,6 +38,13 @@ class Declared:
     node_id: int | None = None
     names_id: int | None = None
 
+    def __str__(self) -> str:
+        names = self.names
+        fields = ", ".join(f"{one.name} {one.dtype.name} rank {one.rank}" for one in names.fields)
+        ids = [f"{key} {value}" for key, value in (("node", self.node_id), ("names", self.names_id)) if value is not None]
+        who = [names.detname, names.alg.name, ".".join(map(str, names.alg.version)), f"segment {names.segment}", *ids]
+        return f"{' '.join(who)} ({fields})"
+
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> Declared:
         """Read one object of an answer's `names`; raise WorkerError where it cannot be held by the format."""

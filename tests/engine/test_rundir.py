@@ -280,6 +280,22 @@ def test_entry_over_the_limit_is_refused_and_the_last_one_stands(directory: Path
         assert '"run": 8' in record.path.read_text().splitlines()[-1]
 
 
+def test_full_disk_is_an_error_and_the_next_update_counts(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_write = os.write
+    with RunRecord(directory, ENTRY) as record:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda fd, line: real_write(fd, line[:20]))
+            with pytest.raises(RunDirectoryError, match="no space left"):
+                record.update(run=7)
+        record.update(run=8)
+        text = record.path.read_bytes()
+    (directory / "1-a.json").write_bytes(text)
+    [abandoned] = sweep(directory)
+    assert abandoned.entry == replace(ENTRY, run=8)
+
+
 def test_unknown_field_is_refused(directory: Path) -> None:
     with RunRecord(directory, ENTRY) as record, pytest.raises(TypeError):
         record.update(colour="red")

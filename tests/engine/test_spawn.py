@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import json
 import os
 import select
@@ -430,8 +431,11 @@ def test_setup_that_the_system_refuses_is_reported_and_leaves_nothing() -> None:
         nursery.start()
         with pytest.raises(NurseryError, match="Invalid argument"):
             nursery.fork(HANG)
+        number = nursery.fork_begin(HANG)
+        wait_readable(nursery.fileno())
         [event] = nursery.receive()
         assert isinstance(event, ForkFailed)
+        assert event.id == number
         assert children(nursery.pid) == []
     assert descriptors() == before
 
@@ -449,6 +453,24 @@ def test_nursery_that_cannot_start_says_why(entry: str, preload: tuple[str, ...]
     with make_nursery(entry, preload) as nursery, pytest.raises(NurseryError, match=reason):
         nursery.start()
     assert descriptors() == before
+
+
+def test_fork_without_descriptors_to_spare_is_refused_and_leaks_none(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_pipe2 = os.pipe2
+    made: list[int] = []
+
+    def second_fails(flags: int) -> tuple[int, int]:
+        made.append(flags)
+        if len(made) == 2:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real_pipe2(flags)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pipe2", second_fails)
+        with pytest.raises(NurseryError, match="Too many open files"):
+            nursery.fork_begin(HANG)
 
 
 def test_module_in_the_working_directory_does_not_shadow_ours(

@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +146,13 @@ class RingParent:
         if record and size:
             self.give_back(position + size)
         return Answer(seq, position, status, spent, block[:desc], block[desc:])
+
+    def wait_for(self, condition: Callable[[], bool]) -> bool:
+        """Wait until something holds; False where it does not come to."""
+        limit = time.monotonic() + LIMIT_S
+        while not condition() and time.monotonic() < limit:
+            time.sleep(0.0005)
+        return condition()
 
     def give_back(self, position: int) -> None:
         self.longs[ARENA_TAIL] = position

@@ -15,7 +15,7 @@ from libc.string cimport memmove, memset
 from drp.engine._order cimport ITEM_DONE, ITEM_FILLED, ITEM_SENT, Item, Order
 from drp.shm._layout cimport ENTRY_REPLAY, InEntry
 from drp.shm._pebble cimport L1_ACCEPT, SLOW_UPDATE, Slot
-from drp.shm._port cimport MAX_CREDIT, PortState, port_look, port_push, port_ring, port_room
+from drp.shm._port cimport MAX_CREDIT, PortState, port_look, port_push, port_ring, port_ring_arena, port_room
 
 cdef enum:
     CREDIT_NS = 2000000
@@ -79,6 +79,8 @@ cdef class Dispatch(Order):
             p = self.ports[i]
             if p != NULL and p.rung:
                 port_ring(p)
+            if p != NULL and p.freed:
+                port_ring_arena(p)
         return moved
 
     cdef int _give_event(self, Item *item, uint64_t now_ns) noexcept nogil:

@@ -17,3 +17,4 @@ cdef class Flow(Recording):
     cdef int _pass(self) noexcept nogil
     cdef void _news(self) noexcept nogil
     cdef bint _has_work(self) noexcept nogil
+    cdef uint64_t _coalesce_ns(self) noexcept nogil

@@ -6,8 +6,8 @@
 
 The main thread decides: it takes notices, and calls in here to open, bury and feed workers and to finish transitions. All tables are under one
 lock that is never held over a system call but a wake-up. A thread with nothing to do announces its sleep on its bell, looks once more, and
-sleeps at most 20 ms. Only the engine's bell lies in shared memory, so that workers can ring it. When answers come thick the engine sleeps a
-fraction of the credit's 2 ms instead of asking to be woken for every one.
+sleeps at most 20 ms. Only the engine's bell lies in shared memory, so that workers can ring it. While all workers have many events in flight the
+engine sleeps for a fraction of that work instead of asking to be woken for every answer: switching threads costs more than what they do.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
@@ -32,8 +32,10 @@ from drp.shm._segment import create
 
 cdef enum:
     SLEEP_NS = 20000000
-    COALESCE_NS = 50000
-    COALESCE_ANSWERS = 8
+    COALESCE_EVENTS = 16             # a worker that has fewer in flight may soon be idle
+    COALESCE_PART = 4
+    MIN_COALESCE_NS = 20000          # below that a sleep costs more than it saves
+    MAX_COALESCE_NS = 250000
 
 
 cdef class Flow(Recording):
@@ -65,6 +67,9 @@ cdef class Flow(Recording):
         if self.retire():
             moved += 1
             self.ring(&self.recorder_bell)
+        if self.source_held and self.barrier == 0 and self.dispatch_next == self.submit_next:
+            self.source_held = 0
+            self.ring(&self.source_bell)
         notices = self.next_notice - notices
         self.leave()
         if notices:
@@ -85,20 +90,40 @@ cdef class Flow(Recording):
         self.leave()
         return found
 
+    cdef uint64_t _coalesce_ns(self) noexcept nogil:
+        """How long no worker runs out of events: a part of the work of the one that has least, 0 where that is not worth a sleep."""
+        cdef int i
+        cdef PortState *p
+        cdef double work_ns
+        cdef double least_ns = MAX_COALESCE_NS * COALESCE_PART
+        cdef bint any = 0
+        self.enter()
+        for i in range(self.n_ports):
+            p = self.ports[i]
+            if p == NULL or not p.fed:
+                continue
+            work_ns = p.events * p.service_ns if p.events >= COALESCE_EVENTS else 0
+            least_ns = min(least_ns, work_ns)
+            any = 1
+        self.leave()
+        least_ns /= COALESCE_PART
+        return <uint64_t>least_ns if any and least_ns >= MIN_COALESCE_NS else 0
+
     def run_engine(self) -> None:
         """Collect and dispatch until stop(). Run it in a thread of its own; the GIL is never taken."""
         cdef int done
         cdef uint32_t word
+        cdef uint64_t pause_ns
         with nogil:
             while not sys_load32(&self.stopping):
                 self.seen_news = sys_load32(&self.news)
                 done = self._pass()
                 if sys_load32(&self.wanted):
                     sys_sleep_ns(1000)
-                if done >= COALESCE_ANSWERS:
-                    sys_sleep_ns(COALESCE_NS)
-                    continue
                 if done:
+                    pause_ns = self._coalesce_ns()
+                    if pause_ns:
+                        sys_sleep_ns(pause_ns)
                     continue
                 word = sys_load32(&self.engine_bell.word)
                 sys_store32(&self.engine_bell.asleep, 1)
@@ -117,7 +142,8 @@ cdef class Flow(Recording):
         return self._pass()
 
     def hand_in(self, SlotBatch batch, int wanted, double timeout_s) -> int:
-        """Hand in what the batch was filled with and fill it up with free slots; wait until `wanted` event slots and one for a transition are there.
+        """Hand in what the batch was filled with and fill it up with free slots; wait until `wanted` event slots and one for a transition are there, and an
+        Enable that holds the events back is answered.
 
         Returns the number of event slots in the batch, after at most `timeout_s`.
         """
@@ -136,9 +162,14 @@ cdef class Flow(Recording):
                     self._news()
                     self.enter()
                 self.lend(batch)
+                self.lacks_events = max(wanted - batch.n_events, 0)
+                self.lacks_transitions = batch.n_transitions == 0
+                if self.barrier == 0 and self.dispatch_next == self.submit_next:
+                    batch.held = 0
+                self.source_held = batch.held
                 self.leave()
                 now_ns = sys_now_ns()
-                if (batch.n_events >= wanted and batch.n_transitions) or now_ns >= limit_ns:
+                if (batch.n_events >= wanted and batch.n_transitions and not batch.held) or now_ns >= limit_ns:
                     break
                 sys_futex_wait(&self.source_bell.word, word, min(SLEEP_NS, limit_ns - now_ns))
             sys_store32(&self.source_bell.asleep, 0)
@@ -374,8 +405,16 @@ cdef class Flow(Recording):
             self._news()
 
     def wake_when_recorded(self, uint64_t seq) -> None:
-        """Have the eventfd written to as soon as `seq` is recorded."""
-        self.waits_recorded = seq + 1
+        """Have the eventfd written to, once, as soon as `seq` is recorded."""
+        cdef bint recorded
+        with nogil:
+            self.enter_main()
+            recorded = self.record_next > seq
+            if not recorded:
+                self.waits_recorded = seq + 1
+            self.leave()
+            if recorded:
+                self.notify()
 
     def ports_now(self) -> list:
         """For each live worker: (port, queued, taken, answered, service in hand or next, waits for arena, good events, service ns, waits since ns)."""

@@ -29,6 +29,7 @@ class Feed:
         self.flow = flow
         self.gate = Sequencer(name)
         self.batch = SlotBatch(pebble, self.gate)
+        self.batch.await_enable = True
         self.batch.limit(-1 if events is None else events)
         self.error: Exception | None = None
         self.stalled_s = 0.0

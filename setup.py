@@ -1,11 +1,12 @@
-"""Compile every `_name.pyx` of the packages in place; all else is in pyproject.toml."""
+"""Compile every `_name.pyx` of the packages; all else is in pyproject.toml."""
 
+import os
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parent
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": False,
@@ -14,6 +15,8 @@ DIRECTIVES = {
     "initializedcheck": False,
     "embedsignature": True,
 }
+HEADERS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "drp").rglob("*.h"))]
+CORES = len(os.sched_getaffinity(0))
 
 
 def extension(path: Path) -> Extension:
@@ -22,9 +25,13 @@ def extension(path: Path) -> Extension:
         ".".join(relative.with_suffix("").parts),
         [str(relative)],
         include_dirs=["drp/shm"],
-        extra_compile_args=["-O3", "-Wno-unused-function"],
+        depends=HEADERS,
+        extra_compile_args=["-O3", "-g0", "-Wno-unused-function"],
     )
 
 
 sources = sorted(path for package in ("xtc", "drp") for path in (ROOT / package).rglob("_*.pyx"))
-setup(ext_modules=cythonize([extension(path) for path in sources], compiler_directives=DIRECTIVES, nthreads=0))
+setup(
+    ext_modules=cythonize([extension(path) for path in sources], compiler_directives=DIRECTIVES, nthreads=0),
+    options={"build_ext": {"parallel": CORES}},
+)

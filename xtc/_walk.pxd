@@ -1,4 +1,4 @@
-"""C level of the XTC2 walker: where the ShapesData of a dgram and their fields lie, every extent checked before it is used."""
+"""C level of the XTC2 walker: where ShapesData and their fields lie, every extent checked first."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -35,9 +35,12 @@ cdef struct ShapesAt:
     uint32_t data_offset             # of the first value
     uint32_t data_bytes
 
-# Both return a count, or a WalkError; *where is then the offset of what is wrong. A Parent with Corrupted set (the top one too) is not entered.
-cdef int walk_children(const uint8_t *dgram, size_t size, Child *out, int room, uint32_t *where) noexcept nogil
-cdef int walk_shapes(const uint8_t *dgram, size_t size, ShapesAt *out, int room, uint32_t *where) noexcept nogil
+# Both return a count, or a WalkError; *where is then the offset of what is wrong. A Parent with Corrupted set (the
+# top one too) is not entered.
+cdef int walk_children(const uint8_t *dgram, size_t size, Child *out, int room,
+                       uint32_t *where) noexcept nogil
+cdef int walk_shapes(const uint8_t *dgram, size_t size, ShapesAt *out, int room,
+                     uint32_t *where) noexcept nogil
 
 cdef class Layout:
     """How the fields of one Names follow each other in Data."""
@@ -47,7 +50,13 @@ cdef class Layout:
     cdef uint8_t *types              # DataType of each field
     cdef uint8_t *ranks
     cdef uint8_t *sizes              # bytes of one element
-    cdef int *array_index       # of each field among those with rank > 0, or -1
+    cdef int *array_index            # of each field among those with rank > 0, or -1
 
-    # Put the byte offset of field i (from the dgram's first byte) and its dims; returns its size in bytes, or a WalkError (as int64).
-    cdef long long field_at(self, const uint8_t *dgram, const ShapesAt *at, int i, uint32_t *offset, uint32_t *dims) noexcept nogil
+    # Put the byte offset of field i (from the dgram's first byte) and its dims; returns its size in bytes, or a
+    # WalkError (as int64).
+    cdef long long field_at(self, const uint8_t *dgram, const ShapesAt *at, int i, uint32_t *offset,
+                            uint32_t *dims) noexcept nogil
+    # The same for every field in one pass: offsets[n_fields], dims[n_fields * MAX_DIMS]; returns n_fields, or a
+    # WalkError with *bad = the field.
+    cdef int fields_at(self, const uint8_t *dgram, const ShapesAt *at, uint32_t *offsets, uint32_t *dims,
+                       int *bad) noexcept nogil

@@ -102,6 +102,10 @@ class WorkerOutput:
         self._pipes[stdout_fd] = _Pipe(key, logging.INFO)
         self._pipes[stderr_fd] = _Pipe(key, logging.WARNING)
 
+    def pipes_of(self, key: int) -> list[int]:
+        """Return the descriptors of a worker that are still open; a number that was closed may be another's by now."""
+        return list(self._workers[key].pipes)
+
     def on_readable(self, fd: int) -> bool:
         """Read what a pipe has, up to a bound, and log its whole lines; False once it is closed."""
         if self._read(fd, READS_AT_ONCE):

@@ -253,6 +253,26 @@ def sweep(directory: Path) -> list[Abandoned]:
     return abandoned
 
 
+def look(directory: Path) -> list[tuple[RunEntry, bool]]:
+    """Return what the records in the run directory say, and whether the process of each lives; change nothing."""
+    found: list[tuple[RunEntry, bool]] = []
+    with _opened(directory) as directory_fd:
+        for name in sorted(os.listdir(directory_fd)):  # noqa: PTH208  by descriptor, not by name
+            if not name.endswith(_SUFFIX):
+                continue
+            try:
+                fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd)
+            except OSError:
+                continue
+            try:
+                entry = _last_entry(os.pread(fd, RECORD_LIMIT_BYTES, 0))
+                if entry is not None:
+                    found.append((entry, not _locked(fd)))
+            finally:
+                os.close(fd)
+    return found
+
+
 def _sweep_one(directory_fd: int, path: Path) -> Sequence[Abandoned]:
     try:
         fd = os.open(path.name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd)

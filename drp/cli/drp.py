@@ -1,0 +1,86 @@
+"""The `drp` command: options in, a summary out, and the exit code that says whether anything was lost or damaged."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from drp.cli.options import DEFAULT_EVENTS, parse
+from drp.cli.status import StatusLine
+from drp.core.config import DrpConfig
+from drp.core.errors import ConfigError, DrpError
+from drp.core.report import Report, summary
+from drp.engine.offline import reduce_offline
+from drp.engine.reducer import EXIT_INTERRUPTED, Interrupted, Reducer
+
+EXIT_USAGE = 2
+
+log = logging.getLogger("drp")
+
+
+class _LogHandler(logging.Handler):
+    """Write log lines above the status line."""
+
+    def __init__(self, status: StatusLine) -> None:
+        super().__init__()
+        self._status = status
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        self._status.above(self.format(record))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the drp command with `argv` (default: the process's own) and return its exit code."""
+    try:
+        config = parse(sys.argv[1:] if argv is None else argv)
+    except ConfigError as error:
+        return _usage(error)
+    status = StatusLine(sys.stderr, live=sys.stderr.isatty())
+    _set_up_logging(config, status)
+    if config.source_is_default:
+        log.info("no --source: simulating %d events", config.events or DEFAULT_EVENTS)
+    try:
+        report = reduce_offline(config) if config.offline else Reducer(config, status.show).run()
+    except Interrupted:
+        status.close()
+        print("drp: ended by a second signal; the files have no EndRun", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except DrpError as error:
+        status.close()
+        return _usage(error)
+    status.close()
+    return _tell(config, report)
+
+
+def _usage(error: DrpError) -> int:
+    print(f"drp: {error}", file=sys.stderr)
+    return EXIT_USAGE
+
+
+def _tell(config: DrpConfig, report: Report) -> int:
+    """Print the summary and write the report."""
+    print("\n".join(summary(report)))
+    if config.report is not None:
+        try:
+            Path(config.report).write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+        except OSError as error:
+            print(f"drp: the report {config.report} cannot be written: {error.strerror}", file=sys.stderr)
+            return report.exit_code or 1
+    return report.exit_code
+
+
+def _set_up_logging(config: DrpConfig, status: StatusLine) -> None:
+    handler = _LogHandler(status)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    if config.log_domains:
+        handler.addFilter(
+            lambda record: any(record.name.startswith(f"drp.{one}") for one in config.log_domains)
+        )
+    root = logging.getLogger("drp")
+    root.handlers[:] = [handler]
+    root.setLevel(config.log_level.upper())
+    root.propagate = False

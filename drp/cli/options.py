@@ -1,0 +1,322 @@
+"""The options of the `drp` command, in one place: from a command line to a DrpConfig.
+
+The letters are those of LCLS's drp. Those that steer hardware or services which this drp does not have are
+known too, so that a line copied from a .cnf file fails with a reason. Every usage error is a ConfigError;
+the command prints it and exits with 2. It looks at the number of cores and at whether files exist, and
+touches nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import shlex
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NoReturn
+
+from drp.core.config import DrpConfig, parse_alias, parse_keys, parse_room, parse_size
+from drp.core.errors import ConfigError
+
+DEFAULT_EVENTS = 1000
+
+_DESCRIPTION = """\
+Reduce datagrams with your own Python script and record them as xtc2, without losing count of an event.
+Without --source it simulates 1000 events of a detector, so that a script can be tried at once."""
+
+_EPILOG = """\
+examples:
+  drp -p "myroi.py --roi 100:200,50:150"
+      run the script on 1000 simulated events; nothing is recorded
+  drp -p "myroi.py --roi 100:200,50:150" --source run7.xtc2 -W 4 -o out --report run7.json
+      reduce a recorded file with four workers, record it under out/, and write the account of it
+
+exit status:
+  0  the ledger closes and drp damaged nothing
+  1  it ran, but something was damaged, lost or failed: the summary says what
+  2  the command line cannot be used
+
+letters of LCLS's drp that need what is not here: -d -l (PGP card), -C (control), -Q (cube)"""
+
+_ABSENT = {
+    "-d": ("needs PGP card hardware, which this drp does not read", "Take --source instead."),
+    "-l": ("selects lanes of PGP card hardware, which this drp does not read", "Leave it out."),
+    "-C": (
+        "control is not in this version",
+        "Leave it out: drp runs on its own, from its source's first Configure.",
+    ),
+    "-Q": ("cube workers are not in this version", "Leave it out, or sum with ds.reduce in the script."),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose usage errors are ConfigErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message, hint="See drp --help.")
+
+
+class _Absent(argparse.Action):
+    def __call__(self, _parser: Any, _namespace: Any, _values: Any, option: str | None = None) -> NoReturn:
+        what, hint = _ABSENT[option or self.option_strings[0]]
+        raise ConfigError(what, option=option or "", hint=hint)
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_rest: Any) -> NoReturn:
+        try:
+            number = version("drp")
+        except PackageNotFoundError:
+            number = "(not installed)"
+        print(f"drp {number}")
+        parser.exit(0)
+
+
+_POLICIES = ("continue", "stop")
+_LEVELS = ("error", "warning", "info", "debug")
+_KEYS_HELP = (
+    "keys of LCLS's drp: drp=python pythonScript= pebbleBufSize= pebbleBufCount= trBufSize= chunkSize= "
+    "batching=yes|no directIO=yes|no"
+)
+
+# (flags, field, how it is read, metavar, help). Read as: int, float, str or Path one value of it; bool a
+# switch; list one value, which may come again; a tuple one of its words.
+_Row = tuple[str, str, Any, str, str]
+_GROUPS: dict[str, tuple[_Row, ...]] = {
+    "script and workers": (
+        (
+            "-p",
+            "p",
+            list,
+            "SCRIPT",
+            "the script and its arguments as one word; or the platform, 0-7. May be given twice",
+        ),
+        ("-W --workers", "workers", int, "N", "worker processes (default: cores - 1, at least 1)"),
+        ("--spares", "spares", int, "N", "workers that stand by for one that dies (default: 1)"),
+        ("-k", "keys", list, "K=V[,K=V]", _KEYS_HELP),
+        (
+            "--check-views",
+            "check_views",
+            bool,
+            "",
+            "rehearsal: spoil each view of raw data when the script has moved on",
+        ),
+        ("--offline", "offline", bool, "", "run the script on recorded files, in this process"),
+    ),
+    "source": (
+        ("--source", "sources", list, "S", "sim, sim:TYPE or xtc2 files (default: sim, 1000 events)"),
+        ("-n --events", "events", int, "N", "stop after N events"),
+        ("--rate", "rate_hz", float, "HZ", "events per second (default: flat out)"),
+        (
+            "--loop",
+            "loop",
+            bool,
+            "",
+            "begin the files again at their end, with times and pulse ids that go on rising",
+        ),
+    ),
+    "recording": (
+        ("-o --output", "out_dir", Path, "DIR", "record under DIR (default: do not record)"),
+        ("--expt", "expt", str, "NAME", "experiment (default: the source's, else drp)"),
+        ("--run", "run", int, "N", "run number (default: the source's, else 1)"),
+        ("--overwrite", "overwrite", bool, "", "replace the files of a run that is there already"),
+        ("--chunk-size", "chunk_bytes", str, "SIZE", "begin a new file beyond this (default: 500 GB)"),
+        (
+            "--fex-room",
+            "fex_room",
+            str,
+            "ROOM",
+            "room for results beside the largest event (default: 25%%, at least 64k)",
+        ),
+    ),
+    "who this drp is": (
+        ("-P", "instrument", str, "NAME[:STATION]", "instrument (default: drp)"),
+        ("-u", "alias", str, "DET_SEGMENT", "alias, such as epixhr_0 (default: from the source)"),
+        ("-D", "det_type", str, "TYPE", "detector type (default: from the source)"),
+        ("-S", "det_id", str, "SERIAL", "serial number (default: from the source)"),
+    ),
+    "limits": (
+        ("--event-timeout", "event_timeout_s", float, "S", "longest an event may take (default: 2)"),
+        (
+            "--first-event-timeout",
+            "first_event_timeout_s",
+            float,
+            "S",
+            "a worker's first, kernels compile (default: 60)",
+        ),
+        ("--stop-timeout", "stop_timeout_s", float, "S", "longest to finish after a signal (default: 10)"),
+        ("--worker-memory", "worker_memory_bytes", str, "SIZE", "replace a worker that grows beyond this"),
+        ("--on-overflow", "on_overflow", _POLICIES, "", "when a result does not fit (default: continue)"),
+        (
+            "--on-script-failure",
+            "on_script_failure",
+            _POLICIES,
+            "",
+            "when the script fails (default: continue)",
+        ),
+    ),
+    "report and log": (
+        ("--report", "report", Path, "FILE", "write the account of the run as JSON"),
+        ("-M", "prometheus_dir", Path, "DIR", "Prometheus directory (understood; there are no metrics yet)"),
+        ("--log-level", "log_level", _LEVELS, "", "least level to log (default: info)"),
+        (
+            "--log-domain",
+            "log_domains",
+            list,
+            "NAME",
+            "apply it to these parts only, the others warn; may come again",
+        ),
+    ),
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command, its options grouped as `drp --help` shows them."""
+    parser = _Parser(
+        prog="drp",
+        usage='drp -p "SCRIPT [ARGUMENTS]" [--source sim[:TYPE]|FILE...] [-o DIR] [options]',
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    for title, rows in _GROUPS.items():
+        group = parser.add_argument_group(title)
+        for flags, field, read, metavar, text in rows:
+            group.add_argument(*flags.split(), dest=field, help=text, **_reading(field, read, metavar))
+    group.add_argument("-v", "--verbose", action="count", help="as --log-level debug; twice for more")
+    group.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    group.add_argument("-h", "--help", action="help", help="print this and exit")
+    for letter in _ABSENT:
+        parser.add_argument(letter, action=_Absent, help=argparse.SUPPRESS)
+    return parser
+
+
+def _reading(field: str, read: Any, metavar: str) -> dict[str, Any]:
+    if read is bool:
+        return {"action": "store_true"}
+    if isinstance(read, tuple):
+        return {"choices": read}
+    if read is list:
+        many = {"action": "extend", "nargs": "+"} if field == "sources" else {"action": "append"}
+        return {**many, "metavar": metavar}
+    return {"type": read, "metavar": metavar}
+
+
+def parse(argv: Sequence[str]) -> DrpConfig:
+    """Return the configuration that the arguments `argv` (without the program's name) ask for.
+
+    Raises ConfigError for whatever cannot be used, and SystemExit(0) after printing for `--help` and
+    `--version`.
+    """
+    parser = build_parser()
+    known, unknown = parser.parse_known_args(list(argv))
+    if unknown:
+        raise _unknown(parser, unknown[0])
+    given: dict[str, Any] = vars(known)
+    words = given.pop("p", [])
+    named: dict[str, Any] = _platform_and_script(words) | _read_texts(given)
+    for name, value in parse_keys(given.pop("keys", [])).items():
+        if named.get(name, value) != value:
+            raise ConfigError(
+                f"-k says {value}, another option {named[name]}", option=name, hint="Give one of them."
+            )
+        named[name] = value
+    named |= given
+    named.setdefault("workers", max(1, len(os.sched_getaffinity(0)) - 1))
+    if "sources" not in named:
+        named |= {
+            "sources": ("sim",),
+            "source_is_default": True,
+            "events": named.get("events", DEFAULT_EVENTS),
+        }
+    config = DrpConfig(**{"script": "", **named}, notes=_notes(named))
+    _check_files(config)
+    return config
+
+
+def _read_texts(given: dict[str, Any]) -> dict[str, Any]:
+    """Take from `given` what still is text, and return the fields it means."""
+    out: dict[str, Any] = {}
+    if (alias := given.pop("alias", None)) is not None:
+        out["det_name"], out["det_segment"] = parse_alias(alias)
+    if (instrument := given.pop("instrument", None)) is not None:
+        out["instrument"], colon, station = instrument.partition(":")
+        if colon and not station.isdecimal():
+            raise ConfigError("has no station number after its colon", option="-P", value=instrument)
+        out["station"] = int(station or 0)
+    for name, option in (("chunk_bytes", "--chunk-size"), ("worker_memory_bytes", "--worker-memory")):
+        if (text := given.pop(name, None)) is not None:
+            out[name] = parse_size(text, option)
+    if (room := given.pop("fex_room", None)) is not None:
+        out["fex_room"] = parse_room(room)
+    if "sources" in given:
+        out["sources"] = tuple(given.pop("sources"))
+    domains = given.pop("log_domains", [])
+    out["log_domains"] = tuple(part.strip() for domain in domains for part in domain.split(","))
+    if given.get("verbose"):
+        given.setdefault("log_level", "debug")
+    return out
+
+
+def _platform_and_script(words: Sequence[str]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for word in words:
+        if word.strip() in set("01234567"):
+            fields: dict[str, Any] = {"platform": int(word)}
+        else:
+            script, *arguments = _split(word)
+            fields = {"script": script, "script_args": tuple(arguments)}
+        for name in fields:
+            if name in out:
+                kind = "platform" if name == "platform" else "script"
+                raise ConfigError(f"names a second {kind}", option="-p", value=word, hint="Give each once.")
+        out |= fields
+    return out
+
+
+def _split(word: str) -> list[str]:
+    try:
+        parts = shlex.split(word)
+    except ValueError as error:
+        raise ConfigError(f"cannot be split into words: {error}", option="-p", value=word) from None
+    if not parts:
+        raise ConfigError("is empty", option="-p", hint="Give the script and its arguments in one word.")
+    if parts[0].isdecimal():
+        raise ConfigError("is no platform", option="-p", value=word, hint="A platform is a digit, 0-7.")
+    return parts
+
+
+def _check_files(config: DrpConfig) -> None:
+    if not Path(config.script).is_file():
+        raise ConfigError("there is no such script", option="-p", value=config.script, hint="Check the path.")
+    for source in config.sources:
+        if (source.endswith(".xtc2") or "/" in source) and not Path(source).exists():
+            raise ConfigError(
+                "there is no such file", option="--source", value=source, hint="Check the path."
+            )
+
+
+def _notes(named: dict[str, Any]) -> tuple[str, ...]:
+    if "prometheus_dir" in named:
+        return ("-M is understood, but this version exports no Prometheus metrics",)
+    return ()
+
+
+def _unknown(parser: argparse.ArgumentParser, word: str) -> ConfigError:
+    if not word.startswith("-"):
+        return ConfigError(
+            "belongs to no option",
+            value=word,
+            hint='Quote a script with its arguments as one word: -p "myroi.py --roi 1:2".',
+        )
+    known = [option for action in parser._actions for option in action.option_strings]
+    near = difflib.get_close_matches(word.partition("=")[0], known, n=2)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "See drp --help."
+    if not near:
+        hint += ' Arguments of a script stand in one word with it: -p "myroi.py --roi 1:2".'
+    return ConfigError("is no option of drp", option=word, hint=hint)

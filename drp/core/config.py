@@ -1,0 +1,317 @@
+"""The configuration of one drp: a frozen record, made once at the edge and checked as a whole.
+
+It also knows the `-k key=value` arguments of LCLS's drp: those that mean something here, and those of
+hardware that is not here, which are refused by name. It reads no file and no environment: whoever makes it
+has looked there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from drp.core.errors import ConfigError
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+MAX_WORKERS = 256
+MAX_SLOT_BYTES = 2 * GIB - 1
+MIN_TRANSITION_BYTES = 64 * KIB
+DEFAULT_TRANSITION_BYTES = 8 * MIB
+DEFAULT_CHUNK_BYTES = 500_000_000_000
+MIN_ROOM_BYTES = 64 * KIB
+WORKER_CONFIGURE_S = 60.0
+WORKER_TRANSITION_S = 30.0
+
+_UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1 << 40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_ALIAS = re.compile(r"([A-Za-z0-9_]+)_(\d+)")
+_KIND = re.compile(r"[a-z][a-z0-9]*(?::[^/]*)?")
+_WORD = re.compile(r"[A-Za-z0-9_.-]+")
+
+Policy = Literal["continue", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a result may have beyond the largest raw dgram: a share of it (0.25 is 25 %), or so many bytes."""
+
+    share: float = 0.25
+    size_bytes: int | None = None
+
+    def of(self, largest_event_bytes: int) -> int:
+        """Return the room in bytes beside the largest raw dgram; of a share at least 64 KiB."""
+        if self.size_bytes is not None:
+            return self.size_bytes
+        return max(int(largest_event_bytes * self.share), MIN_ROOM_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class DrpConfig:
+    """Everything that the user may say about one drp. Sizes are bytes, times seconds.
+
+    None leaves the choice to drp: detector, experiment and run are then those that the source tells. `notes`
+    are lines to warn the user with, about options that are understood but do nothing here.
+
+    Raises ConfigError where a value is out of range or two are at odds; the error names the option.
+    """
+
+    script: str
+    script_args: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ("sim",)
+    source_is_default: bool = False
+    workers: int = 1
+    platform: int = 0
+    instrument: str = "drp"
+    station: int = 0
+    det_name: str | None = None
+    det_segment: int = 0
+    det_type: str = ""
+    det_id: str = ""
+    out_dir: Path | None = None
+    expt: str | None = None
+    run: int | None = None
+    overwrite: bool = False
+    chunk_bytes: int = DEFAULT_CHUNK_BYTES
+    direct_io: bool = True
+    events: int | None = None
+    rate_hz: float | None = None
+    loop: bool = False
+    offline: bool = False
+    report: Path | None = None
+    prometheus_dir: Path | None = None
+    log_level: str = "info"
+    log_domains: tuple[str, ...] = ()
+    verbose: int = 0
+    event_timeout_s: float = 2.0
+    first_event_timeout_s: float = 60.0
+    stop_timeout_s: float = 10.0
+    spares: int = 1
+    worker_memory_bytes: int | None = None
+    fex_room: Room = Room()
+    pebble_slot_bytes: int | None = None
+    pebble_slots: int | None = None
+    transition_bytes: int = DEFAULT_TRANSITION_BYTES
+    batching: bool = True
+    on_overflow: Policy = "continue"
+    on_script_failure: Policy = "continue"
+    check_views: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for check in (_check_names, _check_ranges, _check_order):
+            check(self)
+
+    @property
+    def alias(self) -> str | None:
+        """The name of this drp in a partition, `<detector>_<segment>`; None where the user gave none."""
+        return None if self.det_name is None else f"{self.det_name}_{self.det_segment}"
+
+
+_RANGES: dict[str, tuple[str, float, float]] = {
+    "workers": ("-W", 1, MAX_WORKERS),
+    "platform": ("-p", 0, 7),
+    "station": ("-P", 0, 7),
+    "det_segment": ("-u", 0, 0xFFFF),
+    "run": ("--run", 1, 9999),
+    "chunk_bytes": ("--chunk-size", MIB, 1 << 60),
+    "events": ("-n", 1, 1 << 62),
+    "rate_hz": ("--rate", 1e-3, 1e7),
+    "event_timeout_s": ("--event-timeout", 0.01, 86_400),
+    "first_event_timeout_s": ("--first-event-timeout", 0.01, 86_400),
+    "stop_timeout_s": ("--stop-timeout", 0.1, 86_400),
+    "spares": ("--spares", 0, MAX_WORKERS),
+    "worker_memory_bytes": ("--worker-memory", 16 * MIB, 1 << 50),
+    "pebble_slot_bytes": ("-k pebbleBufSize", 1 * KIB, MAX_SLOT_BYTES),
+    "pebble_slots": ("-k pebbleBufCount", 2, 1 << 24),
+    "transition_bytes": ("-k trBufSize", MIN_TRANSITION_BYTES, MAX_SLOT_BYTES),
+}
+
+
+def _check_ranges(config: DrpConfig) -> None:
+    for name, (option, least, most) in _RANGES.items():
+        value = getattr(config, name)
+        if value is not None and not least <= value <= most:
+            raise ConfigError(
+                f"is out of range, it must lie between {least:g} and {most:g}", option=option, value=value
+            )
+    room = config.fex_room
+    if not 0 <= room.share <= 100 or not 0 <= (room.size_bytes or 0) <= MAX_SLOT_BYTES:
+        raise ConfigError(
+            "is out of range", option="--fex-room", hint="Give a share such as 25% or a size such as 4M."
+        )
+
+
+def _check_names(config: DrpConfig) -> None:
+    if not config.script:
+        raise ConfigError(
+            "there is no script", option="-p", hint='Name one, as in -p "myroi.py --roi 100:200,50:150".'
+        )
+    if not config.sources:
+        raise ConfigError("there is no source", option="--source", hint="Name sim, sim:TYPE or a file.")
+    words = (("-P", config.instrument), ("-u", config.det_name), ("--expt", config.expt))
+    for option, word in words:
+        if word is not None and (not _WORD.fullmatch(word) or len(word) > 255):
+            raise ConfigError("may hold letters, digits, '_', '-' and '.' only", option=option, value=word)
+
+
+def _check_order(config: DrpConfig) -> None:
+    at_most = (
+        ("event_timeout_s", "first_event_timeout_s", "the first event also compiles the script's kernels"),
+        (
+            "event_timeout_s",
+            "stop_timeout_s",
+            "an event that times out while drp stops must still be settled",
+        ),
+    )
+    for small, large, why in at_most:
+        if getattr(config, small) > getattr(config, large):
+            option, other = _RANGES[small][0], _RANGES[large][0]
+            raise ConfigError(
+                f"is longer than {other} {getattr(config, large):g}: {why}",
+                option=option,
+                value=f"{getattr(config, small):g}",
+                hint=f"Raise {other}, or lower {option}.",
+            )
+    if config.offline and any(_KIND.fullmatch(source) for source in config.sources):
+        raise ConfigError("reads recorded files", option="--offline", hint="Name them: --source FILE...")
+    if config.workers + config.spares > MAX_WORKERS:
+        raise ConfigError(
+            f"and -W {config.workers} are more than {MAX_WORKERS} processes",
+            option="--spares",
+            value=config.spares,
+        )
+
+
+def parse_size(text: str, option: str) -> int:
+    """Return the bytes of `text`: a number with k, M, G or T for powers of 1024. Raises ConfigError naming
+    `option`.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(
+            "is not a size", option=option, value=text, hint="Give bytes, or a number with k, M, G or T."
+        )
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def parse_room(text: str) -> Room:
+    """Return the room of `--fex-room`: `25%` of the largest raw dgram, or a size. Raises ConfigError."""
+    stripped = text.strip()
+    if not stripped.endswith("%"):
+        return Room(size_bytes=parse_size(stripped, "--fex-room"))
+    try:
+        return Room(share=float(stripped[:-1]) / 100)
+    except ValueError:
+        raise ConfigError(
+            "is not a share", option="--fex-room", value=text, hint="Give one such as 25%."
+        ) from None
+
+
+def parse_alias(text: str) -> tuple[str, int]:
+    """Return detector name and segment of an alias `<detector>_<segment>`. Raises ConfigError."""
+    match = _ALIAS.fullmatch(text)
+    if match is None:
+        raise ConfigError(
+            "is no alias", option="-u", value=text, hint="Give <detector>_<segment>, such as epixhr_0."
+        )
+    return match[1], int(match[2])
+
+
+def _yes_no(text: str, option: str) -> bool:
+    if text.lower() not in ("yes", "no"):
+        raise ConfigError("must be yes or no", option=option, value=text)
+    return text.lower() == "yes"
+
+
+def _count(text: str, option: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError("is not a whole number", option=option, value=text)
+    return int(text)
+
+
+def _python_only(text: str, option: str) -> str:
+    if text != "python":
+        raise ConfigError(
+            "is not available: this drp runs Python scripts", option=option, value=text, hint="Give python."
+        )
+    return text
+
+
+def _text(text: str, option: str) -> str:
+    if not text:
+        raise ConfigError("has no value", option=option)
+    return text
+
+
+KEYS: dict[str, tuple[str | None, Callable[[str, str], Any]]] = {
+    "drp": (None, _python_only),
+    "pythonScript": ("script", _text),
+    "pebbleBufSize": ("pebble_slot_bytes", parse_size),
+    "pebbleBufCount": ("pebble_slots", _count),
+    "trBufSize": ("transition_bytes", parse_size),
+    "batching": ("batching", _yes_no),
+    "directIO": ("direct_io", _yes_no),
+    "chunkSize": ("chunk_bytes", parse_size),
+}
+"""The `-k` keys: which field of DrpConfig each sets (None: only checked), and what reads its value."""
+
+_FABRIC = "it belongs to libfabric"
+_PGP = "it belongs to the PGP card and its detectors"
+_PVA = "it belongs to the EPICS PVA drp"
+_EMULATED = "the simulator takes its place (--source sim:TYPE)"
+ABSENT_KEYS: dict[str, str] = {
+    **dict.fromkeys(("forceEnet", "ep_fabric", "ep_domain", "ep_provider"), _FABRIC),
+    **dict.fromkeys(("sim_length", "sw_sim_length", "timebase", "xpmpv", "feb_lane", "feb_channel"), _PGP),
+    **dict.fromkeys(("ttreffile", "hsd_epics_prefix", "strm_limit", "epics_prefix"), _PGP),
+    **dict.fromkeys(("segNums", "slsHosts", "ttpv", "ttpv_minp"), _PGP),
+    **dict.fromkeys(("simxtc", "simxtc2", "simtime", "xtcfile", "l1aOffset", "imgArray"), _EMULATED),
+    "pva_addr": _PVA,
+}
+"""Keys of LCLS's drp that mean nothing here, and why."""
+
+
+def parse_keys(arguments: Iterable[str]) -> dict[str, Any]:
+    """Return the fields of DrpConfig that `-k` arguments set, each argument `key=value[,key=value]...`.
+
+    Raises ConfigError for a key that is unknown (with the near misses), given twice with two values, not
+    available here, or whose value cannot be read.
+    """
+    found: dict[str, str] = {}
+    for item in (item.strip() for argument in arguments for item in argument.split(",")):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not equals:
+            raise ConfigError("is not key=value", option="-k", value=item or None)
+        _check_key(key)
+        if found.get(key, value) != value:
+            raise ConfigError(f"is given twice, as {found[key]} and as {value}", option=f"-k {key}")
+        found[key] = value
+    out: dict[str, Any] = {}
+    for key, value in found.items():
+        name, read = KEYS[key]
+        parsed = read(value, f"-k {key}")
+        if name is not None:
+            out[name] = parsed
+    return out
+
+
+def _check_key(key: str) -> None:
+    if key in KEYS:
+        return
+    option = f"-k {key}"
+    if key in ABSENT_KEYS:
+        raise ConfigError(
+            f"is not available in this drp: {ABSENT_KEYS[key]}", option=option, hint="Leave it out."
+        )
+    near = difflib.get_close_matches(key.lower(), {known.lower(): known for known in KEYS}, n=3, cutoff=0.5)
+    names = [known for known in KEYS if known.lower() in near]
+    hint = f"Did you mean {' or '.join(names)}?" if names else f"The keys are {', '.join(KEYS)}."
+    raise ConfigError("is no key that drp knows", option=option, hint=hint)
+
+
+def field_names() -> frozenset[str]:
+    """Return the names of the fields of DrpConfig."""
+    return frozenset(one.name for one in fields(DrpConfig))

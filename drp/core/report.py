@@ -1,0 +1,213 @@
+"""What a run came to: the record that becomes the JSON report and the summary, and the look at a run still
+going.
+
+Both are plain data that the engine fills. The JSON names are a contract with whoever reads reports; the
+rule for the exit code is here, because the report says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from drp.core.ledger import Ledger
+from drp.core.quantiles import quantiles
+from drp.core.units import duration, si
+
+REPORT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """What one worker did over all its incarnations; `failures` counts by kind of Failure."""
+
+    worker: int
+    events: int
+    restarts: int
+    failures: Mapping[str, int] = field(default_factory=dict)
+    state: str = "gone"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return {
+            "worker": self.worker,
+            "events": self.events,
+            "restarts": self.restarts,
+            "failures": dict(self.failures),
+            "state": self.state,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The account of a run. Times are seconds, sizes bytes, histograms counts in the buckets of
+    drp.core.quantiles (ns).
+
+    `elapsed_s` is the whole command, `run_s` from the first L1Accept handed in to the last one recorded;
+    `source_events` is what the source itself counted; `synthesised` the transitions put in, by name;
+    `spare_restarts` those of spares that never came to work; `failure_kinds` as the Tally has them; `error`
+    is what ended the run early, or empty.
+    """
+
+    source: str
+    script: str
+    source_events: int
+    ledger: Ledger
+    elapsed_s: float
+    run_s: float = 0.0
+    bytes_in: int = 0
+    bytes_recorded: int = 0
+    script_args: Sequence[str] = ()
+    files: Sequence[str] = ()
+    workers: Sequence[WorkerReport] = ()
+    spare_restarts: int = 0
+    latency_counts: Sequence[int] = ()
+    service_counts: Sequence[int] = ()
+    transitions: Mapping[str, int] = field(default_factory=dict)
+    synthesised: Mapping[str, int] = field(default_factory=dict)
+    failure_kinds: Mapping[str, int] = field(default_factory=dict)
+    failed_transitions: int = 0
+    source_stalled_s: float = 0.0
+    warnings: Sequence[str] = ()
+    error: str = ""
+    version: str = ""
+
+    @property
+    def closes(self) -> bool:
+        """True where every event of the source has exactly one fate."""
+        return self.ledger.closes(self.source_events)
+
+    @property
+    def restarts(self) -> int:
+        """Worker processes replaced, spares included."""
+        return sum(worker.restarts for worker in self.workers) + self.spare_restarts
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Why the exit code is not 0; empty where it is."""
+        found = []
+        if self.error:
+            found.append(self.error.splitlines()[0])
+        if not self.closes:
+            found.append(
+                f"the ledger holds {self.ledger.total:,} events, the source gave {self.source_events:,}"
+            )
+        if self.ledger.lost:
+            found.append(f"{_events(self.ledger.lost)} lost")
+        if self.ledger.drp.events:
+            found.append(f"drp damaged {_events(self.ledger.drp.events)}")
+        if self.failed_transitions:
+            found.append(f"workers failed at {self.failed_transitions} transitions")
+        return tuple(found)
+
+    @property
+    def exit_code(self) -> int:
+        """0 only if the ledger closes, nothing was lost, drp damaged nothing and no transition failed; else
+        1.
+        """
+        return 1 if self.faults else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what stands in the JSON report."""
+        return {
+            "report_version": REPORT_VERSION,
+            "drp_version": self.version,
+            "exit_code": self.exit_code,
+            "faults": list(self.faults),
+            "error": self.error,
+            "ledger": self.ledger.as_dict(),
+            "source_events": self.source_events,
+            "closes": self.closes,
+            "damage": self.ledger.damage_as_dict(),
+            "source": self.source,
+            "script": self.script,
+            "script_args": list(self.script_args),
+            "files": list(self.files),
+            "elapsed_s": self.elapsed_s,
+            "run_s": self.run_s,
+            "rates": {
+                "events_per_s": self._per_s(self.ledger.total),
+                "bytes_in_per_s": self._per_s(self.bytes_in),
+                "bytes_recorded_per_s": self._per_s(self.bytes_recorded),
+            },
+            "bytes_in": self.bytes_in,
+            "bytes_recorded": self.bytes_recorded,
+            "latency_ns": quantiles(self.latency_counts),
+            "service_ns": quantiles(self.service_counts),
+            "source_stalled_s": self.source_stalled_s,
+            "transitions": dict(self.transitions),
+            "synthesised": dict(self.synthesised),
+            "workers": [worker.as_dict() for worker in self.workers],
+            "restarts": self.restarts,
+            "spare_restarts": self.spare_restarts,
+            "failure_kinds": dict(self.failure_kinds),
+            "failed_transitions": self.failed_transitions,
+            "warnings": list(self.warnings),
+        }
+
+    def _per_s(self, amount: int) -> float:
+        return amount / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+
+def summary(report: Report) -> list[str]:
+    """Return the lines that are printed at the end of a run."""
+    rates = report.as_dict()["rates"]
+    lines = [
+        f"{_events(report.ledger.total)} from {report.source} in {report.elapsed_s:.2f} s: "
+        f"{si(rates['events_per_s'], 'events/s')}, {si(rates['bytes_in_per_s'], 'B/s')} in, "
+        f"{si(rates['bytes_recorded_per_s'], 'B/s')} recorded",
+        *report.ledger.as_text(report.source_events),
+    ]
+    for name, counts in (("latency", report.latency_counts), ("script", report.service_counts)):
+        if found := quantiles(counts, (0.5, 0.99, 1.0)):
+            lines.append(f"  {name} " + ", ".join(f"{q} {duration(value)}" for q, value in found.items()))
+    lines.append(f"  workers: {len(report.workers)}, restarts: {report.restarts}{_failures(report)}")
+    lines += [f"    {count:,} x {kind}" for kind, count in list(report.failure_kinds.items())[:10]]
+    if report.synthesised:
+        lines.append(f"  transitions put in: {_counts(report.synthesised)}")
+    lines += [f"  wrote {name}" for name in report.files]
+    lines += [f"  warning: {text}" for text in report.warnings]
+    lines += [f"  fault: {text}" for text in report.faults]
+    return lines
+
+
+def _failures(report: Report) -> str:
+    total: dict[str, int] = {}
+    for worker in report.workers:
+        for kind, count in worker.failures.items():
+            total[kind] = total.get(kind, 0) + count
+    return f" ({_counts(total)})" if total else ""
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _events(count: int) -> str:
+    return f"{count:,} event" if count == 1 else f"{count:,} events"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One look at a run that is going on, for the status line.
+
+    `events` have their fate; rates are those since the look before. `head_worker` holds the event that all
+    later ones wait for, and has had it for `head_s`; None where nothing waits. `trouble` is what holds the
+    run up (a full disk, no worker), or empty.
+    """
+
+    state: str
+    elapsed_s: float
+    events: int
+    events_per_s: float = 0.0
+    bytes_per_s: float = 0.0
+    in_flight: int = 0
+    slots_used: int = 0
+    slots: int = 0
+    damaged: int = 0
+    lost: int = 0
+    restarts: int = 0
+    head_worker: int | None = None
+    head_s: float = 0.0
+    trouble: str = ""

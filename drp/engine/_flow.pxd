@@ -1,0 +1,19 @@
+"""The flow of dgrams through a drp process: one lock, three threads that work without the GIL."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from drp.engine._recording cimport Recording
+from drp.shm._layout cimport Bell
+from drp.shm._segment cimport Segment
+
+cdef class Flow(Recording):
+    cdef readonly Segment bells
+    cdef Bell *engine_bell
+    cdef uint32_t news               # counts what the engine must look at beside answers
+    cdef uint32_t seen_news
+    cdef bint barrier_told
+    cdef dict held                   # Ports by number
+    cdef dict blobs                  # records of transitions, until they are written
+    cdef int _pass(self) noexcept nogil
+    cdef void _news(self) noexcept nogil
+    cdef bint _has_work(self) noexcept nogil

@@ -1,0 +1,428 @@
+"""The worker processes: what the supervisor decides is done here, and what happens to processes is told to it.
+
+One `Hand` is one incarnation of a worker or spare: its rings, its process once the nursery has forked it, its post. The crew
+polls nothing itself: the main loop has `selector` call back when a worker dies, writes, or the nursery answers, and calls `tick`.
+
+A worker that comes late is brought to where the others stand before it gets events: Configure and BeginRun as replays when it is made
+(or, while they are being answered, as one of those asked), BeginStep and Enable when it takes its post.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import selectors
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from drp.core import instructions as do
+from drp.core.config import DrpConfig
+from drp.core.errors import RunStopped, ScriptError
+from drp.core.failures import Failure, ScriptReport
+from drp.core.ledger import Cause
+from drp.core.policy import Policy
+from drp.core.supervision import Supervisor
+from drp.core.worker_states import Entry, Watch
+from drp.engine._flow import Flow
+from drp.engine.notices import Notice
+from drp.engine.output import WorkerOutput
+from drp.engine.spawn import ForkedWorker, Nursery, NurseryLost, WorkerForked
+from drp.script.nursery_wire import ForkFailed, Ready, Reaped
+from drp.script.worker import WorkerSpec
+from drp.shm._block import describe as describe_fault
+from drp.shm._port import Port
+from drp.shm._port import describe as describe_peek
+from xtc import TransitionId
+
+MEMORY_PERIOD_S = 1.0
+RUN_LEVEL = [int(TransitionId.Configure), int(TransitionId.BeginRun)]
+SHOWN_TO_ALL = (TransitionId.Configure, TransitionId.BeginRun, TransitionId.EndRun, TransitionId.Unconfigure)
+STEP_LEVEL = [int(TransitionId.BeginStep), int(TransitionId.Enable)]
+
+log = logging.getLogger("drp.worker")
+
+
+@dataclass(slots=True)
+class Hand:
+    """One incarnation of a worker or spare."""
+
+    incarnation: int
+    worker: int | None
+    port: Port
+    number: int
+    forked: ForkedWorker | None = None
+    status: int | None = None
+    kill_when_forked: bool = False
+    asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Berth:
+    """What every worker process of this drp is given: script and arguments, `drp_info`, and the segments it attaches."""
+
+    argv: tuple[str, ...]
+    info: dict[str, object]
+    arena_bytes: int
+    n_blocks: int
+    check_views: bool
+
+
+class Crew:
+    """Keep the posts filled as the supervisor says."""
+
+    def __init__(
+        self,
+        config: DrpConfig,
+        flow: Flow,
+        berth: Berth,
+        nursery: Nursery,
+        selector: selectors.BaseSelector,
+        hold_source: Callable[[bool], None],
+        route: Callable[[], None],
+    ) -> None:
+        self.supervisor = Supervisor(Policy.from_config(config))
+        self.stop_asked: RunStopped | None = None
+        self.failed: ScriptError | None = None
+        self.nursery_losses = 0
+        self._config = config
+        self._flow = flow
+        self._berth = berth
+        self._nursery = nursery
+        self._selector = selector
+        self._hold_source = hold_source
+        self._route = route
+        self._output = WorkerOutput()
+        self._hands: dict[int, Hand] = {}
+        self._by_port: dict[int, Hand] = {}
+        self._forking: dict[int, Hand] = {}
+        self._reaping: dict[int, Hand] = {}
+        self._adopting: list[Hand] = []
+        self._spares_made = 0
+        self._done: dict[int | None, int] = {}
+        self._memory_due_s = 0.0
+        self._resident: dict[int, int] = {}
+        self.watch_nursery()
+
+    @property
+    def empty(self) -> bool:
+        """Whether no process is left."""
+        return not self._hands
+
+    def start(self) -> None:
+        """Fork the workers; they are asked for the first Configure when it comes."""
+        self._do(self.supervisor.start(time.monotonic()))
+
+    def done_by(self, worker: int | None) -> int:
+        """L1Accepts that a worker did well, over all its incarnations."""
+        now = sum(one.port.counts[0] for one in self._hands.values() if one.worker == worker)
+        return self._done.get(worker, 0) + now
+
+    def worker_of(self, number: int) -> int:
+        """The worker whose port has this number; -1 for a spare or one that is gone."""
+        hand = self._by_port.get(number)
+        return -1 if hand is None or hand.worker is None else hand.worker
+
+    # What happens to processes.
+
+    def watch_nursery(self) -> None:
+        """Have the selector call when the nursery answers."""
+        self._selector.register(self._nursery.fileno(), selectors.EVENT_READ, self._on_nursery)
+
+    def _on_nursery(self, _fd: int) -> None:
+        descriptor = self._nursery.fileno()
+        for event in self._nursery.receive():
+            match event:
+                case WorkerForked(number, forked):
+                    self._on_forked(self._forking.pop(number), forked)
+                case ForkFailed(number, reason):
+                    log.error("a worker could not be forked: %s", reason)
+                    self._exited(self._forking.pop(number), None)
+                case Reaped():
+                    self._exited(self._reaping.pop(event.pid), event.status)
+                case NurseryLost():
+                    self._selector.unregister(descriptor)
+                    self._on_nursery_lost(event)
+                case Ready():
+                    if self.nursery_losses:
+                        log.warning("the nursery is there again")
+                    self._hold_source(False)
+                    self._do(self.supervisor.on_nursery_ready(time.monotonic()))
+                case _:
+                    pass
+
+    def _on_forked(self, hand: Hand, forked: ForkedWorker) -> None:
+        hand.forked = forked
+        self._selector.register(forked.pidfd, selectors.EVENT_READ, lambda _fd: self._on_death(hand))
+        self._output.add(hand.incarnation, self._label(hand), forked.stdout_fd, forked.stderr_fd)
+        for fd in (forked.stdout_fd, forked.stderr_fd):
+            self._selector.register(fd, selectors.EVENT_READ, self._on_output)
+        self._do(self.supervisor.on_forked(hand.incarnation, time.monotonic()))
+        if hand.kill_when_forked:
+            self._nursery.kill(forked)
+
+    def _on_output(self, fd: int) -> None:
+        # The descriptor is closed when its end is read, so the selector must let go of it before.
+        self._selector.unregister(fd)
+        if self._output.on_readable(fd):
+            self._selector.register(fd, selectors.EVENT_READ, self._on_output)
+
+    def _on_death(self, hand: Hand) -> None:
+        if hand.forked is None or hand.forked.pid in self._reaping:
+            return
+        self._selector.unregister(hand.forked.pidfd)
+        self._reaping[hand.forked.pid] = hand
+        self._nursery.reap_begin(hand.forked)
+
+    def _exited(self, hand: Hand, status: int | None) -> None:
+        """The process is gone, with all it started: settle what it leaves."""
+        taken, service, replay, events = self._flow.drain(hand.number)
+        self._route()
+        entry = Entry(taken, TransitionId(service), replay) if taken else None
+        if hand.forked is not None:
+            self._close_output(hand)
+        self._do(self.supervisor.on_exit(hand.incarnation, status, entry, events, time.monotonic()))
+        if hand.incarnation in self._hands:
+            self._release(hand, Cause.none)
+
+    def _close_output(self, hand: Hand) -> None:
+        for fd in self._output.pipes_of(hand.incarnation):
+            self._selector.unregister(fd)
+        self._output.remove(hand.incarnation)
+
+    def _on_nursery_lost(self, lost: NurseryLost) -> None:
+        self.nursery_losses += 1
+        self._hold_source(True)
+        log.error("the nursery is gone (%s): its workers are replaced", lost.reason)
+        self._do(self.supervisor.on_nursery_lost(time.monotonic()))
+        statuses = {one.pid: one.status for one in lost.reaped}
+        for hand in list(self._hands.values()):
+            if hand.forked is not None and hand.forked.pidfd in self._selector.get_map():
+                self._selector.unregister(hand.forked.pidfd)
+            self._exited(hand, statuses.get(hand.forked.pid) if hand.forked else None)
+        self._forking.clear()
+        self._reaping.clear()
+        self._nursery.close()
+        self._nursery = Nursery()
+        self._nursery.start_begin()
+        self.watch_nursery()
+
+    # What the rings say of workers.
+
+    def on_failure(self, notice: Notice) -> None:
+        """A worker's answer is a failure, or nonsense."""
+        hand = self._by_port.get(notice.port)
+        if hand is None:
+            return
+        entry = Entry(0, TransitionId(notice.service), notice.seq == 0)
+        failure, report = read_failure(notice)
+        self._do(self.supervisor.on_failed(hand.incarnation, failure, report, entry, time.monotonic()))
+
+    def on_overflow(self, notice: Notice) -> None:
+        """A result did not fit."""
+        hand = self._by_port.get(notice.port)
+        if hand is not None:
+            self._do(self.supervisor.on_overflow(hand.incarnation, time.monotonic()))
+
+    def on_replayed(self, notice: Notice, differs: str) -> None:
+        """A worker answered a replayed Configure or BeginRun; `differs` says how its Names are not those of the first answer."""
+        hand = self._by_port.get(notice.port)
+        if hand is None:
+            return
+        if differs:
+            report = ScriptReport("NamesDiffer", differs)
+            entry = Entry(0, TransitionId(notice.service), replay=True)
+            self._do(
+                self.supervisor.on_failed(hand.incarnation, Failure.NONSENSE, report, entry, time.monotonic())
+            )
+        elif notice.service == TransitionId.BeginRun:
+            self._ready(hand)
+
+    def on_finished(self, service: int, seq: int) -> None:
+        """A transition was answered by all who were asked: show it to those who were not, and seat those who wait for a post."""
+        if service == TransitionId.Configure:
+            self._do(self.supervisor.on_configure(time.monotonic()))
+        for hand in list(self._hands.values()):
+            if hand.asked:
+                if service == TransitionId.BeginRun:
+                    self._ready(hand)
+            elif service in SHOWN_TO_ALL:
+                self._flow.replay_slot(hand.number, seq)
+
+    def on_released(self) -> None:
+        """The barrier is gone: those who became ready behind it take their posts."""
+        waiting, self._adopting = self._adopting, []
+        for hand in waiting:
+            self._adopt(hand)
+
+    def ask_late_comers(self) -> None:
+        """While Configure or BeginRun is being answered: ask workers for it that were made after it went out."""
+        for hand in self._hands.values():
+            if not hand.asked and hand.worker is not None and self._flow.ask(hand.number):
+                hand.asked = True
+
+    def tick(self, now_s: float) -> None:
+        """Run the clocks of all processes."""
+        if self._config.worker_memory_bytes is not None and now_s >= self._memory_due_s:
+            self._memory_due_s = now_s + MEMORY_PERIOD_S
+            self._resident = {
+                one.incarnation: _resident_bytes(one.forked.pid) for one in self._hands.values() if one.forked
+            }
+        self._do(self.supervisor.tick(self._watches(), now_s))
+
+    def end(self) -> None:
+        """Tell all workers to leave; who does not is killed."""
+        self._do(self.supervisor.on_stop(time.monotonic()))
+        for hand in self._hands.values():
+            self._flow.stop_port(hand.number)
+
+    def close(self) -> None:
+        """Kill what is left, end the nursery, close the pipes."""
+        self._nursery.close()
+        for hand in list(self._hands.values()):
+            if hand.forked is not None:
+                self._close_output(hand)
+        self._output.close()
+
+    @property
+    def suppressed_lines(self) -> int:
+        """Lines of workers' output that were not logged."""
+        return self._output.suppressed_lines
+
+    def _watches(self) -> list[Watch]:
+        watches = []
+        for number, queued, taken, answered, service, waits, events, _ in self._flow.ports_now():
+            hand = self._by_port.get(number)
+            if hand is not None:
+                known = TransitionId(service)
+                resident = self._resident.get(hand.incarnation)
+                watches.append(
+                    Watch(hand.incarnation, queued, taken, answered, known, waits, events, resident)
+                )
+        return watches
+
+    def _ready(self, hand: Hand) -> None:
+        self._do(self.supervisor.on_ready(hand.incarnation, time.monotonic()))
+        if hand.worker is not None and not hand.asked and hand not in self._adopting:
+            self._adopt(hand)
+
+    def _adopt(self, hand: Hand) -> None:
+        """Give a worker its post: what is in force of the step, then events."""
+        if hand.asked or hand.incarnation not in self._hands:
+            return
+        if self._flow.barrier:
+            self._adopting.append(hand)
+            return
+        self._flow.replay(hand.number, STEP_LEVEL)
+        self._flow.open_port(hand.number, True)
+        hand.asked = True
+
+    # What the supervisor wants done.
+
+    def _do(self, instructions: Iterable[do.Instruction]) -> None:
+        for instruction in instructions:
+            self._obey(instruction)
+
+    def _obey(self, instruction: do.Instruction) -> None:
+        match instruction:
+            case do.Fork(incarnation, worker):
+                self._fork(incarnation, worker)
+            case do.UseSpare(worker, incarnation):
+                hand = self._hands[incarnation]
+                hand.worker = worker
+                self._flow.assign(hand.number, worker)
+                self._adopt(hand)
+            case do.AskTraceback(incarnation):
+                hand = self._hands[incarnation]
+                if hand.forked is not None:
+                    self._nursery.request_traceback(hand.forked)
+            case do.Kill(incarnation):
+                self._kill(self._hands[incarnation])
+            case do.Retire(incarnation):
+                self._flow.stop_port(self._hands[incarnation].number)
+            case do.Release(incarnation, _, cause, _):
+                self._release(self._hands[incarnation], cause)
+            case do.PassRaw(on):
+                self._flow.pass_raw_on(on)
+            case do.RestartNursery():
+                self._nursery.close()
+            case do.FailTransition(_, error):
+                self.failed = self.failed or error
+            case do.StopRun(error):
+                self.stop_asked = self.stop_asked or error
+            case do.Log(level, text):
+                log.log(logging.getLevelNamesMapping()[level.upper()], "%s", text)
+            case do.LeaveOut():
+                pass
+
+    def _fork(self, incarnation: int, worker: int | None) -> None:
+        name = self._config.workers + self._spares_made if worker is None else worker
+        self._spares_made += worker is None
+        port = Port(name, incarnation, self._berth.arena_bytes, self._berth.n_blocks)
+        number = self._flow.add_port(port)
+        hand = Hand(incarnation, worker, port, number)
+        self._hands[incarnation] = self._by_port[number] = hand
+        if worker is not None and not self._flow.begun:
+            self._flow.open_port(number, True)
+            hand.asked = True
+        else:
+            self._flow.replay(number, RUN_LEVEL)
+        self._forking[self._nursery.fork_begin(self._spec(hand, name))] = hand
+
+    def _spec(self, hand: Hand, name: int) -> WorkerSpec:
+        pebble, bells = self._flow.pebble.segment, self._flow.bells
+        return WorkerSpec(
+            worker=name,
+            incarnation=hand.incarnation,
+            pebble_id=pebble.id,
+            pebble_bytes=pebble.size,
+            segment_id=hand.port.segment.id,
+            segment_bytes=hand.port.segment.size,
+            bells_id=bells.id,
+            bells_bytes=bells.size,
+            bell_index=0,
+            argv=self._berth.argv,
+            info=self._berth.info,
+            check_views=self._berth.check_views,
+        )
+
+    def _kill(self, hand: Hand) -> None:
+        if hand.forked is None:
+            hand.kill_when_forked = True
+            return
+        self._output.drain(hand.incarnation)
+        self._nursery.kill(hand.forked)
+
+    def _release(self, hand: Hand, cause: Cause) -> None:
+        self._flow.bury(hand.number, cause)
+        self._done[hand.worker] = self._done.get(hand.worker, 0) + hand.port.counts[0]
+        self._hands.pop(hand.incarnation, None)
+        self._by_port.pop(hand.number, None)
+        if hand in self._adopting:
+            self._adopting.remove(hand)
+        self._flow.sweep_ports()
+
+    def _label(self, hand: Hand) -> str:
+        return f"worker {hand.worker}" if hand.worker is not None else f"spare {hand.port.worker}"
+
+
+def read_failure(notice: Notice) -> tuple[Failure, ScriptReport]:
+    """Return what a failed answer says: the kind of failure, and the script's own report or what was wrong with the answer."""
+    if notice.cause == Cause.nonsense:
+        what = describe_fault(notice.code) if notice.code >= 0 else describe_peek(notice.code)
+        return Failure.NONSENSE, ScriptReport("nonsense", what)
+    failure = Failure.LEFT if notice.cause == Cause.left else Failure.RAISED
+    try:
+        size = int.from_bytes(notice.block[12:16], "little")
+        told = json.loads(notice.block[16 : 16 + size])
+        return failure, ScriptReport(str(told["kind"]), str(told["message"]), str(told.get("traceback", "")))
+    except (ValueError, KeyError, TypeError):
+        return failure, ScriptReport("unknown", "the worker's report cannot be read")
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+    except (OSError, IndexError):
+        return 0

@@ -1,0 +1,395 @@
+"""One drp from start to end: pebble, nursery, workers, source, recorder, and the main loop that decides.
+
+The main thread polls: processes, their output, the nursery, signals and the flow's notices all come as readable descriptors, and
+whatever has a limit is looked at every 20 ms. Events never pass through here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from drp.core.config import DrpConfig
+from drp.core.errors import DrpError
+from drp.core.ledger import DamageCounts, Fate, Ledger
+from drp.core.report import Report, Snapshot, WorkerReport
+from drp.engine._flow import Flow
+from drp.engine.crew import Berth, Crew
+from drp.engine.feed import Feed
+from drp.engine.notices import Kind
+from drp.engine.rundir import RunEntry, RunRecord, run_directory, sweep
+from drp.engine.spawn import Nursery
+from drp.engine.transition import Transitions
+from drp.shm._pebble import Pebble
+from drp.sink.recorder import Output, Recorder
+from drp.source import Source, SourceOptions, open_source
+
+TICK_S = 0.02
+N_TRANSITIONS = 128
+PEBBLE_BYTES = 1 << 30
+MIN_SLOTS, MAX_SLOTS = 16, 4096
+MIN_ARENA_BLOCKS = 4
+JOIN_S = 5.0
+EXIT_INTERRUPTED = 130
+
+log = logging.getLogger("drp.run")
+
+
+class Interrupted(Exception):
+    """A second signal came: end now."""
+
+
+def output_of(config: DrpConfig) -> Output | None:
+    """Return where a run is recorded, None where it is not."""
+    if config.out_dir is None:
+        return None
+    return Output(
+        config.out_dir,
+        config.instrument,
+        config.expt,
+        config.run,
+        config.det_segment,
+        config.overwrite,
+        config.chunk_bytes,
+    )
+
+
+def info_of(config: DrpConfig) -> dict[str, object]:
+    """Return what the user said of the detector, as fields of `drp_info`."""
+    return {
+        "det_name": config.det_name or "",
+        "det_type": config.det_type,
+        "det_id": config.det_id,
+        "det_segment": config.det_segment,
+        "instrument": config.instrument,
+        "partition": config.platform,
+        "alias": config.alias or "",
+    }
+
+
+class Reducer:
+    """Run what `config` says once. `watch` is called with a Snapshot about every 0.5 s."""
+
+    def __init__(self, config: DrpConfig, watch: Callable[[Snapshot], None] | None = None) -> None:
+        self._config = config
+        self._watch = watch
+        self._signals = 0
+        self._warnings = list(config.notes)
+        self._began_s = time.monotonic()
+        self._stop_by_s: float | None = None
+        self._was_paused = False
+        self._chunk_asked = False
+        self._files: tuple[int | None, tuple[str, ...]] = (None, ())
+        self._before = (0, 0)
+        self._fate = Fate.not_recorded if config.out_dir is None else Fate.recorded_no_verdict
+
+    def run(self) -> Report:
+        """Run to the end and return the account. Raises ConfigError or SourceError before anything ran, Interrupted after two signals."""
+        config = self._config
+        directory = run_directory()
+        for abandoned in sweep(directory):
+            log.warning("%s", abandoned)
+            self._warnings.append(str(abandoned))
+        entry = RunEntry(os.getpid(), config.instrument, config.platform, config.alias or "drp", time.time())
+        nursery = Nursery()
+        nursery.start_begin()
+        try:
+            source = self._open_source()
+        except BaseException:
+            nursery.close()
+            raise
+        with (
+            RunRecord(directory, entry) as record,
+            _wakeup() as signals,
+            selectors.DefaultSelector() as selector,
+        ):
+            selector.register(signals, selectors.EVENT_READ, lambda _fd: self._on_signal(signals))
+            return self._run(nursery, source, selector, record)
+
+    def _open_source(self) -> Source:
+        config = self._config
+        options = SourceOptions(
+            rate_hz=config.rate_hz, loop=config.loop, events=config.events, instrument=config.instrument
+        )
+        return open_source(list(config.sources), options)
+
+    def _run(
+        self, nursery: Nursery, source: Source, selector: selectors.BaseSelector, record: RunRecord
+    ) -> Report:
+        config = self._config
+        pebble = self._pebble(source)
+        self._notify = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._recorder = Recorder(output_of(self._config))
+        self._flow = Flow(pebble, self._recorder.l1, self._notify)
+        self._feed = Feed(source, pebble, self._flow, events=config.events, name=source.describe())
+        self._source_text = source.describe()
+        self._run_record = record
+        berth = Berth(
+            (config.script, *config.script_args),
+            self._info(pebble),
+            self._arena_bytes(pebble),
+            pebble.n_events + N_TRANSITIONS,
+            config.check_views,
+        )
+        self._crew = Crew(config, self._flow, berth, nursery, selector, self._hold_source, self._route)
+        self._transitions = Transitions(self._flow, self._crew, self._recorder, self._ledger_fields)
+        selector.register(self._notify, selectors.EVENT_READ, self._on_notify)
+        threads = [
+            threading.Thread(target=self._flow.run_engine, name="drp/engine", daemon=True),
+            threading.Thread(target=self._flow.run_recorder, name="drp/recorder", daemon=True),
+        ]
+        error: DrpError | None = None
+        interrupted = True
+        try:
+            for thread in threads:
+                thread.start()
+            self._crew.start()
+            self._feed.start()
+            error = self._loop(selector)
+            self._end(selector, error)
+            interrupted = False
+        finally:
+            self._feed.abandon()
+            self._flow.stop(give_up=interrupted or error is not None)
+            self._crew.close()
+            self._feed.join(0.2)
+            for thread in threads:
+                thread.join(JOIN_S if not interrupted else 0.2)
+            self._flow.hold_files()
+            self._recorder.close()
+            self._flow.release_files()
+            os.close(self._notify)
+        return self._report(error)
+
+    # What is sized by the source and the options.
+
+    def _pebble(self, source: Source) -> Pebble:
+        config = self._config
+        event_bytes = config.pebble_slot_bytes or source.max_event_bytes + config.fex_room.of(
+            source.max_event_bytes
+        )
+        transition_bytes = max(config.transition_bytes, source.max_transition_bytes + config.fex_room.of(0))
+        slots = config.pebble_slots or max(MIN_SLOTS, min(MAX_SLOTS, PEBBLE_BYTES // event_bytes))
+        log.info(
+            "pebble: %d slots of %d bytes for events, %d of %d bytes for transitions; a result may have as much",
+            slots,
+            event_bytes,
+            N_TRANSITIONS,
+            transition_bytes,
+        )
+        if config.rate_hz is not None and slots < config.rate_hz * config.event_timeout_s:
+            self._warn(
+                f"the pebble holds {slots / config.rate_hz:.2f} s of events at {config.rate_hz:g} Hz, less than --event-timeout "
+                f"{config.event_timeout_s:g} s: a hung event stalls the source (-k pebbleBufCount)"
+            )
+        return Pebble(slots, event_bytes, N_TRANSITIONS, transition_bytes)
+
+    def _arena_bytes(self, pebble: Pebble) -> int:
+        return MIN_ARENA_BLOCKS * max(pebble.event_bytes, pebble.transition_bytes)
+
+    def _info(self, pebble: Pebble) -> dict[str, object]:
+        sizes = {"pebble_bufsize": pebble.event_bytes, "transition_bufsize": pebble.transition_bytes}
+        return info_of(self._config) | sizes
+
+    # The main loop.
+
+    def _loop(self, selector: selectors.BaseSelector) -> DrpError | None:
+        """Go on until everything is recorded, or an error ends the run; returns that error."""
+        looked_s = told_s = time.monotonic()
+        while True:
+            self._poll(selector)
+            now_s = time.monotonic()
+            if now_s - looked_s >= TICK_S / 2:
+                looked_s = now_s
+                self._crew.tick(now_s)
+            if self._watch is not None and now_s - told_s >= 0.5:
+                self._watch(self._snapshot(now_s, now_s - told_s))
+                told_s = now_s
+            error = self._transitions.error or self._crew.failed
+            if error is not None:
+                return error
+            if self._crew.stop_asked is not None:
+                self._feed.stop()
+            self._look_at_files()
+            if self._stop_by_s is not None and now_s > self._stop_by_s:
+                return DrpError(
+                    "what was in flight did not finish within --stop-timeout", hint="Raise --stop-timeout."
+                )
+            if self._done():
+                return self._crew.stop_asked
+
+    def _poll(self, selector: selectors.BaseSelector) -> None:
+        for key, _ in selector.select(TICK_S):
+            if key.fd in selector.get_map():
+                key.data(key.fd)
+        self._route()
+        while self._transitions.poll():
+            self._route()
+
+    def _look_at_files(self) -> None:
+        """Keep the run's record up to date, and ask for a new chunk where one is due."""
+        files = self._recorder.open_files
+        if files != self._files:
+            self._files = files
+            self._run_record.update(run=files[0], output_files=files[1])
+        full = self._recorder.chunk_is_full
+        if full and not self._chunk_asked:
+            self._feed.pause()
+        self._chunk_asked = full
+
+    def _done(self) -> bool:
+        return self._feed.done and self._transitions.idle and self._flow.record_next == self._flow.submit_next
+
+    def _end(self, selector: selectors.BaseSelector, error: DrpError | None) -> None:
+        """Tell the workers to leave and wait for the last one; after an error they are killed."""
+        if error is not None and self._crew.stop_asked is None:
+            return
+        self._crew.end()
+        while not self._crew.empty:
+            self._poll(selector)
+            self._crew.tick(time.monotonic())
+
+    def _on_notify(self, fd: int) -> None:
+        os.read(fd, 8)
+        if self._flow.paused:
+            log.error(
+                "recording pauses: %s; events wait in the pebble, it goes on when there is room",
+                os.strerror(self._flow.paused_errno),
+            )
+            self._was_paused = True
+        elif self._was_paused:
+            self._was_paused = False
+            log.warning("recording goes on")
+
+    def _route(self) -> None:
+        """Hand the flow's notices to whom they concern."""
+        for notice in self._flow.take_notices():
+            match notice.kind:
+                case Kind.ANSWER:
+                    self._transitions.on_answer(notice)
+                case Kind.REPLAYED:
+                    self._transitions.on_replayed(notice)
+                case Kind.BARRIER:
+                    self._transitions.on_barrier(notice)
+                case Kind.FAILED:
+                    self._crew.on_failure(notice)
+                case Kind.OVERFLOW:
+                    self._crew.on_overflow(notice)
+
+    def _hold_source(self, held: bool) -> None:
+        if held:
+            self._feed.hold()
+        else:
+            self._feed.resume()
+
+    def _on_signal(self, signals: socket.socket) -> None:
+        self._signals += len(signals.recv(64))
+        if self._signals > 1:
+            raise Interrupted
+        log.warning("told to stop: what is in flight is finished; a second signal ends drp at once")
+        self._stop_by_s = time.monotonic() + self._config.stop_timeout_s
+        self._feed.stop()
+
+    def _warn(self, text: str) -> None:
+        log.warning("%s", text)
+        self._warnings.append(text)
+
+    # What it came to.
+
+    def _ledger(self) -> Ledger:
+        counts = self._flow.counts()
+        ledger = Ledger()
+        ledger.count(self._fate, counts["events"])
+        ledger.incoming, ledger.drp, ledger.script = (
+            DamageCounts(*counts[origin]) for origin in ("incoming", "drp", "script")
+        )
+        return ledger
+
+    def _ledger_fields(self) -> dict[str, int]:
+        return self._ledger().as_fields()
+
+    def _snapshot(self, now_s: float, since_s: float) -> Snapshot:
+        counts, load = self._flow.counts(), self._flow.load()
+        before_events, before_bytes = self._before
+        self._before = (counts["events"], counts["bytes_in"])
+        head = load["head_worker"]
+        return Snapshot(
+            state="stopping" if self._signals else "running",
+            elapsed_s=now_s - self._began_s,
+            events=counts["events"],
+            events_per_s=(counts["events"] - before_events) / since_s,
+            bytes_per_s=(counts["bytes_in"] - before_bytes) / since_s,
+            in_flight=load["in_flight"],
+            slots_used=load["slots_used"],
+            slots=self._flow.pebble.n_events,
+            damaged=counts["drp"][0],
+            restarts=self._crew.supervisor.roster.restarts,
+            head_worker=None if head == 0xFFFF or not load["done_not_retired"] else head,
+            trouble=f"disk: {os.strerror(self._flow.paused_errno)}" if self._flow.paused else "",
+        )
+
+    def _report(self, error: DrpError | None) -> Report:
+        config, counts, supervisor = self._config, self._flow.counts(), self._crew.supervisor
+        failed = error or self._feed.error
+        ledger = self._ledger()
+        # What a full disk kept from the file at its close was counted as it was staged.
+        cut = sum(one.lost_dgrams for one in self._recorder.files if not one.path.name.count(".smd."))
+        ledger.count(self._fate, -min(cut, ledger[self._fate]))
+        ledger.count(Fate.lost_with_process, self._feed.events - ledger.total)
+        return Report(
+            source=self._source_text,
+            script=config.script,
+            script_args=config.script_args,
+            source_events=self._feed.events,
+            ledger=ledger,
+            elapsed_s=time.monotonic() - self._began_s,
+            run_s=counts["run_ns"] / 1e9,
+            bytes_in=counts["bytes_in"],
+            bytes_recorded=self._recorder.l1.bytes if config.out_dir else 0,
+            files=[str(one.path) for one in self._recorder.files],
+            workers=[
+                WorkerReport(post.worker or 0, self._crew.done_by(post.worker), post.restarts, dict(post.failures))
+                for post in supervisor.roster.posts
+            ],
+            spare_restarts=supervisor.roster.spare_post.restarts,
+            latency_counts=counts["latency"],
+            service_counts=counts["service"],
+            transitions=self._transitions.counts,
+            synthesised={service.name: n for service, n in self._feed.gate.synthesised.items()},
+            failure_kinds=supervisor.tally.as_dict(),
+            failed_transitions=supervisor.failed_transitions + self._transitions.unequal,
+            source_stalled_s=self._feed.stalled_s,
+            warnings=self._warnings,
+            error="" if failed is None else str(failed),
+        )
+
+
+@contextmanager
+def _wakeup() -> Iterator[socket.socket]:
+    """A socket that becomes readable when SIGINT, SIGTERM or SIGHUP came; the handlers do nothing else."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+
+    def nothing(_number: int, _frame: FrameType | None) -> None:
+        return
+
+    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, nothing) for number in wanted}
+    old = signal.set_wakeup_fd(theirs.fileno())
+    try:
+        yield ours
+    finally:
+        signal.set_wakeup_fd(old)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        ours.close()
+        theirs.close()

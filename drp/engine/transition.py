@@ -1,0 +1,178 @@
+"""What drp does with a transition once its workers have answered.
+
+A transition is finished when all before it is recorded, so that whoever reads the files, or the ledger in EndRun, finds everything that
+came before. Until then, and until it is recorded itself, nothing goes out to workers: the stages here are polled by the main loop,
+and none of them waits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from enum import Enum, auto
+
+from drp.core.errors import DrpError, WorkerError
+from drp.engine._flow import Flow
+from drp.engine.crew import Crew
+from drp.engine.notices import Notice
+from drp.sink.answer import Answer, combine, read_answer
+from drp.sink.declare import Declared
+from drp.sink.recorder import Recorder, Written
+from xtc import TransitionId, XtcError
+
+ESSENTIAL = (TransitionId.Configure, TransitionId.BeginRun)
+
+log = logging.getLogger("drp.run")
+
+
+class Stage(Enum):
+    """How far the transition being answered is."""
+
+    IDLE = auto()
+    ANSWERED = auto()
+    RECORDING = auto()
+
+
+class Transitions:
+    """Collect the answers to one transition after another, and finish it."""
+
+    def __init__(
+        self, flow: Flow, crew: Crew, recorder: Recorder, ledger: Callable[[], dict[str, int]]
+    ) -> None:
+        self.error: DrpError | None = None
+        self.unequal = 0
+        self.configured = False
+        self._flow = flow
+        self._crew = crew
+        self._recorder = recorder
+        self._ledger = ledger
+        self._answers: dict[int, Answer] = {}
+        self._first: dict[int, Answer] = {}
+        self._stage = Stage.IDLE
+        self._seq = 0
+        self._service = TransitionId.Configure
+        self._written = Written()
+        self._counts: dict[str, int] = defaultdict(int)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no transition is being answered."""
+        return self._stage is Stage.IDLE
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Transitions finished, by name."""
+        return dict(self._counts)
+
+    def on_answer(self, notice: Notice) -> None:
+        """A worker has answered the transition that is being answered."""
+        worker = self._crew.worker_of(notice.port)
+        try:
+            self._answers[worker] = read_answer(
+                notice.desc, notice.data, self._known(notice.service), worker=worker
+            )
+        except WorkerError as error:
+            self._fail(error, notice.service)
+
+    def on_replayed(self, notice: Notice) -> None:
+        """A worker has answered a replay: its Names must be those of the first answer."""
+        first = self._first.get(notice.service)
+        if first is None:
+            return
+        try:
+            known = (
+                self._first[TransitionId.Configure].declared
+                if notice.service == TransitionId.BeginRun
+                else ()
+            )
+            declared = read_answer(notice.desc, notice.data, known).declared
+        except WorkerError as error:
+            self._crew.on_replayed(notice, str(error))
+            return
+        differs = "" if declared == first.declared else "it declares other Names than the first workers did"
+        self._crew.on_replayed(notice, differs)
+
+    def on_barrier(self, notice: Notice) -> None:
+        """Everybody who was asked has answered."""
+        self._seq, self._service = notice.seq, TransitionId(notice.service)
+        self._stage = Stage.ANSWERED
+
+    def poll(self) -> bool:
+        """Take the next step that can be taken; returns whether one was."""
+        if self._stage is Stage.ANSWERED:
+            return self._finish()
+        if self._stage is Stage.RECORDING:
+            return self._settle()
+        return False
+
+    def _known(self, service: int) -> tuple[Declared, ...]:
+        return () if service == TransitionId.Configure else self._recorder.declared
+
+    def _finish(self) -> bool:
+        if self.error is not None:
+            return False
+        if not self._flow.waiting_to_finish:
+            self._flow.wake_when_recorded(self._seq - 1)
+            return False
+        if not self._answers and self._service in ESSENTIAL and not self._flow.pass_raw:
+            # All died of something that is not the script's fault; whoever comes next is asked.
+            self._stage = Stage.IDLE
+            self._crew.ask_late_comers()
+            return False
+        answer = self._combined()
+        dgram, _, _ = self._flow.transition(self._seq)
+        self._flow.hold_files()
+        try:
+            ledger = self._ledger() if self._service == TransitionId.EndRun else None
+            self._written = self._recorder.transition(dgram, answer, ledger=ledger)
+        except (DrpError, XtcError) as error:
+            self._fail(
+                error if isinstance(error, DrpError) else WorkerError(str(error)), self._service, always=True
+            )
+            return False
+        finally:
+            self._flow.release_files()
+        if self._service in ESSENTIAL:
+            self._first[self._service] = answer
+        if self._service == TransitionId.BeginRun:
+            self._flow.declare(self._recorder.table)
+        self._counts[self._service.name] += 1
+        log.debug("%s answered by %d workers", self._service.name, len(self._answers))
+        self._answers = {}
+        self._crew.on_finished(self._service, self._seq)
+        self._flow.finish_transition(self._seq, self._written.big, self._written.smd)
+        self._flow.wake_when_recorded(self._seq)
+        self._stage = Stage.RECORDING
+        return True
+
+    def _combined(self) -> Answer:
+        try:
+            return combine(self._answers)
+        except WorkerError as error:
+            self._fail(error, self._service)
+            return self._answers[min(self._answers)]
+
+    def _settle(self) -> bool:
+        if self._flow.record_next <= self._seq:
+            return False
+        self._flow.hold_files()
+        try:
+            if not self._recorder.settle(self._written):
+                return False
+        except DrpError as error:
+            self._fail(error, self._service, always=True)
+        finally:
+            self._flow.release_files()
+        self._stage = Stage.IDLE
+        self._flow.release_barrier()
+        self._crew.on_released()
+        return True
+
+    def _fail(self, error: DrpError, service: int, *, always: bool = False) -> None:
+        """Configure and BeginRun fail for good; a difference in another transition is told and counted."""
+        if always or service in ESSENTIAL:
+            self.error = self.error or error
+            return
+        self.unequal += 1
+        log.error("%s: %s", TransitionId(service).name, error)

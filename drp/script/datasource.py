@@ -1,0 +1,146 @@
+"""DataSource, the one object a script makes: live in a worker, over files elsewhere, with the same names.
+
+Where it gets its stream is decided by what process it is in: a worker, or `drp --offline`, has opened a session for it; elsewhere it opens one
+over the files it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from drp.script.errors import ScriptError, UnknownNameError, near_misses
+from drp.script.info import DrpInfo
+from drp.script.run import Run, ScriptVerbs
+from drp.script.session import Session
+
+# psana's keywords that change nothing here: there is no smd, no database and no Prometheus client of the script's.
+WITHOUT_EFFECT = frozenset(
+    {
+        "monitor",
+        "skip_calib_load",
+        "log_level",
+        "log_file",
+        "batch_size",
+        "dbsuffix",
+        "use_calib_cache",
+        "cached_detectors",
+        "fetch_calib_cache_max_retries",
+        "prom_jobid",
+        "psmon_publish",
+        "smalldata_kwargs",
+        "auto_tune",
+    }
+)
+# psana's keywords that would change what the script sees.
+NOT_HERE = {
+    "exp": "Give files=[...].",
+    "run": "Give files=[...].",
+    "dir": "Give files=[...].",
+    "shmem": "Run the script with drp.",
+    "max_events": "Use drp -n, or evt.index in the script.",
+    "detectors": "All detectors of the stream are there.",
+    "xdetectors": "All detectors of the stream are there.",
+    "small_xtc": "There is no small data here.",
+    "timestamps": "Compare evt.timestamp in the script.",
+    "intg_det": "Streams are not joined here.",
+    "intg_delta_t": "Streams are not joined here.",
+    "smd_callback": "There is no small data here.",
+    "live": "Run the script with drp.",
+}
+
+
+class _Current:
+    """The session that this process opened for its script."""
+
+    session: Session | None = None
+
+
+def give_session(session: Session | None) -> None:
+    """Let the next DataSource of this process take its stream from `session`."""
+    _Current.session = session
+
+
+class DataSource(ScriptVerbs):
+    """The stream of dgrams. `files` (paths) and `output` (folder, or None) are for a script that runs without drp.
+
+    `drp` and psana's other keywords are taken too; one that would change what is read is an error that says what to do.
+    """
+
+    copy_views = False
+
+    def __init__(
+        self,
+        *,
+        drp: DrpInfo | None = None,
+        files: str | Path | list[str | Path] | None = None,
+        output: str | Path | None = None,
+        **psana: Any,
+    ) -> None:
+        check_keywords(psana)
+        session = _Current.session
+        if session is None:
+            if not files:
+                raise ScriptError("there is no drp around this script", hint="Run it with drp -p, or give files=[...].")
+            from drp.script.offline import open_files  # noqa: PLC0415 - only scripts without drp need the sinks
+
+            session = open_files([files] if isinstance(files, (str, Path)) else list(files), output)
+        elif files or output:
+            raise ScriptError("drp gives this script its stream", hint="Leave files= and output= out: DataSource().")
+        session.open()
+        session.stream.copy_views = self.copy_views
+        super().__init__(session)
+
+    @property
+    def args(self) -> list[str]:
+        """The script's arguments, as in sys.argv[1:]."""
+        return self._session.args
+
+    @property
+    def drp_info(self) -> DrpInfo:
+        """What the script is told of its drp."""
+        return self._session.info
+
+    @property
+    def stacked_copies(self) -> int:
+        """How many times `raw` had to copy segments that do not lie evenly."""
+        return int(self._session.stream.stacked_copies)
+
+    def runs(self) -> Iterator[Run]:
+        """Yield the runs of this Configure; what is declared before the first is written in the Configure."""
+        while True:
+            run = self._session.next_run()
+            if run is None:
+                return
+            yield run
+
+    def add_trigger(self, words: Mapping[str, Any]) -> None:
+        """Declare the trigger words, `{name: numpy type}`, each one number; before `runs()`. Set them with `set_trigger`."""
+        self._session.add_trigger(words)
+
+    def is_mpi(self) -> bool:
+        """Return False, as psana does in a drp."""
+        return False
+
+    def unique_user_rank(self) -> bool:
+        """Return True, as psana does in a drp."""
+        return True
+
+
+class PsanaDataSource(DataSource):
+    """DataSource under psana's name: arrays are copies unless the script asks otherwise, as there."""
+
+    copy_views = True
+
+
+def check_keywords(given: Mapping[str, Any]) -> None:
+    """Raise for a keyword that is unknown, or that cannot be honoured here."""
+    for name, value in given.items():
+        if name in WITHOUT_EFFECT:
+            continue
+        if name not in NOT_HERE:
+            known = {"drp", "files", "output", *WITHOUT_EFFECT, *NOT_HERE}
+            raise UnknownNameError(f"DataSource has no keyword {name!r}", hint=near_misses(name, known))
+        if value:
+            raise ScriptError(f"DataSource cannot honour {name}=", hint=NOT_HERE[name])

@@ -1,0 +1,85 @@
+"""What a script is told of the drp it runs in: `drp_info`, and how the detector it is about is found in a Configure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace, replace
+from typing import Any
+
+from drp.script.errors import ScriptError, near_misses
+from xtc import Config, Names
+
+ENVIRONMENT = ("epics", "scan")
+BOOKKEEPING = frozenset({"runinfo", "epicsinfo", "chunkinfo", "smdinfo", "stepinfo", "drpinfo", *ENVIRONMENT})
+TRANSITION_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class DrpInfo:
+    """The global `drp_info` of a script; attribute names are those of the LCLS-II DRP.
+
+    `pebble_bufsize` and `transition_bufsize` are what kept raw and new data of an event and of a transition may come to, in bytes.
+    """
+
+    det_name: str = ""
+    det_type: str = ""
+    det_id: str = ""
+    det_segment: int = 0
+    worker_num: int = 0
+    pebble_bufsize: int = 0
+    transition_bufsize: int = TRANSITION_BYTES
+    instrument: str = ""
+    partition: int = 0
+    alias: str = ""
+    is_supervisor: bool = True
+    ipc_info: Any = None
+    tcp_socket_name: str = ""
+    ipc_socket_name: str = ""
+    prom_cfg_dir: str | None = None
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> DrpInfo:
+        """Build from a JSON object; raise ScriptError for a key that is none of ours."""
+        known = {one.name for one in fields(cls)}
+        for key in given:
+            if key not in known:
+                raise ScriptError(f"drp_info has no {key!r}", hint=near_misses(key, known))
+        return cls(**given)
+
+    def with_sizes(self, event_bytes: int, transition_bytes: int) -> DrpInfo:
+        """Return the same with other buffer sizes."""
+        return replace(self, pebble_bufsize=event_bytes, transition_bufsize=transition_bytes)
+
+    def completed(self, config: Config) -> DrpInfo:
+        """Return the same with what the user left open about the detector taken from the Configure."""
+        names = find_detector(config, self.det_name or None)
+        if names is None:
+            return self
+        return replace(
+            self,
+            det_name=names.detname,
+            det_type=self.det_type or names.dettype,
+            det_id=self.det_id or names.detid,
+            det_segment=self.det_segment if self.det_name else names.segment,
+            alias=self.alias or f"{names.detname}_{names.segment}",
+        )
+
+    def about(self, names: Names | None) -> DrpInfo:
+        """Return the same, with the detector of `names` where drp was not told one."""
+        if names is None or self.det_type:
+            return self
+        return replace(self, det_name=names.detname, det_type=names.dettype, det_id=names.detid, det_segment=names.segment)
+
+
+def find_detector(config: Config, name: str | None = None) -> Names | None:
+    """Return the Names a script is about: the first `raw` alg of `name` (default: of the first detector that has one).
+
+    Of several segments it is the lowest. None where the Configure has no detector data at all.
+    """
+    detectors = [one for one in config.names.values() if one.detname not in BOOKKEEPING and one.alg.name != "config"]
+    if name is not None:
+        detectors = [one for one in detectors if one.detname == name]
+    raw = [one for one in detectors if one.alg.name == "raw"] or detectors
+    if not raw:
+        return None
+    return min((one for one in raw if one.detname == raw[0].detname), key=lambda one: one.segment)

@@ -1,0 +1,300 @@
+"""The same script over recorded files, in this one process, recording what drp would have recorded.
+
+A feed deals the dgrams of a recording in order, with the transitions a file leaves out put in as drp does, and records every answer through the
+same recorder: L1Accepts come out byte for byte as from a live run. An event whose script fails keeps its raw data with the same damage, and
+the script begins again with the environment as it stood, as a replacement worker would.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drp.core.config import DEFAULT_TRANSITION_BYTES, Room
+from drp.core.ledger import Fate, Ledger
+from drp.core.transitions import Sequencer
+from drp.script import psana_names
+from drp.script._link import FeedLink
+from drp.script.errors import ScriptError
+from drp.script.info import DrpInfo
+from drp.script.runner import Failure
+from drp.script.session import Session
+from drp.script.worker import EXIT_SCRIPT_FAILED, serve
+from drp.sink.files import FileReport
+from drp.sink.offline import OfflineWriter
+from drp.sink.recorder import Output
+from drp.source.recording import Recording
+from xtc import Damage, TransitionId, encode_dgram
+
+STATUS_OK, STATUS_RAISED, STATUS_OVERFLOW, STATUS_LEFT = range(4)
+CAUSE_RAISED, CAUSE_TRUNCATED, CAUSE_LEFT = 1, 4, 6
+CAUSES = {STATUS_RAISED: CAUSE_RAISED, STATUS_OVERFLOW: CAUSE_TRUNCATED, STATUS_LEFT: CAUSE_LEFT}
+MAX_FAILURES_IN_A_ROW = 5
+WORKER = 0
+GROUP_MASK = 0xFFFF
+
+log = logging.getLogger("drp.offline")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One dgram for a FeedLink. `bound_bytes`: what kept raw and new data may come to."""
+
+    dgram: bytes | memoryview
+    service: int
+    index: int
+    pulse_id: int
+    bound_bytes: int
+    replay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineReport:
+    """What an offline run came to. `failures`: the failures of the script, one of each kind; `failed`: events it cost."""
+
+    events: int
+    failed: int
+    truncated: int
+    failures: tuple[Failure, ...]
+    files: tuple[FileReport, ...]
+    ledger: Ledger
+
+    @property
+    def exit_code(self) -> int:
+        """0 where nothing was damaged, else 1."""
+        return 1 if self.failed or self.truncated else 0
+
+
+class FileFeed:
+    """Deals the dgrams of recorded files and records the answers; see `drp.script._link.FeedLink`.
+
+    `event_bytes` None: the largest event and `room` beside it, as drp sizes its slots. Raises SourceError where the files cannot be
+    read, RecorderError where the output cannot be written, OrderError where the files hold no run.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[str | Path],
+        output: Output | None = None,
+        *,
+        room: Room | None = None,
+        event_bytes: int | None = None,
+        transition_bytes: int = DEFAULT_TRANSITION_BYTES,
+        events: int | None = None,
+    ) -> None:
+        self._recording = Recording(files)
+        room = room or Room()
+        is_event = self._recording.services == TransitionId.L1Accept
+        largest = int(self._recording.sizes[is_event].max(initial=24))
+        largest_transition = int(self._recording.sizes[~is_event].max(initial=24))
+        self.event_bytes = event_bytes or largest + room.of(largest)
+        self.transition_bytes = max(transition_bytes, largest_transition + room.of(0))
+        self.writer = OfflineWriter(output)
+        self.ledger = Ledger()
+        self.failed = 0
+        self.truncated = 0
+        self.failed_in_a_row = 0
+        self._fate = Fate.not_recorded if output is None else Fate.recorded_no_verdict
+        self._gate = Sequencer(str(files[0]))
+        self._left = events
+        self._next = 0
+        self._groups = 0
+        self._ready: deque[Arrival] = deque()
+        self._in_force: dict[TransitionId, Arrival] = {}
+        self._done = False
+        self._dealt: Arrival | None = None
+
+    # What the link calls.
+
+    def next(self) -> Arrival | None:
+        """Return the next dgram, transitions that must come before it first; None at the end."""
+        if not self._ready and not self._done:
+            self._refill()
+        self._dealt = self._ready.popleft() if self._ready else None
+        return self._dealt
+
+    def answer(self, status: int, block: memoryview, desc_bytes: int, _service_ns: int) -> None:
+        """Record the dgram dealt last with its result block."""
+        dealt = self._dealt
+        if dealt is None or dealt.replay:
+            return
+        desc, data = bytes(block[:desc_bytes]), block[desc_bytes:]
+        if dealt.service == TransitionId.L1Accept:
+            self._record_event(dealt, status, desc, data)
+        elif status in (STATUS_RAISED, STATUS_LEFT):
+            return
+        elif status == STATUS_OVERFLOW:
+            raise ScriptError(
+                f"what was added to {TransitionId(dealt.service).name} does not fit", expected=f"{dealt.bound_bytes} bytes"
+            )
+        else:
+            self._record_transition(dealt, desc, bytes(data))
+
+    # What the offline run calls.
+
+    def restart(self) -> bool:
+        """Deal the environment in force again, as replays, to a script that begins again; False where its run cannot go on."""
+        if TransitionId.BeginRun not in self._in_force or self._dealt is None or self._dealt.service != TransitionId.L1Accept:
+            return False
+        again = [self._in_force[one] for one in ENVIRONMENT if one in self._in_force]
+        self._ready.extendleft(
+            Arrival(one.dgram, one.service, one.index, one.pulse_id, one.bound_bytes, replay=True) for one in reversed(again)
+        )
+        return True
+
+    def close(self) -> tuple[FileReport, ...]:
+        """Close what is open and return the reports of all files."""
+        self.writer.close()
+        return tuple(self.writer.recorder.files)
+
+    def _refill(self) -> None:
+        recording, at = self._recording, self._next
+        stop = self._left == 0 and at < len(recording) and recording.services[at] == TransitionId.L1Accept
+        if at == len(recording) or stop:
+            self._done = True
+            for step in self._gate.closing():
+                self._synthesise(step.service, step.timestamp)
+            return
+        self._next += 1
+        service = TransitionId(int(recording.services[at]))
+        timestamp = int(recording.timestamps[at])
+        for step in self._gate.before(service, timestamp):
+            self._synthesise(step.service, step.timestamp)
+        index = self._gate.index
+        self._gate.accept(service, timestamp)
+        start = int(recording.offsets[at])
+        view = memoryview(recording.maps[int(recording.which[at])])[start : start + int(recording.sizes[at])]
+        self._groups = int.from_bytes(view[8:10], "little") & GROUP_MASK
+        if service == TransitionId.L1Accept and self._left is not None:
+            self._left -= 1
+        self._put(view, service, index, int(recording.pulse_ids[at]))
+
+    def _synthesise(self, service: TransitionId, timestamp: int) -> None:
+        self._gate.accept(service, timestamp, synthesised=True)
+        self._put(encode_dgram(service, timestamp, env=self._groups), service, 0, 0)
+
+    def _put(self, dgram: bytes | memoryview, service: TransitionId, index: int, pulse_id: int) -> None:
+        bound = self.event_bytes if service == TransitionId.L1Accept else self.transition_bytes
+        self._ready.append(Arrival(dgram, service, index, pulse_id, bound))
+
+    def _record_event(self, dealt: Arrival, status: int, desc: bytes, data: memoryview) -> None:
+        cause = CAUSES.get(status, 0)
+        damage = Damage.Truncated if status == STATUS_OVERFLOW else 0
+        if cause:
+            desc, data = b"", memoryview(b"")
+        outcome = self.writer.event(
+            dealt.dgram,
+            desc,
+            data,
+            pulse_id=dealt.pulse_id,
+            bound=dealt.bound_bytes,
+            damage=int(damage),
+            cause=cause,
+            worker=WORKER,
+        )
+        truncated = outcome == 1 or status == STATUS_OVERFLOW
+        self.ledger.count(self._fate, 1)
+        self.ledger.incoming.count(int.from_bytes(dealt.dgram[16:18], "little"))
+        self.ledger.drp.count((CAUSE_TRUNCATED << 12 | Damage.Truncated) if truncated else cause << 12)
+        if desc and not truncated:
+            self.ledger.script.count(int.from_bytes(desc[8:10], "little") | desc[10] << 12)
+        self.truncated += truncated
+        failed = status in (STATUS_RAISED, STATUS_LEFT)
+        self.failed += failed
+        self.failed_in_a_row = self.failed_in_a_row + 1 if failed else 0
+
+    def _record_transition(self, dealt: Arrival, desc: bytes, data: bytes) -> None:
+        service = TransitionId(dealt.service)
+        answer = self.writer.answer(desc, data)
+        ledger = self.ledger.as_fields() if service == TransitionId.EndRun else None
+        self.writer.transition(dealt.dgram, answer, ledger=ledger)
+        self._remember(service, dealt)
+
+    def _remember(self, service: TransitionId, dealt: Arrival) -> None:
+        """Keep what is in force, for a script that begins again."""
+        for over in FORGET.get(service, ()):
+            self._in_force.pop(over, None)
+        if service in ENVIRONMENT:
+            self._in_force[service] = dealt
+
+
+ENVIRONMENT = (
+    TransitionId.Configure,
+    TransitionId.BeginRun,
+    TransitionId.BeginStep,
+    TransitionId.Enable,
+    TransitionId.SlowUpdate,
+)
+FORGET = {
+    TransitionId.Configure: ENVIRONMENT,
+    TransitionId.Unconfigure: ENVIRONMENT,
+    TransitionId.BeginRun: ENVIRONMENT[1:],
+    TransitionId.EndRun: ENVIRONMENT[1:],
+    TransitionId.BeginStep: (TransitionId.BeginStep, TransitionId.Enable),
+    TransitionId.EndStep: (TransitionId.BeginStep, TransitionId.Enable),
+    TransitionId.Disable: (TransitionId.Enable,),
+}
+
+
+def open_files(files: Sequence[str | Path], output: str | Path | None) -> Session:
+    """Return a session over recorded files for a script that runs without drp: its DataSource pulls, its errors are Python's."""
+    feed = FileFeed(files, None if output is None else Output(Path(output)))
+    session = Session(FeedLink(feed), offline_info(feed, DrpInfo()), sys.argv[1:])
+    if session.advance() != TransitionId.Configure:
+        raise ScriptError("the files do not begin with a Configure", found=str(files[0]))
+    session.configure()
+    session.start_script()
+    return session
+
+
+def run_offline(
+    argv: Sequence[str],
+    files: Sequence[str | Path],
+    output: Output | None = None,
+    *,
+    info: DrpInfo | None = None,
+    room: Room | None = None,
+    event_bytes: int | None = None,
+    transition_bytes: int = DEFAULT_TRANSITION_BYTES,
+    events: int | None = None,
+    check_views: bool = False,
+) -> OfflineReport:
+    """Run the script `argv` on `files` and record in `output`; return what it came to.
+
+    `info` holds what the user said of the detector. `events` stops after so many. Raises ScriptError where the script fails at a
+    transition, or at five events in a row, and what FileFeed raises.
+    """
+    psana_names.install()
+    feed = FileFeed(files, output, room=room, event_bytes=event_bytes, transition_bytes=transition_bytes, events=events)
+    given = offline_info(feed, info or DrpInfo())
+    failures: dict[str, Failure] = {}
+    try:
+        while True:
+            failed: list[Failure] = []
+            code = serve(FeedLink(feed), given, list(argv), check_views=check_views, on_failure=failed.append)
+            if code != EXIT_SCRIPT_FAILED:
+                break
+            failure = failed[0]
+            if failure.kind not in failures:
+                failures[failure.kind] = failure
+                log.error("the script failed: %s: %s\n%s", failure.kind, failure.message, failure.traceback)
+            if not feed.restart():
+                raise ScriptError(f"the script failed at a transition: {failure.kind}: {failure.message}", hint=failure.traceback)
+            if feed.failed_in_a_row >= MAX_FAILURES_IN_A_ROW:
+                raise ScriptError(
+                    f"the script failed at {feed.failed_in_a_row} events in a row: {failure.kind}: {failure.message}",
+                    hint=failure.traceback,
+                )
+    finally:
+        reports = feed.close()
+    counts = feed.ledger.total
+    return OfflineReport(counts, feed.failed, feed.truncated, tuple(failures.values()), reports, feed.ledger)
+
+
+def offline_info(feed: FileFeed, info: DrpInfo) -> DrpInfo:
+    """Return `info` with the sizes that hold for these files."""
+    return info.with_sizes(feed.event_bytes, feed.transition_bytes)

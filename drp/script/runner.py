@@ -1,0 +1,141 @@
+"""Running a user's script as `python script.py args` would, and telling how it ended.
+
+This is the boundary where anything a script raises stops: nothing below it may be trusted to be an Exception. It knows no rings.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+from drp.script.datasource import give_session
+from drp.script.errors import LeftEventLoopError, LinkError
+from drp.script.session import Session
+
+MAX_TRACEBACK_BYTES = 16 * 1024
+MAX_MESSAGE_BYTES = 4 * 1024
+OWN_FOLDER = str(Path(__file__).parent)
+
+NO_DATA_SOURCE = (
+    "the script ended without making a DataSource. It should begin:\n"
+    "    from drp import DataSource\n"
+    "    ds = DataSource()\n"
+    "    for run in ds.runs():\n"
+    "        for evt in run.events():\n"
+    "            ..."
+)
+NO_EVENT_LOOP = "the script ended without asking for runs: it needs `for run in ds.runs():` and in it `for evt in run.events():`"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a script failed. `left`: it ended, in good order, before its run had."""
+
+    kind: str
+    message: str
+    traceback: str
+    left: bool = False
+
+    def to_json(self) -> bytes:
+        """Return the text of the result block."""
+        fields = {"kind": self.kind, "message": self.message, "traceback": self.traceback}
+        return json.dumps(fields).encode()
+
+
+def run_script(session: Session, argv: list[str]) -> Failure | None:
+    """Run `argv[0]` with `argv[1:]` on the session's stream; return how it failed, or None. Raises LinkError only."""
+    saved = (sys.argv, sys.path[:], sys.modules.get("__main__"))
+    give_session(session)
+    try:
+        execute(argv, {"drp_info": session.info})
+    except LinkError:
+        raise
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            return failure_of(error, argv[0])
+        return unfinished(session, "sys.exit() was called")
+    except LeftEventLoopError as error:
+        return Failure(type(error).__name__, str(error), script_traceback(error, argv[0]), left=True)
+    except BaseException as error:  # noqa: BLE001 - the boundary: whatever a script raises is its failure, not ours
+        return failure_of(error, argv[0])
+    finally:
+        give_session(None)
+        sys.argv, sys.path[:] = saved[0], saved[1]
+        if saved[2] is not None:
+            sys.modules["__main__"] = saved[2]
+    return unfinished(session, "the script ended")
+
+
+def execute(argv: list[str], names: dict[str, Any]) -> None:
+    """Compile and run a script as `__main__`, its folder first in sys.path, with `names` among its globals."""
+    path = Path(argv[0])
+    code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+    main = ModuleType("__main__")
+    main.__dict__.update(names, __file__=str(path), __builtins__=__builtins__)
+    sys.modules["__main__"] = main
+    sys.argv = list(argv)
+    sys.path.insert(0, str(path.resolve().parent))
+    exec(code, main.__dict__)  # noqa: S102 - running the user's script is what this is for
+
+
+def unfinished(session: Session, how: str) -> Failure | None:
+    """Return what is wrong with a script that ended by itself, or None where all is well."""
+    if not session.opened:
+        return Failure("NoDataSource", NO_DATA_SOURCE, "")
+    if not session.asked and not session.link.at_end:
+        return Failure("NoEventLoop", NO_EVENT_LOOP, "")
+    if session.left:
+        return Failure("LeftEventLoop", f"{how} before its run had ended", "", left=True)
+    return None
+
+
+def failure_of(error: BaseException, script: str) -> Failure:
+    """Return the Failure for what a script raised."""
+    try:
+        message = str(error)
+    except Exception as inner:  # noqa: BLE001 - the script's own exception class may be broken
+        message = f"<str() of the exception raised {type(inner).__name__}>"
+    return Failure(type(error).__name__, message[:MAX_MESSAGE_BYTES], script_traceback(error, script))
+
+
+def script_traceback(error: BaseException, script: str) -> str:
+    """Return the traceback from the script's first line on, our own frames left out, its last 16 KiB."""
+    try:
+        told = traceback.TracebackException(type(error), error, script_frames(error.__traceback__, script), limit=60)
+        text = "".join(told.format())
+    except Exception as inner:  # noqa: BLE001 - as above
+        text = f"{type(error).__name__}: <its traceback could not be formatted: {type(inner).__name__}>"
+    raw = text.encode("utf-8", "replace")
+    if len(raw) > MAX_TRACEBACK_BYTES:
+        raw = b"..." + raw[-(MAX_TRACEBACK_BYTES - 3) :]
+    return raw.decode("utf-8", "replace")
+
+
+def script_frames(trace: TracebackType | None, script: str) -> TracebackType | None:
+    """Return the traceback cut to begin at the script's own frame, without our frames at its end."""
+    while trace is not None and trace.tb_frame.f_code.co_filename != str(Path(script)):
+        trace = trace.tb_next
+    if trace is None:
+        return None
+    kept: list[TracebackType] = []
+    at: TracebackType | None = trace
+    while at is not None:
+        kept.append(at)
+        at = at.tb_next
+    while len(kept) > 1 and is_own(kept[-1]):
+        kept.pop()
+    out: TracebackType | None = None
+    for one in reversed(kept):
+        out = TracebackType(out, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    return out
+
+
+def is_own(trace: TracebackType) -> bool:
+    """Tell whether a frame is of this package."""
+    name = trace.tb_frame.f_code.co_filename
+    return name.startswith(OWN_FOLDER) or name.startswith("drp/script/")

@@ -1,0 +1,278 @@
+"""A script's session: what Configure and run it is in, and what each transition means for it.
+
+    configured --runs()--> between runs --BeginRun--> in a run --EndRun--> between runs --Unconfigure or Configure--> over
+
+The dgram taken last is in hand until the script asks for more; the session knows what of it the script has not yet been given. It is the same
+for rings and for files: the link below the stream is the only difference.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from drp.script._added import AddedData
+from drp.script._event import Stream
+from drp.script._link import Link
+from drp.script.declare import AddedDetector, Declaration, Declarations, data_type, parse_fields
+from drp.script.errors import DeclarationError, LeftEventLoopError, ScriptError
+from drp.script.info import DrpInfo, find_detector
+from drp.script.reduce import Array, Op, Reductions
+from drp.script.run import Run, Step
+from drp.script.setup import Setup
+from xtc import AlgDef, DetectorDef, Dgram, TransitionId
+
+L1_ACCEPT = TransitionId.L1Accept_EndOfBatch
+TRIGGER_ALG = "trigger"
+TRIGGER_VERSION = (0, 0, 1)
+
+
+class Session:
+    """One process's side of the stream, over all the scripts it runs in turn."""
+
+    def __init__(self, link: Link, info: DrpInfo, args: list[str], *, check_views: bool = False) -> None:
+        self.stream = Stream(link, self, check_views)
+        self.link = link
+        self._told = info
+        self.info = self._given_info = info
+        self.args = args
+        self._setup: Setup | None = None
+        self.configure_answer: bytes | None = None
+        self.start_script()
+
+    def start_script(self) -> None:
+        """Forget what an earlier script of this process did; the Configure in force stays."""
+        self.declarations = Declarations()
+        self.reductions = Reductions()
+        self.run: Run | None = None
+        self.opened = False
+        self.asked = False
+        self.over = False
+        self.declaring = True
+        self.at_configure = True
+        self._held_begin_run = False
+        self._held_begin_step = False
+        self.stream.copy_views = False
+        if self._setup is not None:
+            self.stream.configure(self._setup.droppable)
+
+    @property
+    def setup(self) -> Setup:
+        """The Configure in force."""
+        if self._setup is None:
+            raise ScriptError("there is no Configure yet")
+        return self._setup
+
+    # What main, or an offline DataSource, calls.
+
+    def configure(self) -> None:
+        """Take the Configure in hand."""
+        self._setup = Setup(self.stream.dgram)
+        self.info = self._given_info.completed(self._setup.config)
+        self.info = self._told.about(find_detector(self._setup.config, self._told.det_name or None))
+        self.configure_answer = None
+
+    def hold_begin_run(self) -> None:
+        """Keep the BeginRun in hand for a script that is about to start with the Configure in force."""
+        self._held_begin_run = True
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is a Configure in force."""
+        return self._setup is not None
+
+    @property
+    def has_fresh_configure(self) -> bool:
+        """Whether a Configure is in hand that no script has been run for."""
+        return self.over and self.link.in_hand and self.stream.service == TransitionId.Configure
+
+    @property
+    def left(self) -> bool:
+        """Whether a script that ends now leaves a run before its end."""
+        return self.run is not None and not self.run.ended and not self.link.at_end
+
+    # What the DataSource calls.
+
+    def open(self) -> None:
+        """Give the stream to the script's DataSource; raise ScriptError for a second one."""
+        if self.opened:
+            raise ScriptError("this script already has a DataSource", hint="There is one stream; make one DataSource.")
+        self.opened = True
+
+    def next_run(self) -> Run | None:
+        """Go to the next run; None when there are no more under this Configure."""
+        self.asked = True
+        if self.over:
+            return None
+        if self.run is not None and not self.run.ended:
+            raise LeftEventLoopError("the run in hand has not ended", hint="Take all events of run.events() before the next run.")
+        if self._held_begin_run:
+            self._held_begin_run = False
+            if self.at_configure:
+                self._repeat_configure()
+            return self._begin_run()
+        while True:
+            service = self.advance()
+            if service < 0 or service in (TransitionId.Configure, TransitionId.Unconfigure):
+                self.over = True
+                return None
+            if service == TransitionId.BeginRun:
+                return self._begin_run()
+
+    def next_step(self) -> Step | None:
+        """Go to the next step of the run, past any events; None at the run's end."""
+        run = self.run
+        if run is None or run.ended:
+            return None
+        while not self._held_begin_step:
+            service = self.advance()
+            if service >= L1_ACCEPT:
+                continue
+            if self._moved(service, run):
+                return None
+            self._held_begin_step = service == TransitionId.BeginStep
+        self._held_begin_step = False
+        return run._step
+
+    def advance(self) -> int:
+        """Answer what is in hand, take the next dgram, and take note of it; -1 when there are no more."""
+        service = self.stream.advance()
+        self._note(service)
+        return service
+
+    def add_detector(
+        self,
+        detdef: DetectorDef,
+        algdef: AlgDef,
+        datadef: Mapping[str, tuple[Any, int]],
+        node_id: int | None,
+        names_id: int | None,
+        segment: int | None,
+    ) -> AddedDetector:
+        """Declare new data; raise DeclarationError."""
+        declaration = Declaration(
+            detdef.name,
+            detdef.dettype,
+            detdef.detid,
+            self.info.det_segment if segment is None else segment,
+            algdef.name,
+            (algdef.major, algdef.minor, algdef.micro),
+            parse_fields(datadef),
+            node_id,
+            names_id,
+        )
+        return AddedDetector(declaration, self._declare(declaration))
+
+    def add_trigger(self, words: Mapping[str, Any]) -> None:
+        """Declare trigger words; raise DeclarationError."""
+        if not self.at_configure:
+            raise DeclarationError("trigger words are declared before ds.runs()")
+        fields = tuple((name, data_type(name, one[0] if isinstance(one, tuple) else one), 0) for name, one in words.items())
+        info = self.info
+        declaration = Declaration(
+            info.det_name, info.det_type, info.det_id, info.det_segment, TRIGGER_ALG, TRIGGER_VERSION, fields, role="trigger"
+        )
+        self.stream.set_words(self._declare(declaration))
+
+    def reduce(self, name: str, array: Array, op: Op) -> Array:
+        """Declare a reduced array; raise DeclarationError."""
+        self._must_be_declaring(f"reduce {name!r}")
+        return self.reductions.register(name, array, op, at_configure=self.at_configure)
+
+    # What the stream calls.
+
+    def transition(self, service: int, scope: Run | Step) -> bool:
+        """Take note of a transition met in an event loop; True where that loop ends."""
+        self._note(service)
+        return self._moved(service, scope)
+
+    def before_answer(self, service: int) -> None:
+        """Put the script's answer to the transition in hand: what it declared, what it reduced."""
+        answer: dict[str, Any] = {}
+        reducing = service in (TransitionId.EndStep, TransitionId.EndRun)
+        if service in (TransitionId.Configure, TransitionId.BeginRun):
+            answer = self._declared()
+            self.declaring = self.at_configure = False
+        data = self.reductions.filled() if reducing else None
+        if data is not None:
+            answer = {"names": [], "reduce": self.reductions.describe()}
+            self.stream.put_added(data)
+            self.reductions.reset()
+        text = json.dumps(answer, separators=(",", ":")).encode() if answer else b""
+        if service == TransitionId.Configure:
+            self.configure_answer = text
+        if text:
+            self.stream.put_text(text)
+
+    def _declared(self) -> dict[str, Any]:
+        if self.reductions and not self.reductions.declared:
+            self.reductions.bind(self._declare(self.reductions.declaration(self.info)))
+        names = self.declarations.take_fresh()
+        return {"names": names, "reduce": self.reductions.describe()} if names else {}
+
+    def _repeat_configure(self) -> None:
+        """Compare what a script that starts again declared with its first answer, and drop what it added to the Configure."""
+        answer = self._declared()
+        text = json.dumps(answer, separators=(",", ":")).encode() if answer else b""
+        self.stream.discard()
+        if text != (self.configure_answer or b""):
+            raise DeclarationError("the script declared other data than when it was configured")
+        self.at_configure = False
+
+    def _begin_run(self) -> Run:
+        setup = self.setup
+        expt, runnum = None, None
+        for value in Dgram(self.stream.dgram, config=setup.config).fields():
+            if value.names.detname == "runinfo" and value.field.name == "expt":
+                expt = value.value
+            elif value.names.detname == "runinfo" and value.field.name == "runnum":
+                runnum = value.value
+        self.declaring = True
+        self.reductions.begin_run()
+        self.run = Run(self, expt, runnum, self.stream.timestamp)
+        return self.run
+
+    def _declare(self, declaration: Declaration) -> AddedData:
+        self._must_be_declaring(str(declaration))
+        taken = {(one.detname, one.segment, one.alg.name) for one in self.setup.config.names.values()}
+        if declaration.key in taken:
+            raise DeclarationError(
+                f"the detector already has {declaration} of segment {declaration.segment}", hint="Give the alg another name."
+            )
+        return AddedData(declaration, self.declarations.declare(declaration))
+
+    def _must_be_declaring(self, what: str) -> None:
+        if not self.declaring:
+            raise DeclarationError(f"{what}: new data are declared before the first event")
+
+    def _note(self, service: int) -> None:
+        """Take in what a dgram changes for everybody: environment, configuration values, the step."""
+        if service < 0 or service >= L1_ACCEPT or self._setup is None or service == TransitionId.Configure:
+            return
+        if service in (TransitionId.SlowUpdate, TransitionId.BeginRun, TransitionId.BeginStep):
+            self._setup.update(Dgram(self.stream.dgram, config=self._setup.config))
+        if service == TransitionId.BeginStep and self.run is not None:
+            if self.run._step is not None:
+                self.run._step.ended = True
+            self.run._step = Step(self, self.stream.timestamp)
+
+    def _moved(self, service: int, scope: Run | Step) -> bool:
+        """Say whether a transition ends the loop of `scope`, and keep what belongs to the loops outside of it."""
+        run = self.run
+        if service in (TransitionId.SlowUpdate, TransitionId.Enable, TransitionId.Disable) or run is None:
+            return False
+        if service == TransitionId.EndStep:
+            scope_ends = isinstance(scope, Step)
+            if run._step is not None:
+                run._step.ended = True
+            return scope_ends
+        if service == TransitionId.BeginStep:
+            self._held_begin_step = isinstance(scope, Step)
+            return isinstance(scope, Step)
+        run.ended = True
+        if run._step is not None:
+            run._step.ended = True
+        self._held_begin_run = service == TransitionId.BeginRun
+        self.over = service < 0 or service in (TransitionId.Configure, TransitionId.Unconfigure)
+        return True

@@ -1,0 +1,131 @@
+"""What a Configure means to a script: its detectors, their algs and segments, their configuration values and the environment.
+
+It holds a private copy of the Configure, for nothing in the pebble outlives its dgram by right. It knows nothing of events in hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from drp.script._fields import EnumValue
+from drp.script.env import UPDATED_BY, EnvStore, make_stores, own
+from drp.script.errors import near_misses
+from drp.script.info import BOOKKEEPING
+from xtc import Config, DataType, Dgram, Names, TransitionId
+from xtc._walk import Layout
+
+
+class Namespace:
+    """Values by name, as attributes; dotted names are nested."""
+
+    def put(self, path: str, value: Any) -> None:
+        """Set the value at a dotted path."""
+        head, _, rest = path.partition(".")
+        if not rest:
+            self.__dict__[head] = value
+            return
+        inner = self.__dict__.get(head)
+        if not isinstance(inner, Namespace):
+            inner = self.__dict__[head] = Namespace()
+        inner.put(rest, value)
+
+    def has(self, path: str) -> bool:
+        """Tell whether there is something at a dotted path."""
+        head, _, rest = path.partition(".")
+        inner = self.__dict__.get(head)
+        return head in self.__dict__ and (not rest or (isinstance(inner, Namespace) and inner.has(rest)))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no {name!r} here. {near_misses(name, self.__dict__)}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__dict__)
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(self.__dict__)}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One segment of an alg."""
+
+    names: Names
+    layout: Layout
+
+
+class Setup:
+    """One Configure. `parts[(detector, alg)]` are its segments in order."""
+
+    def __init__(self, configure: memoryview | bytes) -> None:
+        copy = bytes(configure)
+        self.config = Config(Dgram(copy))
+        self.dgram = Dgram(copy, config=self.config)
+        self.parts: dict[tuple[str, str], list[Part]] = {}
+        for names in self.config.names.values():
+            part = Part(names, self.config.layouts[names.names_id])
+            self.parts.setdefault((names.detname, names.alg.name), []).append(part)
+        for parts in self.parts.values():
+            parts.sort(key=lambda one: one.names.segment)
+        self.stores: dict[str, EnvStore] = make_stores(self.config, self.dgram)
+        self._configs: dict[str, dict[int, Namespace]] | None = None
+
+    @property
+    def droppable(self) -> dict[tuple[str, str], list[int]]:
+        """The NamesIds of each (detector, alg)."""
+        return {key: [part.names.names_id for part in parts] for key, parts in self.parts.items()}
+
+    def detectors(self) -> dict[str, list[str]]:
+        """Return the detectors with their algs, those that only keep books left out."""
+        out: dict[str, list[str]] = {}
+        for det, alg in self.parts:
+            if det not in BOOKKEEPING:
+                algs = out.setdefault(det, [])
+                if alg != "config":
+                    algs.append(alg)
+        return out
+
+    def configs(self, det: str) -> dict[int, Namespace]:
+        """Return psana's view of a detector's configuration: {segment: container}, as in `[0].config.user.gain`."""
+        if self._configs is None:
+            self._configs = {}
+            for names in self.config.names.values():
+                self._configs.setdefault(names.detname, {}).setdefault(names.segment, Namespace())
+            self._read(self.dgram, only_known=False)
+        return self._configs.get(det, {})
+
+    def update(self, dgram: Dgram) -> None:
+        """Take what a transition changes: environment values and configuration values."""
+        store = UPDATED_BY.get(dgram.service)
+        if store is None:
+            return
+        self.stores[store].update(dgram)
+        if dgram.service != TransitionId.SlowUpdate and self._has_config(dgram):
+            self.configs("")
+            self._read(dgram, only_known=True)
+
+    def _has_config(self, dgram: Dgram) -> bool:
+        return any(one.names.alg.name == "config" for one in dgram.shapes_data())
+
+    def _read(self, dgram: Dgram, *, only_known: bool) -> None:
+        """Put the values of a dgram in the tree; `only_known`: only configuration fields that were there."""
+        if self._configs is None:
+            return
+        labels: dict[tuple[int, str], dict[int, str]] = {}
+        values = dgram.fields()
+        for value in values:
+            if value.field.dtype == DataType.ENUMDICT:
+                label, _, kind = value.field.name.partition(":")
+                labels.setdefault((value.names.names_id, kind), {})[value.value] = label
+        for value in values:
+            names, field = value.names, value.field
+            if field.dtype == DataType.ENUMDICT:
+                continue
+            found = own(value.value)
+            if field.dtype == DataType.ENUMVAL:
+                found = EnumValue(found, labels.get((names.names_id, field.enum_type or ""), {}))
+            tree = self._configs[names.detname][names.segment]
+            path = f"{names.alg.name}.{field.label}"
+            if not only_known or (names.alg.name == "config" and tree.has(path)):
+                tree.put(path, found)

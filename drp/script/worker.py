@@ -1,0 +1,130 @@
+"""The worker process: runs the user's script on the stream that drp deals to it, again for every Configure, until drp says stop.
+
+It is called in a forked child. It answers each dgram once; a failure of the script is the answer to the dgram in hand, and the process ends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import faulthandler
+import json
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from drp.script import psana_names
+from drp.script._link import Link, RingLink
+from drp.script.errors import LinkError, ScriptError, near_misses
+from drp.script.info import DrpInfo
+from drp.script.runner import Failure, run_script
+from drp.script.session import Session
+from drp.shm._segment import attach
+from xtc import TransitionId
+
+EXIT_STOPPED = 0
+EXIT_SCRIPT_FAILED = 1
+EXIT_LINK_BROKEN = 3
+STATUS_RAISED = 1
+STATUS_LEFT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """All a worker must know: its segments by SysV id and size in bytes, the bell it rings, its script and arguments.
+
+    `info` holds what `drp_info` shows, by attribute name; `check_views` hands out private copies that are poisoned afterwards.
+    """
+
+    worker: int
+    incarnation: int
+    pebble_id: int
+    pebble_bytes: int
+    segment_id: int
+    segment_bytes: int
+    bells_id: int
+    bells_bytes: int
+    bell_index: int
+    argv: tuple[str, ...]
+    info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    check_views: bool = False
+
+    def to_json(self) -> str:
+        """Return the text that `from_json` reads."""
+        return json.dumps({one.name: getattr(self, one.name) for one in dataclasses.fields(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> WorkerSpec:
+        """Read what `to_json` wrote; raise ScriptError for a key that is none of ours."""
+        given = json.loads(text)
+        known = {one.name for one in dataclasses.fields(cls)}
+        for key in given:
+            if key not in known:
+                raise ScriptError(f"a worker's spec has no {key!r}", hint=near_misses(key, known))
+        return cls(**{**given, "argv": tuple(given["argv"])})
+
+
+def main(spec: WorkerSpec) -> int:
+    """Be a worker until drp says stop (0), the script fails (1) or the rings make no sense (3); return the exit code."""
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    psana_names.install()
+    try:
+        link = RingLink(
+            attach(spec.pebble_id, spec.pebble_bytes, True),
+            attach(spec.segment_id, spec.segment_bytes, False),
+            attach(spec.bells_id, spec.bells_bytes, False),
+            spec.bell_index,
+        )
+        info = DrpInfo.from_dict({"worker_num": spec.worker, **spec.info})
+        return serve(link, info, list(spec.argv), check_views=spec.check_views)
+    except LinkError as error:
+        print(f"worker {spec.worker}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - its stderr is drp's log
+        return EXIT_LINK_BROKEN
+
+
+def serve(
+    link: Link,
+    info: DrpInfo,
+    argv: list[str],
+    *,
+    check_views: bool = False,
+    on_failure: Callable[[Failure], object] = lambda failure: None,
+) -> int:
+    """Run the script for every Configure of the link, and again for a BeginRun that finds none running; return the exit code.
+
+    `on_failure` is told of a failure that has been answered.
+    """
+    session = Session(link, info, argv[1:], check_views=check_views)
+    service = session.advance()
+    while service >= 0:
+        begin_run = service == TransitionId.BeginRun and session.configured
+        if service != TransitionId.Configure and not begin_run:
+            service = session.advance()
+            continue
+        if not begin_run:
+            session.configure()
+        session.start_script()
+        if begin_run:
+            session.hold_begin_run()
+        failure = run_script(session, argv)
+        if failure is not None:
+            report(session, failure)
+            on_failure(failure)
+            return EXIT_SCRIPT_FAILED
+        service = after_script(session)
+    return EXIT_STOPPED
+
+
+def after_script(session: Session) -> int:
+    """Return the service of the dgram to go on with: the one in hand where the script has not been given it, else the next."""
+    if session.link.at_end:
+        return -1
+    if session.has_fresh_configure:
+        return TransitionId.Configure
+    return session.advance()
+
+
+def report(session: Session, failure: Failure) -> None:
+    """Answer the dgram in hand as failed."""
+    session.stream.close(STATUS_LEFT if failure.left else STATUS_RAISED, failure.to_json())

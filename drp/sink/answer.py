@@ -1,0 +1,223 @@
+"""The answer of a worker to a transition: read, checked, and made one out of those of all workers.
+
+What workers say about a transition must be equal, but for the arrays they reduce. Nobody here knows rings
+or files; a block comes as its descriptor and its data.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from drp.core.errors import WorkerError
+from drp.shm._block import BlockError, NamesTable, decode_block, encode_block
+from drp.sink.declare import MAX_DECLARED, Declared
+from xtc.codes import DTYPES
+
+OPERATIONS = {"sum": np.add, "min": np.minimum, "max": np.maximum}
+HEADER = struct.Struct("<IIHBBI")
+Array = npt.NDArray[np.generic]
+Add = tuple[int, Sequence[Sequence[int]], bytes | bytearray | memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """The partial result of one reduced array: `op` is sum, min or max; `values` is C-contiguous, of
+    the declared dtype.
+    """
+
+    name: str
+    op: str
+    values: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One worker's answer. `declared` are the Names new in it; `adds`, `drops`, `damage` and `user`
+    edit the transition, `adds` without the reduced arrays, which are `reduced` (their names_index in
+    `reduce_index`).
+    """
+
+    declared: tuple[Declared, ...] = ()
+    adds: tuple[Add, ...] = ()
+    drops: tuple[int, ...] = ()
+    damage: int = 0
+    user: int = 0
+    reduced: tuple[Reduced, ...] = ()
+    reduce_index: int | None = None
+
+    @property
+    def edits(self) -> bool:
+        """Whether the transition is recorded otherwise than it came."""
+        return bool(self.adds or self.drops or self.damage or self.user)
+
+    def block(self) -> tuple[bytes, bytes]:
+        """Return descriptor and data of the edits alone."""
+        return encode_block(drops=self.drops, adds=self.adds, damage=self.damage, user=self.user)
+
+
+EMPTY = Answer()
+
+
+def merge_declared(known: Sequence[Declared], new: Sequence[Declared]) -> tuple[Declared, ...]:
+    """Return all declarations of a Configure; one that is declared again keeps its names_index."""
+    out = list(known)
+    out += [one for one in new if one not in known]
+    return tuple(out)
+
+
+def read_answer(
+    desc: bytes, data: bytes, known: Sequence[Declared] = (), *, worker: int | None = None
+) -> Answer:
+    """Read and check the block of a transition; `known` is what was declared on this Configure before.
+
+    Raises WorkerError, naming `worker`, where the block or its JSON is not what it must be.
+    """
+    if not desc:
+        return EMPTY
+    try:
+        message = _message(desc)
+        declared = tuple(Declared.from_json(item) for item in message["names"])
+        names = merge_declared(known, declared)
+        block = decode_block(desc, data, NamesTable(one.names for one in names))
+    except (BlockError, ValueError, RecursionError) as error:
+        raise WorkerError(f"the answer to a transition cannot be read: {error}", worker=worker) from error
+    except WorkerError as error:
+        raise WorkerError(error.what, worker=worker, expected=error.expected, found=error.found) from error
+    adds = block["adds"]
+    index = next((i for i, one in enumerate(names) if one.role == "reduce"), None)
+    reduced: tuple[Reduced, ...] = ()
+    if index is not None and adds and adds[-1][0] == index:
+        reduced = _reduced(names[index], adds[-1], message["reduce"], worker)
+        adds = adds[:-1]
+    return Answer(
+        declared, adds, block["drops"], block["damage"], block["user"], reduced, index if reduced else None
+    )
+
+
+def _message(desc: bytes) -> Mapping[str, list[dict[str, Any]]]:
+    """Return the lists `names` and `reduce` of the JSON, empty where it has none."""
+    size = HEADER.unpack_from(desc.ljust(HEADER.size, b"\0"))[-1]
+    text = desc[HEADER.size : HEADER.size + size]
+    message = json.loads(text) if text else {}
+    return {key: _objects(message, key) for key in ("names", "reduce")}
+
+
+def _objects(message: object, key: str) -> list[dict[str, Any]]:
+    found = message.get(key, []) if isinstance(message, dict) else None
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise ValueError(f"its JSON holds no list of objects {key!r}")
+    if len(found) > MAX_DECLARED:
+        raise ValueError(f"its JSON holds more than {MAX_DECLARED} {key!r}")
+    return found
+
+
+def _reduced(
+    declared: Declared, add: Add, listed: Sequence[Mapping[str, Any]], worker: int | None
+) -> tuple[Reduced, ...]:
+    fields = declared.names.fields
+    ops = {str(item.get("name")): str(item.get("op")) for item in listed}
+    if any(ops.get(one.name) not in OPERATIONS for one in fields):
+        raise WorkerError(
+            "reduced arrays without an operation", worker=worker, expected=sorted(OPERATIONS), found=ops
+        )
+    _, shapes, data = add
+    out = []
+    at = 0
+    left = iter(shapes)
+    for one in fields:
+        dtype = DTYPES[one.dtype]
+        shape = tuple(next(left)) if one.rank else ()
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        out.append(
+            Reduced(one.name, ops[one.name], np.frombuffer(data[at : at + size], dtype).reshape(shape))
+        )
+        at += size
+    return tuple(out)
+
+
+def combine(answers: Mapping[int, Answer]) -> Answer:
+    """Return the one answer that all workers gave, reduced arrays merged in the order of the workers'
+    numbers.
+
+    Raises WorkerError naming two workers that differ, and in what. No answers make the empty one.
+    """
+    if not answers:
+        return EMPTY
+    first, *others = sorted(answers)
+    result = answers[first]
+    for worker in others:
+        _same(first, result, worker, answers[worker])
+    reduced = merge_reduced(
+        [answers[worker].reduced for worker in (first, *others) if answers[worker].reduced]
+    )
+    index = next((one.reduce_index for one in answers.values() if one.reduce_index is not None), None)
+    return Answer(result.declared, result.adds, result.drops, result.damage, result.user, reduced, index)
+
+
+def _same(first: int, a: Answer, worker: int, b: Answer) -> None:
+    for what in ("declared", "adds", "drops", "damage", "user"):
+        expected, found = getattr(a, what), getattr(b, what)
+        if expected != found:
+            raise WorkerError(
+                f"workers {first} and {worker} answer a transition with different {what}",
+                worker=worker,
+                expected=_brief(expected),
+                found=_brief(found),
+                hint="Names, added data and damage of a transition must not depend on the worker.",
+            )
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, tuple) and value and isinstance(value[0], Declared):
+        return ", ".join(f"{one.names.detname}.{one.names.alg.name}" for one in value)
+    return repr(value)[:200]
+
+
+def merge_reduced(parts: Sequence[Sequence[Reduced]]) -> tuple[Reduced, ...]:
+    """Merge partial results array by array; integers wrap as numpy's do. Raises WorkerError where
+    names or shapes differ.
+    """
+    if not parts:
+        return ()
+    merged = list(parts[0])
+    for part in parts[1:]:
+        if [(one.name, one.op, one.values.shape) for one in part] != [
+            (one.name, one.op, one.values.shape) for one in merged
+        ]:
+            raise WorkerError(
+                "workers reduce different arrays",
+                expected=[(one.name, one.op, one.values.shape) for one in merged],
+                found=[(one.name, one.op, one.values.shape) for one in part],
+            )
+        merged = [
+            Reduced(a.name, a.op, np.asarray(OPERATIONS[a.op](a.values, b.values), a.values.dtype))
+            for a, b in zip(merged, part, strict=True)
+        ]
+    return tuple(merged)
+
+
+class RunTotal:
+    """The reduced arrays of a run: sum, minimum or maximum of what its steps gave. `index`: their
+    names_index, or None.
+    """
+
+    def __init__(self) -> None:
+        self.begin_run()
+
+    def begin_run(self) -> None:
+        """Forget the run before."""
+        self.total: tuple[Reduced, ...] = ()
+        self.index: int | None = None
+
+    def add(self, answer: Answer) -> None:
+        """Add what a step, or the rest after the last one, gave."""
+        if answer.reduced:
+            self.total = merge_reduced([part for part in (self.total, answer.reduced) if part])
+            self.index = answer.reduce_index

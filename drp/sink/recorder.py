@@ -1,0 +1,395 @@
+"""What is written for each transition, and into which file: the policy of recording.
+
+The Configure is kept, and written first at BeginRun, with the Names of the script and of drp merged in,
+since a script may declare until then. `transition` makes the bytes of big and smd file; who calls writes
+them behind all earlier dgrams, with `l1.record_pair`, and then calls `settle`, which begins a new chunk
+or closes the files where that is due.
+
+    Configure   kept; nothing is written
+    BeginRun    files are opened; Configure and BeginRun, with runinfo
+    Enable      with chunkinfo, where the chunk is more than half full: the last dgram of its file
+    EndRun      with the ledger; then the files are closed
+    others      as they came, with what the script added; SlowUpdates nobody edits need not come through here
+
+Calls come from one thread; L1Accepts go to `l1` from another, but none is under way in a call of
+`transition` for BeginRun or in `settle`. It knows nothing of rings and workers: an answer comes as one,
+combined.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drp.core.errors import RecorderError
+from drp.core.ledger import LEDGER_FIELDS
+from drp.shm._block import NamesTable, encode_block
+from drp.sink._gather import Gather
+from drp.sink._l1 import L1Recorder
+from drp.sink.answer import EMPTY, Add, Answer, Reduced, RunTotal, merge_declared
+from drp.sink.declare import Declared, OwnNames, assign_names, assign_own
+from drp.sink.files import MAX_CHUNK, SMD_STAGING_BYTES, FileReport, OutputFile, RunFiles
+from xtc import (
+    ChunkInfo,
+    Config,
+    Dgram,
+    DgramHeader,
+    Names,
+    TransitionId,
+    encode_chunkinfo,
+    encode_dgram,
+    encode_shapes_data,
+    smd_configure,
+)
+from xtc.records import DGRAM_BYTES, XTC_BYTES
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+DEFAULT_CHUNK_BYTES = 500_000_000_000
+DEFAULT_EXPERIMENT = "expt"
+DEFAULT_RUN = 1
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a run is recorded. `experiment` and `run` None: those of the source's runinfo, else "expt"
+    and 1.
+    """
+
+    root: Path
+    instrument: str = "drp"
+    experiment: str | None = None
+    run: int | None = None
+    stream: int = 0
+    overwrite: bool = False
+    chunk_bytes: int = DEFAULT_CHUNK_BYTES
+
+
+class Then(Enum):
+    """What `settle` does once a transition is in the files."""
+
+    NOTHING = 0
+    NEW_CHUNK = 1
+    CLOSE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The bytes of a transition for both files (empty: nothing is written), and what comes after."""
+
+    big: bytes = b""
+    smd: bytes = b""
+    then: Then = Then.NOTHING
+
+
+@dataclass(slots=True)
+class _Setup:
+    """All that a Configure, and what was declared on it so far, decides."""
+
+    config: Config
+    raw: bytes
+    answer: Answer
+    declared: tuple[Declared, ...]
+    script: list[Names] = field(default_factory=list)
+    own: OwnNames = field(init=False)
+
+    def assign(self) -> None:
+        self.script = assign_names(self.config, self.declared)
+        self.own = assign_own(self.config, self.script)
+
+    @property
+    def table(self) -> NamesTable:
+        roles = [one.role for one in self.declared]
+        return NamesTable(self.script, roles.index("trigger") if "trigger" in roles else -1)
+
+
+class Recorder:
+    """Record runs into files of `output`, or, where that is None, into none, with all checks and
+    counts all the same.
+
+    `l1` takes the L1Accepts. Attributes: `files`, the reports of all files closed so far; `names`, the
+    Names of the script with their ids (from BeginRun on); `drpinfo_id`.
+    """
+
+    def __init__(self, output: Output | None) -> None:
+        self.output = output
+        self.l1 = L1Recorder(Gather(), NamesTable())
+        self.files: list[FileReport] = []
+        self._setup: _Setup | None = None
+        self._total = RunTotal()
+        self._place: RunFiles | None = None
+        self._big: OutputFile | None = None
+        self._smd: OutputFile | None = None
+        self._next: OutputFile | None = None
+        self._chunk = 0
+
+    @property
+    def declared(self) -> tuple[Declared, ...]:
+        """What was declared on the Configure in force, in the order of names_index."""
+        return () if self._setup is None else self._setup.declared
+
+    @property
+    def names(self) -> list[Names]:
+        """The script's Names with their ids, in the order of names_index; as of the last BeginRun."""
+        return [] if self._setup is None else self._setup.script
+
+    @property
+    def table(self) -> NamesTable:
+        """What an L1Accept's block is checked with, as of the last BeginRun."""
+        return NamesTable() if self._setup is None else self._setup.table
+
+    @property
+    def chunk_is_full(self) -> bool:
+        """Whether the chunk being written holds what a chunk may: the next Enable begins another."""
+        return self.output is not None and self._big is not None and self._big.writer.accepted >= self.output.chunk_bytes
+
+    @property
+    def open_files(self) -> tuple[int | None, tuple[str, ...]]:
+        """The number of the run being recorded, None between runs, and the files it is written to."""
+        if self._place is None:
+            return None, ()
+        return self._place.run, tuple(str(one.path) for one in (self._big, self._smd) if one is not None)
+
+    @property
+    def drpinfo_id(self) -> int | None:
+        """The NamesId of drpinfo, None without a Configure."""
+        return None if self._setup is None else self._setup.own.drpinfo.names_id
+
+    @property
+    def place(self) -> str:
+        """The path of the big file that is open, "" for none."""
+        return "" if self._big is None else str(self._big.path)
+
+    def transition(
+        self, dgram: Buffer, answer: Answer = EMPTY, *, ledger: Mapping[str, int] | None = None
+    ) -> Written:
+        """Return what is recorded of a transition that was answered with `answer`; opens the files at
+        BeginRun.
+
+        `ledger`: the fields of `drpledger`, for EndRun. Raises RecorderError where a file cannot be made
+        or the Configure is missing, XtcError where a dgram cannot be read or a value does not fit.
+        """
+        view = Dgram(dgram)
+        service = view.service
+        if service == TransitionId.Configure:
+            return self._configure(view, answer)
+        if service == TransitionId.Unconfigure:
+            self._setup = None
+            return Written()
+        if self._setup is None:
+            raise RecorderError(f"{service.name} without a Configure before it")
+        if service == TransitionId.BeginRun:
+            return self._begin_run(view, answer, self._setup)
+        if service == TransitionId.EndRun:
+            return self._end_run(view, answer, self._setup, ledger)
+        if service == TransitionId.Enable:
+            return self._enable(view, answer, self._setup)
+        if service == TransitionId.EndStep:
+            self._total.add(answer)
+        record = _edit(view, answer, self._setup, adds=_reduced_adds(answer.reduce_index, answer.reduced))
+        return self._out(record, record)
+
+    def settle(self, written: Written) -> bool:
+        """Do what comes after a transition that is in the files; False: the disk is full, call again later.
+
+        Raises RecorderError where a file cannot be closed or renamed.
+        """
+        if self.output is None or written.then is Then.NOTHING:
+            return True
+        if not self.l1.flush_files():
+            return False
+        if written.then is Then.CLOSE:
+            self._close_files(whole=True)
+        else:
+            self._roll()
+        return True
+
+    def close(self) -> list[FileReport]:
+        """Close files that are open: their run has no end, which their names will say. Returns their
+        reports.
+        """
+        already = len(self.files)
+        self.l1.abandon()
+        self._close_files(whole=False)
+        return self.files[already:]
+
+    def _out(self, big: bytes, smd: bytes, then: Then = Then.NOTHING) -> Written:
+        return Written() if self.output is None else Written(big, smd, then)
+
+    def _configure(self, dgram: Dgram, answer: Answer) -> Written:
+        declared = merge_declared((), answer.declared)
+        self._setup = _Setup(Config(dgram), bytes(dgram), answer, declared)
+        self._setup.assign()
+        return Written()
+
+    def _begin_run(self, dgram: Dgram, answer: Answer, setup: _Setup) -> Written:
+        if self._big is not None:
+            raise RecorderError(
+                "BeginRun before the files of the run before are closed", path=str(self._big.path)
+            )
+        self._total.begin_run()
+        setup.declared = merge_declared(setup.declared, answer.declared)
+        setup.assign()
+        own = setup.own
+        self.l1.set_names(Gather(own.drpinfo.names_id, own.stripped), setup.table)
+        experiment, run, agrees = _run_of(dgram, setup.config, self.output)
+        tail = b"" if agrees else encode_shapes_data(own.runinfo, {"expt": experiment, "runnum": run})
+        record = _edit(dgram, answer, setup, tail=tail, drops=() if agrees else (own.runinfo.names_id,))
+        configure = _edit_configure(setup)
+        if self.output is None:
+            return Written()
+        to = self.output
+        place = RunFiles(to.root, to.instrument, experiment, run, to.stream)
+        self._open(place, own, overwrite=to.overwrite)
+        return Written(configure + record, smd_configure(Dgram(configure), own.smdinfo.names_id) + record)
+
+    def _end_run(
+        self, dgram: Dgram, answer: Answer, setup: _Setup, ledger: Mapping[str, int] | None
+    ) -> Written:
+        self._total.add(answer)
+        adds = _reduced_adds(self._total.index, self._total.total)
+        tail = b""
+        if ledger is not None:
+            tail = encode_shapes_data(setup.own.drpledger, {name: ledger[name] for name in LEDGER_FIELDS})
+        record = _edit(dgram, answer, setup, adds=adds, tail=tail)
+        return self._out(record, replace(DgramHeader.decode(record), extent=XTC_BYTES).encode(), Then.CLOSE)
+
+    def _enable(self, dgram: Dgram, answer: Answer, setup: _Setup) -> Written:
+        place = self._place
+        if place is None or not self._begin_chunk(place):
+            record = _edit(dgram, answer, setup)
+            return self._out(record, record)
+        tail = encode_chunkinfo(setup.own.chunkinfo, ChunkInfo(place.name(self._chunk + 1), self._chunk + 1))
+        record = _edit(dgram, answer, setup, tail=tail)
+        return Written(record, record, Then.NEW_CHUNK)
+
+    def _open(self, place: RunFiles, own: OwnNames, *, overwrite: bool) -> None:
+        big = OutputFile(place.big(0), overwrite=overwrite)
+        try:
+            smd = OutputFile(
+                place.smd(), overwrite=overwrite, writer_bytes=SMD_STAGING_BYTES, before=big.writer
+            )
+        except RecorderError:
+            big.discard()
+            raise
+        self._place, self._big, self._smd, self._chunk = place, big, smd, 0
+        self.l1.set_files(big.writer, smd.writer, own.smdinfo.names_id)
+
+    def _begin_chunk(self, place: RunFiles) -> bool:
+        """Open the next chunk where it is time for one. That it cannot be opened does not end the run:
+        the chunk grows.
+        """
+        if self.output is None or self._big is None or self._chunk >= MAX_CHUNK:
+            return False
+        if self._big.writer.accepted * 2 <= self.output.chunk_bytes:
+            return False
+        try:
+            self._next = OutputFile(place.big(self._chunk + 1), overwrite=self.output.overwrite)
+        except RecorderError as error:
+            _log.error("no new chunk is begun: %s", error)
+            return False
+        return True
+
+    def _roll(self) -> None:
+        old, new, smd, setup = self._big, self._next, self._smd, self._setup
+        if old is None or new is None or smd is None or setup is None:
+            return
+        smd.writer.set_before(new.writer)
+        self.l1.set_files(new.writer, smd.writer, setup.own.smdinfo.names_id)
+        self._big, self._next = new, None
+        self._chunk += 1
+        self.files.append(old.close(whole=True))
+
+    def _close_files(self, *, whole: bool) -> None:
+        """Close all that is open, the big file first; raise the first error when all are closed."""
+        self.l1.set_files(None, None)
+        if self._next is not None:
+            self._next.discard()
+        files = [one for one in (self._big, self._smd) if one is not None]
+        self._big = self._smd = self._next = None
+        errors: list[RecorderError] = []
+        for one in files:
+            try:
+                self.files.append(one.close(whole=whole))
+            except RecorderError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        if whole and self.output is not None and self.output.overwrite and self._place is not None:
+            _remove_later_chunks(self._place, self._chunk)
+        self._place = None
+
+
+def _edit(
+    dgram: Dgram,
+    answer: Answer,
+    setup: _Setup,
+    *,
+    adds: tuple[Add, ...] = (),
+    tail: bytes = b"",
+    drops: tuple[int, ...] = (),
+) -> bytes:
+    """Return the transition with the answer's edits, then `adds`, then `tail` (whole Xtcs)."""
+    desc, data = encode_block(
+        drops=(*answer.drops, *drops), adds=(*answer.adds, *adds), damage=answer.damage, user=answer.user
+    )
+    gather = Gather(None, setup.own.stripped)
+    return _append(gather.assemble(dgram.view, table=setup.table, desc=desc, data=data)[0], tail)
+
+
+def _edit_configure(setup: _Setup) -> bytes:
+    """Return the Configure: what is kept of it, the new Names, and only then what the script adds, for
+    readers of a single pass.
+    """
+    own, answer = setup.own, setup.answer
+    desc, _ = encode_block(drops=answer.drops, damage=answer.damage, user=answer.user)
+    kept, _ = Gather(None, {*own.stripped, *own.dropped}, own.dropped).assemble(setup.raw, desc=desc)
+    names = b"".join(one.encode() for one in (*setup.script, *own.added))
+    desc, data = encode_block(adds=answer.adds)
+    added, _ = Gather().assemble(
+        encode_dgram(TransitionId.Configure, 0), table=setup.table, desc=desc, data=data
+    )
+    return _append(kept, names + added[DGRAM_BYTES:])
+
+
+def _append(record: bytes, tail: bytes) -> bytes:
+    if not tail:
+        return record
+    header = DgramHeader.decode(record)
+    return replace(header, extent=header.extent + len(tail)).encode() + record[DGRAM_BYTES:] + tail
+
+
+def _reduced_adds(index: int | None, reduced: tuple[Reduced, ...]) -> tuple[Add, ...]:
+    if index is None or not reduced:
+        return ()
+    shapes = tuple(one.values.shape for one in reduced if one.values.ndim)
+    return ((index, shapes, b"".join(one.values.tobytes() for one in reduced)),)
+
+
+def _run_of(dgram: Dgram, config: Config, output: Output | None) -> tuple[str, int, bool]:
+    """Return experiment and run, and whether the runinfo of BeginRun says the same."""
+    found: dict[str, object] = {}
+    for value in Dgram(dgram.view, config=config).fields():
+        if value.names.detname == "runinfo":
+            found[value.field.name] = value.value
+    in_file = (found.get("expt"), found.get("runnum"))
+    experiment = (output and output.experiment) or in_file[0] or DEFAULT_EXPERIMENT
+    run = output.run if output is not None and output.run is not None else in_file[1]
+    run = run if isinstance(run, int) else DEFAULT_RUN
+    return str(experiment), run, in_file == (experiment, run)
+
+
+def _remove_later_chunks(place: RunFiles, last: int) -> None:
+    """Remove chunks of the run that was written over, which nothing leads to any more."""
+    for chunk in range(last + 1, MAX_CHUNK + 1):
+        path = place.big(chunk)
+        if not path.exists():
+            return
+        path.unlink()

@@ -1,0 +1,177 @@
+"""Recording: where every dgram of one or several xtc2 files lies, found once, with the files mapped and
+nothing copied.
+
+It reads headers, follows chunks, and takes pulse ids from `drpinfo` where a file has it; what is done with
+the dgrams is the business of whoever asks. Every extent is checked (by `xtc`) before it is used. A last
+dgram that is cut off ends its file and is reported; anything else that is wrong raises SourceError with the
+file and what to do.
+"""
+
+from __future__ import annotations
+
+import mmap
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from drp.core.errors import SourceError
+from drp.source.base import near_misses
+from xtc import ChunkInfo, Config, Dgram, Scan, Tail, TransitionId, XtcError, find_smdinfo, read_chunkinfo
+from xtc.chunk import MAX_CHUNKS, chunk_number, find_config
+
+if TYPE_CHECKING:
+    from xtc import Column
+
+
+class Recording:
+    """Dgram i is `sizes[i]` bytes at `offsets[i]` of `maps[which[i]]`, the map of `paths[which[i]]`.
+
+    `which`, `offsets`, `sizes`, `timestamps` and `pulse_ids` (0: not known) are uint64 arrays, `services`
+    uint8. `tails` holds the path and place of each cut-off end.
+    """
+
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        self.paths: list[Path] = []
+        self.maps: list[mmap.mmap] = []
+        self.tails: list[tuple[Path, Tail]] = []
+        self._columns = {
+            name: array("Q") for name in ("which", "offsets", "sizes", "timestamps", "pulse_ids")
+        }
+        self._services = array("B")
+        self._config: Config | None = None
+        self._pulse: Column | None = None
+        self._is_smd = False
+        self._read_all([Path(path) for path in paths])
+        self.which, self.offsets, self.sizes, self.timestamps, self.pulse_ids = (
+            _as_uint64(column) for column in self._columns.values()
+        )
+        self.services: npt.NDArray[np.uint8] = np.frombuffer(self._services, dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._services)
+
+    def close(self) -> None:
+        """Let go of the files; what still looks at a map keeps it."""
+        self.maps.clear()
+
+    def _read_all(self, given: list[Path]) -> None:
+        followed: list[Path] = []
+        for path in given:
+            if any(_same(path, chunk) for chunk in followed):
+                continue
+            current = chunk_number(path.name)
+            announced = self._read(path)
+            while announced is not None and announced.chunkid > current and len(followed) < MAX_CHUNKS:
+                path, current = _next_chunk(self.paths[-1], announced), announced.chunkid  # noqa: PLW2901
+                followed.append(path)
+                announced = self._read(path)
+
+    def _read(self, path: Path) -> ChunkInfo | None:
+        """Index one file; return what it says of the chunk it goes on in, if anything."""
+        mapped = _map(path)
+        scan = Scan(mapped, path=str(path), config=self._config)
+        announced = None
+        known = len(self)
+        self.paths.append(path)
+        self.maps.append(mapped)
+        try:
+            for dgram in scan:
+                if self._config is None and dgram.service != TransitionId.Configure:
+                    raise _no_configure(path, dgram)
+                announced = self._add(dgram) or announced
+        except XtcError as error:
+            what = "no xtc2 file, its first dgram is wrong: " if len(self) == known else ""
+            raise SourceError(f"{what}{error}", source=str(path)) from error
+        if scan.tail is not None:
+            if len(self) == known:
+                raise SourceError(
+                    f"no xtc2 file, or cut off within its first dgram: there are {len(mapped)} bytes, "
+                    f"the header asks for {scan.tail.need}",
+                    source=str(path),
+                )
+            self.tails.append((path, scan.tail))
+        return announced
+
+    def _add(self, dgram: Dgram) -> ChunkInfo | None:
+        service = dgram.service
+        if service == TransitionId.Configure:
+            self._configure(dgram)
+        pulse_id = self._pulse_id(dgram) if service == TransitionId.L1Accept else 0
+        columns = self._columns
+        columns["which"].append(len(self.maps) - 1)
+        columns["offsets"].append(dgram.offset)
+        columns["sizes"].append(dgram.size)
+        columns["timestamps"].append(dgram.timestamp)
+        columns["pulse_ids"].append(pulse_id)
+        self._services.append(service)
+        return None if self._is_smd else read_chunkinfo(dgram)
+
+    def _pulse_id(self, dgram: Dgram) -> int:
+        if self._pulse is None:
+            return 0
+        try:
+            return self._pulse.read(dgram) or 0
+        except XtcError:
+            # What is wrong inside an event is for whoever reads it; its pulse id cannot be known.
+            return 0
+
+    def _configure(self, dgram: Dgram) -> None:
+        config = dgram.config
+        if config is None:
+            raise XtcError("the Configure has no Names", offset=dgram.offset)
+        self._config = config
+        self._is_smd = find_smdinfo(config) is not None
+        try:
+            self._pulse = config.column("drpinfo", "drpinfo", "pulse_id")
+        except XtcError:
+            self._pulse = None
+
+
+def _as_uint64(column: array[int]) -> npt.NDArray[np.uint64]:
+    return np.frombuffer(column, dtype=np.uint64)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+def _map(path: Path) -> mmap.mmap:
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, 2) == 0:
+                raise SourceError("the file is empty", source=str(path))
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise SourceError(
+            f"there is no such file{near_misses(path.name, others)}", source=str(path)
+        ) from None
+    except OSError as error:
+        raise SourceError(f"it cannot be read: {error.strerror or error}", source=str(path)) from error
+
+
+def _no_configure(path: Path, dgram: Dgram) -> SourceError:
+    what = f"it begins with {dgram.service.name}, not with Configure, so nothing says what its data are"
+    hint = "Give the file that holds the Configure before it"
+    number = chunk_number(path.name)
+    if number > 0:
+        found = find_config(path)
+        first = "the run's first chunk (usually called ...-c000.xtc2)" if found is None else found[1]
+        what = f"{what}; it is chunk {number} of a run"
+        hint = f"Give {first}; the later chunks are then found"
+    return SourceError(what, source=str(path), hint=hint)
+
+
+def _next_chunk(path: Path, announced: ChunkInfo) -> Path:
+    following = path.with_name(announced.filename)
+    if not following.exists():
+        raise SourceError(
+            f"it goes on in chunk {announced.filename}, which is not beside it",
+            source=str(path),
+            hint="Copy it there",
+        )
+    return following

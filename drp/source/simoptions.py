@@ -1,0 +1,148 @@
+"""What a user writes after `sim:`, as one frozen object: `TYPE[:SIZE],key=value,...`. It knows the names of
+options, not what is done with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from drp.core.errors import SourceError
+from drp.source.base import near_misses
+
+CAMERA_KINDS = ("epixhr", "jungfrau")
+KINDS = (*CAMERA_KINDS, "digitizer")
+RING_ON = 0.5
+MAX_MEAN = 50.0
+_ON_OFF = {"on": True, "off": False}
+
+
+@dataclass(frozen=True, slots=True)
+class SimOptions:
+    """What is simulated. The same options give the same bytes."""
+
+    kind: str = "epixhr"
+    size: str = ""
+    """`2M`, `4M` ... of a camera; samples of a digitizer. Empty: the kind's own."""
+    segments: int | None = None
+    """Segments of a camera, in place of those its size has."""
+    name: str = ""
+    """detname; empty: the kind."""
+    seed: int = 1
+    frames: int = 64
+    """Distinct events, dealt in turn."""
+    rate_hz: float | None = None
+    """Events per second; None: as fast as they are taken, with the pulse ids and times of 1 kHz."""
+    slow_hz: float = 1.0
+    """SlowUpdates per second of the events' own time; 0: none."""
+    steps: int = 1
+    step_events: int | None = None
+    """Events of a step; None: the caller's events divided by the steps, or 100. The last step goes on."""
+    run: int = 1
+    photons: float = 0.02
+    """Mean photons per pixel and event, everywhere."""
+    ring: float = RING_ON
+    """Mean photons per pixel at the crest of the water ring; 0: none."""
+    peaks: int = 40
+    """Bragg peaks of each event."""
+    energy_kev: float = 9.5
+    """Energy of a photon."""
+    noise: float = 1.0
+    """Factor on the electronics' noise."""
+
+    def __post_init__(self) -> None:
+        _in_range("seed", self.seed, 0, (1 << 63) - 1)
+        _in_range("frames", self.frames, 1, 100_000)
+        _in_range("slow", self.slow_hz, 0, 1e6)
+        _in_range("steps", self.steps, 1, 1_000_000)
+        _in_range("run", self.run, 0, (1 << 32) - 1)
+        _in_range("photons", self.photons, 0, MAX_MEAN / 2)
+        _in_range("ring", self.ring, 0, MAX_MEAN / 2)
+        _in_range("peaks", self.peaks, 0, 100_000)
+        _in_range("energy", self.energy_kev, 0.1, 1000)
+        _in_range("noise", self.noise, 0, 100)
+        if self.segments is not None:
+            _in_range("segments", self.segments, 1, 64)
+        if self.rate_hz is not None:
+            _in_range("rate", self.rate_hz, 1e-3, 1e9)
+        if self.step_events is not None:
+            _in_range("step_events", self.step_events, 1, 1 << 40)
+
+    @property
+    def detname(self) -> str:
+        """The name of the detector."""
+        return self.name or self.kind
+
+
+def parse(text: str) -> SimOptions:
+    """Read `TYPE[:SIZE],key=value,...`; SourceError names what is unknown and what looks like it."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    kind, size = "epixhr", ""
+    if words and "=" not in words[0]:
+        kind, _, size = words.pop(0).partition(":")
+    if kind not in KINDS:
+        raise SourceError(
+            f"the simulator has no detector {kind!r}{near_misses(kind, KINDS)}",
+            source="sim",
+            hint=f"Known are {', '.join(KINDS)}",
+        )
+    known = _KEYS | (_CAMERA_KEYS if kind in CAMERA_KINDS else {})
+    values: dict[str, Any] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key not in known:
+            raise SourceError(
+                f"{kind} has no option {key!r}{near_misses(key, list(known))}",
+                source="sim",
+                hint=f"Known are {', '.join(known)}",
+            )
+        field, convert = known[key]
+        if field in values:
+            raise SourceError(f"the option {key!r} is given twice", source="sim")
+        values[field] = _convert(key, value, convert)
+    return replace(SimOptions(kind=kind, size=size), **values)
+
+
+def _convert(key: str, value: str, convert: Callable[[str], Any]) -> Any:
+    try:
+        return convert(value)
+    except ValueError:
+        raise SourceError(f"the option {key!r} cannot be {value!r}", source="sim") from None
+
+
+def _ring(value: str) -> float:
+    if value in _ON_OFF:
+        return RING_ON if _ON_OFF[value] else 0.0
+    return float(value)
+
+
+def _text(value: str) -> str:
+    if not value.isidentifier() or not value.isascii():
+        raise ValueError(value)
+    return value
+
+
+def _in_range(key: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise SourceError(f"the option {key!r} is {low:g} to {high:g}, not {value:g}", source="sim")
+
+
+_KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "name": ("name", _text),
+    "seed": ("seed", int),
+    "frames": ("frames", int),
+    "rate": ("rate_hz", float),
+    "slow": ("slow_hz", float),
+    "steps": ("steps", int),
+    "step_events": ("step_events", int),
+    "run": ("run", int),
+    "noise": ("noise", float),
+}
+_CAMERA_KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "segments": ("segments", int),
+    "photons": ("photons", float),
+    "ring": ("ring", _ring),
+    "peaks": ("peaks", int),
+    "energy": ("energy_kev", float),
+}

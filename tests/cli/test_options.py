@@ -1,0 +1,175 @@
+"""A command line becomes a configuration, or one clear line that says what to do."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from drp.cli.options import parse
+from drp.core.config import DrpConfig, Room
+from drp.core.errors import ConfigError
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "myroi.py"
+    path.write_text("")
+    (tmp_path / "a.xtc2").write_text("")
+    return path
+
+
+@pytest.mark.usefixtures("script")
+def test_script_and_arguments_come_in_one_word() -> None:
+    config = parse(["-p", "myroi.py --roi 100:200,50:150 --name 'two words'"])
+    assert config.script == "myroi.py"
+    assert config.script_args == ("--roi", "100:200,50:150", "--name", "two words")
+
+
+@pytest.mark.usefixtures("script")
+def test_nothing_but_a_script_simulates_a_thousand_events() -> None:
+    config = parse(["-p", "myroi.py"])
+    assert config.sources == ("sim",)
+    assert config.source_is_default
+    assert (config.events, config.out_dir) == (1000, None)
+    assert config.workers == max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+@pytest.mark.usefixtures("script")
+def test_a_named_source_runs_to_its_end() -> None:
+    config = parse(["-p", "myroi.py", "--source", "a.xtc2", "sim:jungfrau"])
+    assert config.sources == ("a.xtc2", "sim:jungfrau")
+    assert not config.source_is_default
+    assert config.events is None
+
+
+@pytest.mark.parametrize("order", [["-p", "5", "-p", "myroi.py -x"], ["-p", "myroi.py -x", "-p", "5"]])
+@pytest.mark.usefixtures("script")
+def test_p_is_platform_or_script_by_what_it_holds(order: list[str]) -> None:
+    config = parse(order)
+    assert (config.platform, config.script, config.script_args) == (5, "myroi.py", ("-x",))
+
+
+@pytest.mark.usefixtures("script")
+def test_a_line_as_lcls_writes_it_is_understood() -> None:
+    line = """
+        -P tst:2 -p 3 -u epix_hr_1 -D epixhremu -S 7 -W 4 -v -o out -M prom -k batching=yes,directIO=no
+        -k drp=python,pythonScript=myroi.py,pebbleBufSize=4194304 -k pebbleBufCount=256
+    """
+    config = parse(line.split())
+    assert (config.instrument, config.station, config.platform, config.alias) == ("tst", 2, 3, "epix_hr_1")
+    assert (config.det_type, config.det_id, config.workers, config.out_dir) == (
+        "epixhremu",
+        "7",
+        4,
+        Path("out"),
+    )
+    assert (config.script, config.pebble_slot_bytes, config.pebble_slots) == ("myroi.py", 4 << 20, 256)
+    assert (config.direct_io, config.log_level, config.prometheus_dir) == (False, "debug", Path("prom"))
+    assert config.notes == ("-M is understood, but this version exports no Prometheus metrics",)
+
+
+@pytest.mark.usefixtures("script")
+def test_every_other_option_reaches_its_field() -> None:
+    line = """
+        -p myroi.py --source a.xtc2 -n 50 --rate 120.5 --loop --report r.json --log-level warning
+        --log-domain engine,script --event-timeout 1 --first-event-timeout 20 --stop-timeout 5 --spares 2
+        --worker-memory 2G --fex-room 50% --on-overflow stop --on-script-failure stop --check-views --offline
+        --overwrite --chunk-size 1G --expt xpp1 --run 12
+    """
+    config = parse(line.split())
+    assert config == DrpConfig(
+        script="myroi.py",
+        sources=("a.xtc2",),
+        workers=config.workers,
+        events=50,
+        rate_hz=120.5,
+        loop=True,
+        report=Path("r.json"),
+        log_level="warning",
+        log_domains=("engine", "script"),
+        event_timeout_s=1.0,
+        first_event_timeout_s=20.0,
+        stop_timeout_s=5.0,
+        spares=2,
+        worker_memory_bytes=2 << 30,
+        fex_room=Room(0.5),
+        on_overflow="stop",
+        on_script_failure="stop",
+        check_views=True,
+        offline=True,
+        overwrite=True,
+        chunk_bytes=1 << 30,
+        expt="xpp1",
+        run=12,
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("", "-p: there is no script. Name one"),
+        ("-p missing.py", "-p missing.py: there is no such script"),
+        ("-p 9", "-p 9: is no platform. A platform is a digit, 0-7"),
+        ("-p 1 -p 2 -p myroi.py", "-p 2: names a second platform"),
+        ("-p myroi.py -p other.py", "-p other.py: names a second script"),
+        ("-p myroi.py -k pythonScript=other.py", "-k says other.py, another option myroi.py"),
+        ("-p myroi.py -d /dev/datadev_0", "-d: needs PGP card hardware"),
+        ("-p myroi.py -l 0x1", "-l: selects lanes of PGP card hardware"),
+        ("-p myroi.py -C host", "-C: control is not in this version"),
+        ("-p myroi.py -Q 3", "-Q: cube workers are not in this version"),
+        ("-p myroi.py --evnt-timeout 3", "--evnt-timeout: is no option of drp. Did you mean --event-timeout"),
+        ("-p myroi.py --roi 1:2", "--roi: is no option of drp"),
+        ("-p myroi.py a.xtc2", "a.xtc2: belongs to no option. Quote a script"),
+        ("-p myroi.py -W many", "argument -W/--workers: invalid int value: 'many'. See drp --help"),
+        ("-p myroi.py -W", "expected one argument"),
+        ("-p myroi.py -W 0", "-W 0: is out of range"),
+        ("-p myroi.py -u epix", "-u epix: is no alias"),
+        ("-p myroi.py -P tst:x", "-P tst:x: has no station number"),
+        ("-p myroi.py --source gone.xtc2", "--source gone.xtc2: there is no such file"),
+        ("-p myroi.py --offline", "--offline: reads recorded files"),
+        ("-p myroi.py --on-overflow explode", "invalid choice"),
+        ("-p myroi.py --worker-memory lots", "--worker-memory lots: is not a size"),
+        (
+            "-p myroi.py -k ep_provider=tcp",
+            "-k ep_provider: is not available in this drp: it belongs to libfabric",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("script")
+def test_what_cannot_be_used_is_one_line_that_says_what_to_do(line: str, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(line.split())
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("word", "text"), [("myroi.py 'open", "cannot be split"), ("  ", "-p: is empty")])
+def test_a_word_that_is_no_command_is_refused(word: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        parse(["-p", word])
+
+
+def test_help_shows_groups_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(["--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    for part in (
+        "script and workers:",
+        "source:",
+        "recording:",
+        "limits:",
+        "report and log:",
+        "examples:",
+        "exit status:",
+    ):
+        assert part in out
+    assert 'drp -p "myroi.py --roi 100:200,50:150"' in out
+
+
+def test_version_is_printed_and_ends_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("drp ")

@@ -1,0 +1,132 @@
+"""The whole command on simulated data: what is recorded does not depend on how many workers there are, or on there being any."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xtc import Reader, Stream, TransitionId
+
+PASS = """
+from drp import DataSource
+for run in DataSource().runs():
+    for evt in run.events():
+        pass
+"""
+REDUCE = """
+import numpy as np
+from drp import AlgDef, DataSource, DetectorDef
+
+ds = DataSource()
+info = ds.drp_info
+definition = DetectorDef(info.det_name, info.det_type, info.det_id)
+fex = ds.add_detector(definition, AlgDef("fex", 0, 0, 1), {"x": (np.float64, 0), "w": (np.uint16, 1), "t": (str, 1)})
+ds.add_trigger({"big": np.uint8, "sum": np.uint32})
+total = ds.reduce("total", np.zeros(16, np.int64), "sum")
+peak = ds.reduce("peak", np.zeros(16, np.uint16), "max")
+for run in ds.runs():
+    det = run.Detector(info.det_name)
+    for evt in run.events():
+        a = det.raw.raw(evt)[:16]
+        np.add(total, a, out=total)
+        np.maximum(peak, a, out=peak)
+        fex.fex.x, fex.fex.w, fex.fex.t = a[3] / 7, a[: evt.index % 9], f"event {evt.index}"
+        ds.add_data(fex.fex)
+        ds.set_trigger(big=a[0] > 100, sum=int(a.sum()))
+        if evt.index % 5:
+            ds.remove_data(info.det_name, "raw")
+        if evt.index % 11 == 0:
+            ds.damage(evt, user=9)
+"""
+
+
+def drp(*args: object) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    code = "import sys; from drp.cli.drp import main; sys.exit(main(sys.argv[1:]))"
+    words = [sys.executable, "-c", code, *map(str, args)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return the content of all recorded files by name."""
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*.xtc2"))}
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recorded run of 700 events in two steps, with SlowUpdates."""
+    folder = tmp_path_factory.mktemp("recorded")
+    script = folder / "pass.py"
+    script.write_text(PASS)
+    source = "sim:digitizer:32,slow=50,steps=2,rate=1000"
+    done = drp("-p", script, "--source", source, "-n", 700, "-W", 2, "-o", folder, "--report", folder / "r.json")
+    assert done.returncode == 0, done.stderr + done.stdout
+    report = json.loads((folder / "r.json").read_text())
+    assert report["closes"] and report["ledger"]["recorded_no_verdict"] == report["ledger"]["total"] == 700
+    (path,) = (path for path in folder.rglob("*.xtc2") if "smd" not in path.name)
+    return path
+
+
+def test_a_pass_through_run_is_complete(recorded: Path) -> None:
+    services = [dgram.service for dgram in Reader(recorded)]
+    assert services.count(TransitionId.L1Accept) == 700
+    assert services.count(TransitionId.BeginStep) == services.count(TransitionId.EndStep) == 2
+    assert services[:2] == [TransitionId.Configure, TransitionId.BeginRun]
+    assert services[-1] == TransitionId.EndRun
+
+
+def test_files_are_byte_equal_for_one_worker_many_and_none(recorded: Path, tmp_path: Path) -> None:
+    script = tmp_path / "reduce.py"
+    script.write_text(REDUCE)
+    outputs = []
+    for name, options in (("one", ("-W", 1)), ("many", ("-W", 4)), ("none", ("--offline",))):
+        done = drp("-p", script, "--source", recorded, "-o", tmp_path / name, *options)
+        assert done.returncode == 0, done.stderr + done.stdout
+        outputs.append(files(tmp_path / name))
+    assert len(outputs[0]) == 2
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_views_checked_by_poison_give_the_same_file(recorded: Path, tmp_path: Path) -> None:
+    script = tmp_path / "reduce.py"
+    script.write_text(REDUCE)
+    for name, options in (("plain", ()), ("checked", ("--check-views",))):
+        assert drp("-p", script, "--source", recorded, "-W", 2, "-o", tmp_path / name, *options).returncode == 0
+    assert files(tmp_path / "plain") == files(tmp_path / "checked")
+
+
+def test_a_reduced_file_can_be_reduced_again(recorded: Path, tmp_path: Path) -> None:
+    script = tmp_path / "pass.py"
+    script.write_text(PASS)
+    done = drp("-p", script, "--source", recorded, "-o", tmp_path / "again")
+    assert done.returncode == 0, done.stderr + done.stdout
+    before, after = Reader(recorded), Reader(next((tmp_path / "again").rglob("*c000.xtc2")))
+    events = [[bytes(d) for d in reader if d.service == TransitionId.L1Accept] for reader in (before, after)]
+    assert events[0] == events[1]
+
+
+def test_a_run_is_not_written_over(recorded: Path, tmp_path: Path) -> None:
+    script = tmp_path / "pass.py"
+    script.write_text(PASS)
+    assert drp("-p", script, "--source", recorded, "-o", tmp_path).returncode == 0
+    content = files(tmp_path)
+    again = drp("-p", script, "--source", recorded, "-o", tmp_path)
+    assert again.returncode == 1
+    assert "--overwrite" in again.stdout + again.stderr
+    assert files(tmp_path) == content
+    assert drp("-p", script, "--source", recorded, "-o", tmp_path, "--overwrite").returncode == 0
+
+
+def test_chunks_roll_and_hold_every_event_once(tmp_path: Path) -> None:
+    script = tmp_path / "pass.py"
+    script.write_text(PASS)
+    args = ("-n", 20000, "--rate", 20000, "-W", 2, "-o", tmp_path, "-k", "chunkSize=1M")
+    done = drp("-p", script, "--source", "sim:digitizer:64", *args)
+    assert done.returncode == 0, done.stderr + done.stdout
+    chunks = sorted(path for path in tmp_path.rglob("*.xtc2") if "smd" not in path.name)
+    assert len(chunks) > 2
+    times = [d.timestamp for d in Stream(chunks[0]) if d.service == TransitionId.L1Accept]
+    assert len(times) == 20000
+    assert times == sorted(set(times))

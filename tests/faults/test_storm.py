@@ -1,0 +1,193 @@
+"""Everything at once: workers killed from outside, a script that raises and hangs, and still every event is there once, in order, and right.
+
+The truth is an offline run of the same script on the same file by the same command, where nothing goes wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.support.drp_command import DrpCommand, children, shared_memory, state_of, write_script
+from tests.support.judge import counters_follow, judge
+from tests.support.plain_xtc2 import PlainFile
+
+Start = Callable[..., DrpCommand]
+KILL_PERIOD_S = 0.1
+RATE = "500"
+
+FIELDS = "'counter': (np.uint64, 0), 'sum': (np.uint64, 0), 'head': (np.uint16, 1)"
+BEFORE = """\
+marks = sys.argv[1] if len(sys.argv) > 1 else ""
+helpers = [subprocess.Popen(["sleep", "1000"], start_new_session=apart) for apart in (False, True)] if marks else []
+def mark(evt):
+    with open(f"{marks}/{evt.index}", "w") as file:
+        file.write(str(os.getpid()))
+"""
+BEGUN = "counter, det = run.Detector('counter'), run.Detector(info.det_name)"
+EVENT = """\
+wave = det.raw.waveform(evt)
+fex.fex.counter, fex.fex.sum, fex.fex.head = counter(evt), int(wave.sum()), wave[:32] * np.uint16(3)
+if marks:
+    if evt.index == hang_at:
+        mark(evt)
+        time.sleep(1000)
+    time.sleep(random.uniform(0, 0.02))
+    if evt.index % 97 == 96:
+        mark(evt)
+        raise ValueError("every 97th")
+"""
+
+
+@dataclass
+class Storm:
+    """Kills random workers of a command, and looks now and then at what the command holds."""
+
+    command: DrpCommand
+    until: Callable[[], bool]
+    hanging: Path
+    killed: list[int] = field(default_factory=list)
+    descriptors: list[int] = field(default_factory=list)
+    threads: list[int] = field(default_factory=list)
+    segments: list[int] = field(default_factory=list)
+    stale: list[int] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)
+
+    def rage(self) -> None:
+        dice = random.Random(os.urandom(8))
+        zombies: set[int] = set()
+        look = due = time.monotonic()
+        while self.command.running and not self.until():
+            due += KILL_PERIOD_S
+            time.sleep(max(0.0, due - time.monotonic()))
+            self.kill_one(dice)
+            if time.monotonic() >= look:
+                look = time.monotonic() + 1.0
+                zombies = self.look(zombies)
+
+    def kill_one(self, dice: random.Random) -> None:
+        workers = list(self.command.workers())
+        self.seen.update(workers)
+        if self.hanging.exists():
+            # Its end is to come from drp.
+            workers = [pid for pid in workers if str(pid) != self.hanging.read_text()]
+        if not workers:
+            return
+        pid = dice.choice(workers)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            if state_of(pid) not in ("Z", "X", ""):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                self.killed.append(pid)
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(pidfd)
+
+    def look(self, before: set[int]) -> set[int]:
+        """Note what drp holds; a zombie that was one a second ago already is stale. Returns the zombies of now."""
+        pid = self.command.pid
+        nursery = self.command.nursery()
+        kin = children(pid) + (children(nursery) if nursery else [])
+        zombies = {one for one in kin if state_of(one) == "Z"}
+        self.stale += zombies & before
+        self.descriptors.append(len(os.listdir(f"/proc/{pid}/fd")))
+        self.threads.append(len(os.listdir(f"/proc/{pid}/task")))
+        self.segments.append(sum(maker == pid for _, maker in shared_memory()))
+        return zombies
+
+
+def record_source(drp: Start, folder: Path, events: int) -> Path:
+    """A recorded file of raw events with a SlowUpdate, which counts, before every 5th: 100 a second at 500 events/s."""
+    inside = folder / "source"
+    inside.mkdir()
+    script = inside / "nothing.py"
+    script.write_text("from drp import DataSource\nfor run in DataSource().runs():\n    for evt in run.events():\n        pass\n")
+    command = drp(script, "--source", "sim:digitizer,slow=200", "-n", str(events), "-W", "1", output=inside / "out")
+    assert command.wait(60) == 0, command.log
+    return command.file()
+
+
+@pytest.mark.parametrize(
+    ("events", "kills"),
+    [
+        pytest.param(2_000, 20, id="short", marks=pytest.mark.timeout(120)),
+        pytest.param(20_000, 300, id="long", marks=[pytest.mark.slow, pytest.mark.timeout(400)]),
+    ],
+)
+def test_a_storm_of_failures_loses_no_event(
+    drp: Start, folder: Path, good_second_run: Callable[[], None], events: int, kills: int
+) -> None:
+    source = record_source(drp, folder, events)
+    script = write_script(folder, EVENT, fields=FIELDS, before=f"hang_at = {events // 2}\n{BEFORE}", begun=BEGUN)
+    calm = drp(script, "--offline", "--source", str(source), output=folder / "calm")
+    assert calm.wait(120) == 0, calm.log
+    truth = PlainFile(calm.file())
+    marks = folder / "marks"
+    marks.mkdir()
+
+    limits = ("--first-event-timeout", "3")
+    command = drp(f"{script} {marks}", "--source", str(source), "--rate", RATE, "-W", "4", *limits, output=folder / "hurt")
+    command.until_recording()
+    enough = 0.95 * calm.file().stat().st_size
+    hurt = command.file()
+    storm = Storm(command, lambda: not hurt.exists() or hurt.stat().st_size > enough, marks / str(events // 2))
+    raging = threading.Thread(target=storm.rage)
+    raging.start()
+    try:
+        code = command.wait(300)
+    finally:
+        command.process.poll()
+        raging.join(10)
+
+    verdict = judge(command.file())
+    report = command.report
+    marked = {int(path.name): int(path.read_text() or 0) for path in marks.iterdir()}
+    ended = set(storm.killed) | set(marked.values())
+    print(
+        f"\n{events} events, {report['elapsed_s']:.1f} s: {len(storm.killed)} kills, {len(marked)} raised or hung, "
+        f"{len(ended)} processes ended, {report['restarts']} restarts ({report['spare_restarts']} of spares), "
+        f"{len(verdict.damaged)} damaged {verdict.causes}, {events - len(verdict.events)} lost; descriptors {storm.descriptors[:1]}.."
+        f"{storm.descriptors[-1:]} (most {max(storm.descriptors)}), segments at most {max(storm.segments)}"
+    )
+    assert code == 1, command.log
+    assert report["closes"], report
+    assert len(verdict.events) == report["ledger"]["total"] == events
+    assert len(storm.killed) >= kills
+    assert len(set(storm.killed)) == len(storm.killed)
+    assert report["restarts"] == len(ended)
+    assert len(verdict.damaged) <= len(ended)
+    assert report["damage"]["drp"]["events"] == len(verdict.damaged)
+    assert set(verdict.causes) == {"raised", "timed_out", "died"}
+    assert verdict.causes["timed_out"] == 1
+    assert counters_follow(verdict) > events / 6
+    same_as(verdict.events, truth.events, set(verdict.damaged))
+
+    assert command.left() == []
+    assert storm.stale == []
+    assert [pid for pid in storm.seen if state_of(pid)] == []
+    assert set(storm.threads) == {storm.threads[0]}
+    half = len(storm.descriptors) // 2
+    assert max(storm.descriptors[half:]) <= max(storm.descriptors[:half]) + 6
+    assert max(storm.segments) <= 24
+    good_second_run()
+
+
+def same_as(found: list, wanted: list, damaged: set[int]) -> None:
+    """Whole recorded events, headers and fex and all, are those of the offline run, but for those that are damaged."""
+    assert [one.timestamp for one in found] == [one.timestamp for one in wanted]
+    for place, (one, truth) in enumerate(zip(found, wanted, strict=True)):
+        if place not in damaged:
+            assert one.raw == truth.raw, f"event {place} is not what it is offline"
+            assert (one.env, one.damage, one.names_ids) == (truth.env, truth.damage, truth.names_ids), f"event {place}"

@@ -1,0 +1,188 @@
+"""A script over recorded files, without drp."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dgrams import Builder
+
+from drp.script.errors import ScriptError
+from drp.script.info import DrpInfo
+from drp.script.offline import run_offline
+from drp.sink.recorder import Output
+from xtc import Dgram, Reader, TransitionId
+
+ROOT = Path(__file__).resolve().parents[2]
+MYROI = str(ROOT / "fex_scripts" / "myroi.py")
+L1 = TransitionId.L1Accept
+COUNTING = """
+import numpy as np
+from drp import AlgDef, DataSource, DetectorDef
+ds = DataSource()
+info = ds.drp_info
+fex = ds.add_detector(DetectorDef(info.det_name, info.det_type, info.det_id), AlgDef("fex", 0, 0, 1),
+                      {"index": (np.uint32, 0), "hv": (np.float64, 0)})
+total = ds.reduce("total", np.zeros((), np.uint64))
+for run in ds.runs():
+    det, hv = run.Detector(info.det_name), run.Detector("hv")
+    for evt in run.events():
+        BODY
+        fex.fex.index = evt.index
+        fex.fex.hv = hv(evt)
+        ds.add_data(fex.fex)
+        ds.remove_data(info.det_name, "raw")
+        total += 1
+"""
+
+
+def counting(folder: Path, body: str = "pass") -> str:
+    path = folder / "script.py"
+    path.write_text(COUNTING.replace("BODY", body))
+    return str(path)
+
+
+def source(folder: Path, events: int = 10, segments: int = 2) -> Path:
+    builder = Builder(segments)
+    path = folder / "in.xtc2"
+    path.write_bytes(b"".join([builder.configure(), *builder.run(events, slow_every=3)]))
+    return path
+
+
+def recorded(folder: Path) -> list[Dgram]:
+    (path,) = [one for one in folder.rglob("*.xtc2") if "smalldata" not in str(one)]
+    return list(Reader(path))
+
+
+def values(dgram: Dgram, alg: str = "fex") -> dict[str, object]:
+    return {one.field.name: one.value for one in dgram.fields() if one.names.alg.name == alg}
+
+
+def test_events_are_recorded_with_what_the_script_added(tmp_path: Path) -> None:
+    report = run_offline([counting(tmp_path)], [source(tmp_path)], Output(tmp_path / "out"))
+    assert (report.events, report.failed, report.exit_code) == (10, 0, 0)
+    dgrams = recorded(tmp_path / "out")
+    events = [one for one in dgrams if one.service == L1]
+    assert [values(one) for one in events] == [{"index": k, "hv": k // 3 * 3} for k in range(10)]
+    assert not any(values(one, "raw") for one in events)
+    ends = [one for one in dgrams if one.service in (TransitionId.EndStep, TransitionId.EndRun)]
+    assert [values(one, "reduce") for one in ends] == [{"total": 10}, {"total": 10}]
+
+
+def test_a_failing_event_keeps_its_raw_and_the_script_goes_on(tmp_path: Path) -> None:
+    script = counting(tmp_path, "assert evt.index not in (2, 7)")
+    report = run_offline([script], [source(tmp_path)], Output(tmp_path / "out"))
+    assert (report.events, report.failed, report.exit_code) == (10, 2, 1)
+    assert [one.kind for one in report.failures] == ["AssertionError"]
+    for index, event in enumerate(one for one in recorded(tmp_path / "out") if one.service == L1):
+        if index in (2, 7):
+            assert event.damage.user_code == 1
+            assert values(event, "raw")
+            assert values(event, "drpinfo")["cause"] == 1
+        else:
+            assert values(event) == {"index": index, "hv": index // 3 * 3}
+            assert event.damage == 0
+
+
+def test_a_script_that_always_fails_is_stopped(tmp_path: Path) -> None:
+    with pytest.raises(ScriptError, match="5 events in a row"):
+        run_offline([counting(tmp_path, "1 / 0")], [source(tmp_path)])
+
+
+def test_a_failure_at_configure_ends_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text("nonsense(")
+    with pytest.raises(ScriptError, match="SyntaxError"):
+        run_offline([str(path)], [source(tmp_path)])
+
+
+def test_results_that_fit_exactly_are_kept_and_one_byte_more_is_truncated(tmp_path: Path) -> None:
+    text = """
+import sys
+import numpy as np
+from drp import AlgDef, DataSource, DetectorDef
+ds = DataSource()
+fex = ds.add_detector(DetectorDef("cam", "t", "i"), AlgDef("fex", 0, 0, 1), {"x": (np.uint8, 1)})
+for run in ds.runs():
+    for evt in run.events():
+        fex.fex.x = np.zeros(int(sys.argv[1]), np.uint8)
+        ds.add_data(fex.fex)
+"""
+    path = tmp_path / "script.py"
+    path.write_text(text)
+    files = [source(tmp_path, 1, 1)]
+    raw = next(one.size for one in Reader(files[0]) if one.service == L1)
+    bound = 100_000
+    fits = bound - raw - 36 - 20 - 47
+    assert run_offline([str(path), str(fits)], files, event_bytes=bound).truncated == 0
+    assert run_offline([str(path), str(fits + 1)], files, event_bytes=bound).truncated == 1
+    assert run_offline([str(path), str(bound + 1)], files, event_bytes=bound).truncated == 1
+
+
+def test_a_recorded_file_is_read_again_by_another_script(tmp_path: Path) -> None:
+    run_offline([counting(tmp_path)], [source(tmp_path)], Output(tmp_path / "out"))
+    (path,) = [one for one in (tmp_path / "out").rglob("*.xtc2") if "smalldata" not in str(one)]
+    second = tmp_path / "second.py"
+    second.write_text(
+        "from drp import DataSource\nds = DataSource()\nfor run in ds.runs():\n    det = run.Detector('cam')\n"
+        "    for evt in run.events():\n"
+        "        assert det.fex.index(evt) == evt.index and det.fex.hv(evt) == evt.index // 3 * 3\n"
+        "        assert det.raw.raw(evt) is None and evt.pulse_id is None\n"
+    )
+    assert run_offline([str(second)], [path]).failed == 0
+
+
+def test_a_script_may_open_files_itself(tmp_path: Path) -> None:
+    files = source(tmp_path)
+    script = tmp_path / "alone.py"
+    script.write_text(
+        "import sys\nfrom drp import DataSource\nds = DataSource(files=sys.argv[1], output=sys.argv[2])\n"
+        "count = 0\nfor run in ds.runs():\n    for evt in run.events():\n        count += 1\n"
+        "        ds.remove_data('cam', 'raw')\nprint(count, ds.drp_info.det_name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), str(files), str(tmp_path / "out")],
+        capture_output=True, text=True, timeout=60, check=False, env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
+    assert done.stdout == "10 cam\n", done.stderr
+    assert len([one for one in recorded(tmp_path / "out") if one.service == L1]) == 10
+
+
+@pytest.mark.parametrize(("segments", "shape"), [(1, (8, 6)), (3, (8, 6)), (2, (1, 8, 6))])
+def test_myroi_keeps_the_region_its_sum_and_every_nth_raw(tmp_path: Path, segments: int, shape: tuple[int, ...]) -> None:
+    builder = Builder(segments, shape)
+    path = tmp_path / "in.xtc2"
+    path.write_bytes(b"".join([builder.configure(), *builder.run(5)]))
+    report = run_offline([MYROI, "--roi", "1:4,2:5", "--keep-every", "2"], [path], Output(tmp_path / "out"))
+    assert report.exit_code == 0
+    for index, event in enumerate(one for one in recorded(tmp_path / "out") if one.service == L1):
+        whole = np.stack([builder.frame(index, k).reshape(8, 6) for k in range(segments)])
+        found = values(event)
+        assert np.array_equal(found["roi"], whole[:, 1:4, 2:5])
+        assert found["sum"] == whole[:, 1:4, 2:5].sum() == values(event, "trigger")["sum"]
+        assert bool(values(event, "raw")) == (index % 2 == 0)
+
+
+@pytest.mark.parametrize(("roi", "shape", "words"), [("1:9,0:2", (8, 6), "does not fit"), ("0:2,0:2", (30,), "1-d data")])
+def test_myroi_says_what_is_wrong(tmp_path: Path, roi: str, shape: tuple[int, ...], words: str) -> None:
+    builder = Builder(1, shape)
+    path = tmp_path / "in.xtc2"
+    path.write_bytes(b"".join([builder.configure(), *builder.run(9)]))
+    with pytest.raises(ScriptError, match=words):
+        run_offline([MYROI, "--roi", roi], [path])
+
+
+@pytest.mark.parametrize("name", ["test_jungfrau05M_calib.xtc2", "test_epix_calib.xtc2"])
+def test_myroi_on_real_files(tmp_path: Path, xtc2_data: Path, name: str) -> None:
+    files = [xtc2_data / name]
+    report = run_offline([MYROI, "--roi", "100:200,50:150", "--keep-every", "2"], files, Output(tmp_path), info=DrpInfo())
+    assert (report.events, report.exit_code) == (2, 0)
+    before = [one for one in Reader(files[0]) if one.service == L1]
+    after = [one for one in recorded(tmp_path) if one.service == L1]
+    for index, (raw, record) in enumerate(zip(before, after, strict=True)):
+        whole = [one.value for one in raw.fields() if one.field.name == "raw"]
+        cut = np.concatenate([one.reshape(-1, *one.shape[-2:])[:, 100:200, 50:150] for one in whole])
+        assert np.array_equal(values(record)["roi"], cut)
+        assert bool(values(record, "raw")) == (index == 0)
+        assert record.timestamp == raw.timestamp

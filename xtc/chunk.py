@@ -1,0 +1,178 @@
+"""Chunks: one stream in several files, tied by a `chunkinfo` in the Enable that ends each but the last.
+
+The next file has no Configure and follows the first one's. File names of LCLS are made and taken apart here
+too. Values of chunkinfo are looked up by field name, because writers differ in their order; the file name
+must be one of the same folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from xtc._dgram import Dgram, Tail
+from xtc.config import Config
+from xtc.errors import XtcError
+from xtc.kinds import DataType, TransitionId
+from xtc.names import Alg, Field, Names
+from xtc.reader import Reader
+from xtc.values import encode_shapes_data
+
+_CHUNK = re.compile(r"-c(\d+)(?:\.smd)?\.xtc2(?:\.inprogress)?\Z")
+_NAME = re.compile(
+    r"(?P<expt>.+)-r(?P<run>\d+)-s(?P<stream>\d+)-c(?P<chunk>\d+)(?P<smd>\.smd)?\.xtc2(?:\.inprogress)?\Z"
+)
+MAX_CHUNKS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkInfo:
+    """What the Enable at the end of a chunk says: the file name, without folder, and number of the next."""
+
+    filename: str
+    chunkid: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileName:
+    """The parts of an xtc2 file's name, `<expt>-rRRRR-sSSS-cCCC[.smd].xtc2`."""
+
+    expt: str
+    run: int
+    stream: int
+    chunk: int
+    smd: bool = False
+
+    def __str__(self) -> str:
+        smd = ".smd" if self.smd else ""
+        return f"{self.expt}-r{self.run:04d}-s{self.stream:03d}-c{self.chunk:03d}{smd}.xtc2"
+
+    @classmethod
+    def parse(cls, name: str) -> FileName | None:
+        """Take a bare name apart, `.inprogress` ignored; None where it is not of that form."""
+        found = _NAME.match(name)
+        if found is None:
+            return None
+        run, stream, chunk = (int(found[part]) for part in ("run", "stream", "chunk"))
+        return cls(found["expt"], run, stream, chunk, found["smd"] is not None)
+
+
+def chunk_number(name: str) -> int:
+    """Return the number after `-c` at the end of a file name, 0 where there is none."""
+    found = _CHUNK.search(name)
+    return int(found[1]) if found else 0
+
+
+def chunkinfo_names(names_id: int) -> Names:
+    """Return the Names of chunkinfo, in the DAQ's field order."""
+    fields = (Field("filename", DataType.CHARSTR, 1), Field("chunkid", DataType.UINT32))
+    return Names(names_id, "chunkinfo", "chunkinfo", "", 0, Alg("chunkinfo", (0, 0, 1)), fields)
+
+
+def encode_chunkinfo(names: Names, info: ChunkInfo) -> bytes:
+    """Return the ShapesData that announces the next chunk, in the field order of `names`."""
+    return encode_shapes_data(names, {"filename": info.filename, "chunkid": info.chunkid})
+
+
+def read_chunkinfo(dgram: Dgram) -> ChunkInfo | None:
+    """Return what an Enable says of the next chunk, or None; raise XtcError where it is no name of a file
+    beside this one.
+    """
+    if dgram.service != TransitionId.Enable or dgram.config is None:
+        return None
+    for shapes in dgram.shapes_data():
+        names = dgram.config.names.get(shapes.names_id)
+        if names is None or (names.detname, names.alg.name) != ("chunkinfo", "chunkinfo"):
+            continue
+        found = {field.name: value for field, value in zip(names.fields, shapes.values(), strict=True)}
+        filename, chunkid = found.get("filename"), found.get("chunkid")
+        place = ("chunkinfo", f"{dgram.service.name} dgram")
+        if not isinstance(filename, str) or not isinstance(chunkid, int):
+            raise XtcError(
+                "chunkinfo lacks filename or chunkid", path=dgram.path, offset=dgram.offset, inside=place
+            )
+        if not filename or "/" in filename or filename in (".", ".."):
+            raise XtcError(
+                "the next chunk is no file of the same folder",
+                path=dgram.path,
+                offset=dgram.offset,
+                inside=place,
+                expected="a bare file name",
+                found=repr(filename),
+            )
+        return ChunkInfo(filename, chunkid)
+    return None
+
+
+class Stream:
+    """Iterate over one stream from `path` through the chunks after it; dgrams of later chunks follow the
+    first one's Configure.
+
+    A chunk whose number does not rise ends the stream, as in psana. `tail` is that of the last file read,
+    `paths` are those read so far. Raises XtcError where an announced file is not there.
+    """
+
+    def __init__(self, path: str | Path, *, config: Config | None = None) -> None:
+        self.paths: list[str] = []
+        self.tail: Tail | None = None
+        self._first = Path(path)
+        self._config = config
+
+    def __iter__(self) -> Iterator[Dgram]:
+        path, config = self._first, self._config
+        current = chunk_number(path.name)
+        self.paths, self.tail = [], None
+        for _ in range(MAX_CHUNKS):
+            self.paths.append(str(path))
+            announced: ChunkInfo | None = None
+            with Reader(path, config=config) as reader:
+                scan = reader.scan()
+                for dgram in scan:
+                    announced = read_chunkinfo(dgram) or announced
+                    yield dgram
+                self.tail, config = scan.tail, scan.config
+            if announced is None or announced.chunkid <= current:
+                return
+            path, current = _next_file(path, announced), announced.chunkid
+        raise XtcError("a stream has too many chunks", path=str(path), expected=f"at most {MAX_CHUNKS}")
+
+
+def _next_file(path: Path, announced: ChunkInfo) -> Path:
+    following = path.parent / announced.filename
+    if not following.exists():
+        raise XtcError(
+            "the next chunk is missing",
+            path=str(path),
+            expected=str(following),
+            hint="Copy it beside this file.",
+        )
+    return following
+
+
+def find_config(path: str | Path) -> tuple[Config, str] | None:
+    """Return the Config of a chunk that has no Configure, and the file beside it that holds it; None where
+    none announces it.
+    """
+    wanted = Path(path)
+    for candidate in sorted(wanted.parent.glob("*.xtc2")):
+        if candidate == wanted or chunk_number(candidate.name) >= max(chunk_number(wanted.name), 1):
+            continue
+        found = _announces(candidate, wanted.name)
+        if found is not None:
+            return found, str(candidate)
+    return None
+
+
+def _announces(candidate: Path, name: str) -> Config | None:
+    """Follow the chunks from `candidate`; its Config if one of them announces the file `name`."""
+    stream = Stream(candidate)
+    try:
+        for dgram in stream:
+            info = read_chunkinfo(dgram)
+            if info is not None and info.filename == name:
+                return dgram.config
+    except XtcError:
+        return None
+    return None

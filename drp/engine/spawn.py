@@ -265,7 +265,7 @@ class Nursery:
     def receive(self) -> list[Event]:
         """Return what has happened since the last call, without waiting; `NurseryLost` is the last of all.
 
-        Call it after a method that waits, too: other events may have come meanwhile that poll does not tell of.
+        Call it after a method that waits, too: events may have come meanwhile that poll does not tell of.
         """
         events, self._backlog = self._backlog, []
         if self._link is None or self._lost is not None:

@@ -271,12 +271,6 @@ class Crew:
         for hand in waiting:
             self._adopt(hand)
 
-    def ask_late_comers(self) -> None:
-        """While Configure or BeginRun is being answered: ask workers for it that were made after it went out."""
-        for hand in self._hands.values():
-            if not hand.asked and hand.worker is not None and self._flow.ask(hand.number):
-                hand.asked = True
-
     def tick(self, now_s: float) -> None:
         """Run the clocks of all processes."""
         if self._config.worker_memory_bytes is not None and now_s >= self._memory_due_s:
@@ -327,7 +321,7 @@ class Crew:
 
     def _adopt(self, hand: Hand) -> None:
         """Give a worker its post: what is in force of the step, then events."""
-        if hand.asked or hand.incarnation not in self._hands:
+        if hand.asked or hand.incarnation not in self._hands or self._ask(hand):
             return
         if self._flow.barrier:
             self._adopting.append(hand)
@@ -335,6 +329,13 @@ class Crew:
         self._flow.replay(hand.number, STEP_LEVEL)
         self._flow.open_port(hand.number, True)
         hand.asked = True
+
+    def _ask(self, hand: Hand) -> bool:
+        """Where Configure or BeginRun is being answered, have a worker that came late answer it as well."""
+        if hand.worker is None or self._flow.answering not in RUN_LEVEL:
+            return False
+        hand.asked = self._flow.ask(hand.number)
+        return hand.asked
 
     # What the supervisor wants done.
 
@@ -388,6 +389,7 @@ class Crew:
             hand.asked = True
         else:
             self._flow.replay(number, RUN_LEVEL)
+            self._ask(hand)
         self._forking[self._nursery.fork_begin(self._spec(hand, name))] = hand
 
     def _spec(self, hand: Hand, name: int) -> WorkerSpec:

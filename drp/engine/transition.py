@@ -116,8 +116,8 @@ class Transitions:
             return False
         if not self._answers and self._service in ESSENTIAL and not self._flow.pass_raw:
             # All died of something that is not the script's fault; whoever comes next is asked.
-            self._stage = Stage.IDLE
-            self._crew.ask_late_comers()
+            if self._crew.ask_late_comers():
+                self._stage = Stage.IDLE
             return False
         answer = self._combined()
         dgram, _, _ = self._flow.transition(self._seq)

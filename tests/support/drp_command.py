@@ -175,19 +175,19 @@ class DrpCommand:
         """Ids of the SysV segments that drp made and that still are."""
         return [shm_id for shm_id, maker in shared_memory() if maker == self.pid]
 
-    def left(self) -> list[str]:
-        """All that is still there of a command that has ended; waits a little for the kernel to finish."""
+    def left(self, *, files: bool = True) -> list[str]:
+        """All that is still there of a command that has ended, with or without files; waits a little for the kernel to finish."""
         deadline = time.monotonic() + LEFT_LIMIT_S
-        while (found := list(self._leftovers())) and time.monotonic() < deadline:
+        while (found := list(self._leftovers(files))) and time.monotonic() < deadline:
             time.sleep(0.02)
         return found
 
-    def _leftovers(self) -> Iterator[str]:
+    def _leftovers(self, files: bool) -> Iterator[str]:
         for one in self.family():
             yield f"process {one.pid} {one.name} {one.state}"
         for shm_id in self.segments():
             yield f"shared memory segment {shm_id}"
-        for name in ("run/drp", "tmp"):
+        for name in ("run/drp", "tmp") if files else ():
             for path in (self.folder / name).glob("*"):
                 yield f"file {path}"
 

@@ -43,6 +43,7 @@ class Transitions:
         self.error: DrpError | None = None
         self.unequal = 0
         self.configured = False
+        self.paused_errno = 0
         self._flow = flow
         self._crew = crew
         self._recorder = recorder
@@ -159,7 +160,9 @@ class Transitions:
             return False
         self._flow.hold_files()
         try:
-            if not self._recorder.settle(self._written):
+            settled = self._recorder.settle(self._written)
+            self.paused_errno = 0 if settled else self._recorder.l1.error
+            if not settled:
                 return False
         except DrpError as error:
             self._fail(error, self._service, always=True)

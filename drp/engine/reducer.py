@@ -274,7 +274,8 @@ class Reducer:
         code = self._paused_errno
         if code and not self._was_paused:
             log.error(
-                "recording pauses: %s; events wait in the pebble, it goes on when there is room", os.strerror(code)
+                "recording pauses: %s; events wait in the pebble, it goes on when there is room",
+                os.strerror(code),
             )
         elif self._was_paused and not code:
             log.warning("recording goes on")
@@ -369,7 +370,9 @@ class Reducer:
             bytes_recorded=self._recorder.l1.bytes if config.out_dir else 0,
             files=[str(one.path) for one in self._recorder.files],
             workers=[
-                WorkerReport(post.worker or 0, self._crew.done_by(post.worker), post.restarts, dict(post.failures))
+                WorkerReport(
+                    post.worker or 0, self._crew.done_by(post.worker), post.restarts, dict(post.failures)
+                )
                 for post in supervisor.roster.posts
             ],
             spare_restarts=supervisor.roster.spare_post.restarts,

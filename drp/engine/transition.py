@@ -93,7 +93,9 @@ class Transitions:
         except WorkerError as error:
             self._crew.on_replayed(notice, str(error))
             return
-        self._crew.on_replayed(notice, "" if declared == first.declared else _other_names(first.declared, declared))
+        self._crew.on_replayed(
+            notice, "" if declared == first.declared else _other_names(first.declared, declared)
+        )
 
     def on_barrier(self, notice: Notice) -> None:
         """Everybody who was asked has answered."""

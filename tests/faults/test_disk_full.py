@@ -26,7 +26,11 @@ def disk(folder: Path) -> Iterator[Path]:
     """A file system of a few MiB; the test is skipped where it cannot be mounted."""
     path = folder / "disk"
     path.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(path)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(path)],
+        capture_output=True,
+        check=False,
+    )
     if mounted.returncode:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
     try:
@@ -35,8 +39,12 @@ def disk(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(path)], check=False)
 
 
-@pytest.mark.parametrize("free_bytes", [DISK_BYTES // 2, 4096 * 3 + 100], ids=["in the middle", "from the first event"])
-def test_recording_pauses_on_a_full_disk_and_goes_on(drp: Start, folder: Path, disk: Path, free_bytes: int) -> None:
+@pytest.mark.parametrize(
+    "free_bytes", [DISK_BYTES // 2, 4096 * 3 + 100], ids=["in the middle", "from the first event"]
+)
+def test_recording_pauses_on_a_full_disk_and_goes_on(
+    drp: Start, folder: Path, disk: Path, free_bytes: int
+) -> None:
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(DISK_BYTES - free_bytes - 65536 * 3))
     command = drp(write_script(folder), *SIM, "-n", "1100", output=disk / "out")

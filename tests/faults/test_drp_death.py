@@ -15,12 +15,16 @@ from tests.support.judge import judge
 
 pytestmark = pytest.mark.timeout(120)
 Start = Callable[..., DrpCommand]
-HELPERS = "helpers = [subprocess.Popen(['sleep', '1000'], start_new_session=apart) for apart in (False, True)]"
+HELPERS = (
+    "helpers = [subprocess.Popen(['sleep', '1000'], start_new_session=apart) for apart in (False, True)]"
+)
 SIM = ("--source", "sim:digitizer", "--rate", "1000", "-W", "3")
 
 
 @pytest.mark.parametrize("with_nursery", [False, True], ids=["drp alone", "and its nursery"])
-def test_a_killed_drp_leaves_a_readable_file_and_nothing_else(drp: Start, folder: Path, with_nursery: bool) -> None:
+def test_a_killed_drp_leaves_a_readable_file_and_nothing_else(
+    drp: Start, folder: Path, with_nursery: bool
+) -> None:
     script = write_script(folder, "time.sleep(0.001)", before=HELPERS)
     command = drp(script, *SIM, "-n", "100000")
     command.until_recording(400_000)

@@ -56,7 +56,9 @@ def test_a_script_reads_end_of_file_from_stdin(drp: Start, folder: Path) -> None
 
 
 def test_a_script_may_close_its_output(drp: Start, folder: Path) -> None:
-    command = drp(write_script(folder, before="sys.stdout.close(); os.close(1); os.close(2)"), *SIM, "300", "-W", "2")
+    command = drp(
+        write_script(folder, before="sys.stdout.close(); os.close(1); os.close(2)"), *SIM, "300", "-W", "2"
+    )
     good(command, 300)
 
 
@@ -81,7 +83,10 @@ def test_one_hung_worker_and_a_small_pebble_lose_nothing(drp: Start, folder: Pat
     report = command.report
     verdict = judge(command.file())
     latency = {name: value / 1e6 for name, value in report["latency_ns"].items()}
-    print(f"\nhung 1.5 s, pebble of 0.26 s: source stalled {report['source_stalled_s']:.2f} s; latency in ms {latency}; ", end="")
+    print(
+        f"\nhung 1.5 s, pebble of 0.26 s: source stalled {report['source_stalled_s']:.2f} s; latency in ms {latency}; ",
+        end="",
+    )
     print({name: f"{value / 1e6:.2f} ms" for name, value in report["service_ns"].items()})
     assert verdict.damaged == {1000: "timed_out"}
     assert len(verdict.events) == 4000
@@ -96,7 +101,9 @@ KILLS = 15
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spares", ["1", "0"])
-def test_time_from_sigkill_to_the_first_event_of_the_replacement(drp: Start, folder: Path, spares: str) -> None:
+def test_time_from_sigkill_to_the_first_event_of_the_replacement(
+    drp: Start, folder: Path, spares: str
+) -> None:
     """Each worker notes when it takes its first event; no time is asserted, the median is printed."""
     notes = folder / "notes"
     notes.mkdir()
@@ -111,12 +118,17 @@ def test_time_from_sigkill_to_the_first_event_of_the_replacement(drp: Start, fol
         time.sleep(0.3)
         killed_ns = time.monotonic_ns()
         os.kill(victim, signal.SIGKILL)
-        new = command.until(lambda known=known: {p.name for p in notes.iterdir() if p.stat().st_size} - known, "a replacement")
+        new = command.until(
+            lambda known=known: {p.name for p in notes.iterdir() if p.stat().st_size} - known, "a replacement"
+        )
         took_ms.append((int((notes / new.pop()).read_text()) - killed_ns) / 1e6)
     command.signal(signal.SIGINT)
     assert command.wait(30) == 1
     verdict = judge(command.file())
-    print(f"\n--spares {spares}: SIGKILL to first event, {KILLS} times: median {statistics.median(took_ms):.1f} ms, ", end="")
+    print(
+        f"\n--spares {spares}: SIGKILL to first event, {KILLS} times: median {statistics.median(took_ms):.1f} ms, ",
+        end="",
+    )
     print(f"{min(took_ms):.1f} to {max(took_ms):.1f} ms; {len(verdict.damaged)} damaged")
     assert len(verdict.events) == command.report["ledger"]["total"] == command.report["source_events"]
     assert len(verdict.damaged) <= KILLS

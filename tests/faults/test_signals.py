@@ -41,9 +41,15 @@ def test_a_signal_after_damage_still_says_so(drp: Start, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("body", ["", "if evt.index == 400: time.sleep(1000)"], ids=["at work", "hanging"])
-def test_two_signals_end_drp_at_once(drp: Start, folder: Path, body: str, good_second_run: Callable[[], None]) -> None:
-    before = "helpers = [subprocess.Popen(['sleep', '1000'], start_new_session=apart) for apart in (False, True)]"
-    command = drp(write_script(folder, body, before=before), *SIM, "--event-timeout", "60", "--stop-timeout", "60")
+def test_two_signals_end_drp_at_once(
+    drp: Start, folder: Path, body: str, good_second_run: Callable[[], None]
+) -> None:
+    before = (
+        "helpers = [subprocess.Popen(['sleep', '1000'], start_new_session=apart) for apart in (False, True)]"
+    )
+    command = drp(
+        write_script(folder, body, before=before), *SIM, "--event-timeout", "60", "--stop-timeout", "60"
+    )
     command.until_recording(200_000)
     command.signal(signal.SIGINT)
     if body:
@@ -69,7 +75,9 @@ def test_a_signal_while_a_script_hangs_at_configure(drp: Start, folder: Path) ->
     assert command.left() == []
 
 
-def test_what_hangs_when_the_run_is_stopped_is_settled_within_the_stop_timeout(drp: Start, folder: Path) -> None:
+def test_what_hangs_when_the_run_is_stopped_is_settled_within_the_stop_timeout(
+    drp: Start, folder: Path
+) -> None:
     body = "if evt.index == 400: time.sleep(1000)"
     command = drp(write_script(folder, body), *SIM, "--event-timeout", "1", "--first-event-timeout", "20")
     command.until_recording(200_000)
@@ -82,7 +90,9 @@ def test_what_hangs_when_the_run_is_stopped_is_settled_within_the_stop_timeout(d
 
 def test_a_standstill_of_drp_is_not_blamed_on_workers(drp: Start, folder: Path) -> None:
     script = write_script(folder, "time.sleep(0.02)")
-    command = drp(script, "--source", "sim:digitizer", "--rate", "100", "-W", "2", "-n", "600", "--event-timeout", "0.5")
+    command = drp(
+        script, "--source", "sim:digitizer", "--rate", "100", "-W", "2", "-n", "600", "--event-timeout", "0.5"
+    )
     command.until_recording(100_000)
     command.signal(signal.SIGSTOP)
     time.sleep(3)
@@ -95,7 +105,9 @@ def test_a_standstill_of_drp_is_not_blamed_on_workers(drp: Start, folder: Path) 
 
 def test_workers_do_not_see_the_terminal_s_signals(drp: Start, folder: Path) -> None:
     """A worker and what it starts stand in a session of their own; nobody ignores what the script sends itself."""
-    command = drp(write_script(folder, "if evt.index == 100: os.kill(os.getpid(), signal.SIGTERM)"), *SIM[:-1], "400")
+    command = drp(
+        write_script(folder, "if evt.index == 100: os.kill(os.getpid(), signal.SIGTERM)"), *SIM[:-1], "400"
+    )
     assert command.wait(30) == 1
     assert judge(command.file()).damaged == {100: "died"}
     assert "SIGTERM" in command.log

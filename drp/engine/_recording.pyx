@@ -179,6 +179,7 @@ cdef class Recording(Collect):
         cdef Slot *s
         cdef PortState *p
         cdef int i
+        cdef bint tell
         if first == last:
             return
         self.enter()
@@ -200,9 +201,12 @@ cdef class Recording(Collect):
             p = self.ports[i]
             if p != NULL and p.rung and not p.dead:
                 port_ring(p)
+        tell = self.waits_recorded and last >= self.waits_recorded
+        if tell:
+            self.waits_recorded = 0
         self.leave()
         self.ring(&self.source_bell)
-        if self.waits_recorded and last > self.waits_recorded - 1:
+        if tell:
             self.notify()
 
     cdef void _count(self, Item *item, Slot *s, uint64_t now_ns) noexcept nogil:

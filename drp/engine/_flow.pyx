@@ -422,6 +422,7 @@ cdef class Flow(Recording):
             "done_not_retired": self.dispatch_next - self.retire_next - self.in_flight,
             "to_record": self.retire_next - self.record_next,
             "slots_used": self.pebble.n_events - self.n_free_events,
+            "transition_slots_used": self.pebble.n_transitions - self.n_free_transitions,
             "head": self.retire_next,
             "head_worker": self.item(self.retire_next).worker if self.retire_next < self.dispatch_next else 0xffff,
         }

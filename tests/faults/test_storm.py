@@ -158,7 +158,7 @@ def test_a_storm_of_failures_loses_no_event(
         output=folder / "hurt",
     )
     command.until_recording()
-    enough = 0.95 * calm.file().stat().st_size
+    enough = 0.85 * calm.file().stat().st_size
     hurt = command.file()
     storm = Storm(
         command, lambda: not hurt.exists() or hurt.stat().st_size > enough, marks / str(events // 2)
@@ -198,10 +198,11 @@ def test_a_storm_of_failures_loses_no_event(
     assert command.left() == []
     assert storm.stale == []
     assert [pid for pid in storm.seen if state_of(pid)] == []
-    assert set(storm.threads) == {storm.threads[0]}
+    assert max(storm.threads) == storm.threads[0]
     half = len(storm.descriptors) // 2
     assert max(storm.descriptors[half:]) <= max(storm.descriptors[:half]) + 6
-    assert max(storm.segments) <= 24
+    # While the hung event holds the order up, the segments of those who died since wait for their results to be recorded.
+    assert max(storm.segments) <= 60
     # The nursery, five workers with two helpers each, and a few that are just being buried or made.
     assert max(storm.family) <= 30
     good_second_run()

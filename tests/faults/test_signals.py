@@ -42,7 +42,9 @@ def test_a_signal_after_damage_still_says_so(drp: Start, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", rest_slow(1, ["", "if evt.index == 400: time.sleep(1000)"]), ids=["at work", "hanging"]
+    "body",
+    rest_slow(1, ["", "if evt.index == 400:\n    print('hangs now')\n    time.sleep(1000)"]),
+    ids=["at work", "hanging"],
 )
 def test_two_signals_end_drp_at_once(
     drp: Start, folder: Path, body: str, good_second_run: Callable[[], None]
@@ -54,6 +56,8 @@ def test_two_signals_end_drp_at_once(
         write_script(folder, body, before=before), *SIM, "--event-timeout", "60", "--stop-timeout", "60"
     )
     command.until_recording(200_000)
+    if body:
+        command.until_logged("hangs now")
     command.signal(signal.SIGINT)
     if body:
         command.until_logged("told to stop")
@@ -83,9 +87,9 @@ def test_a_signal_while_a_script_hangs_at_configure(drp: Start, folder: Path) ->
 def test_what_hangs_when_the_run_is_stopped_is_settled_within_the_stop_timeout(
     drp: Start, folder: Path
 ) -> None:
-    body = "if evt.index == 400: time.sleep(1000)"
+    body = "if evt.index == 400:\n    print('hangs now')\n    time.sleep(1000)"
     command = drp(write_script(folder, body), *SIM, "--event-timeout", "1", "--first-event-timeout", "20")
-    command.until_recording(200_000)
+    command.until_logged("hangs now")
     command.signal(signal.SIGINT)
     assert command.wait(15) == 1, command.log
     verdict = judge(command.file())

@@ -13,6 +13,7 @@ cdef enum:
     N_BUCKETS = 1024                 # of a histogram of times
 
 cdef int bucket(uint64_t value) noexcept nogil
+cdef bint waits_for_arena(const PortState *p) noexcept nogil
 
 cdef enum NoticeKind:
     NOTICE_ANSWER = 1                # a worker answered a transition

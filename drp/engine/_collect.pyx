@@ -47,6 +47,11 @@ cdef int bucket(uint64_t value) noexcept nogil:
     return (exponent - 3) * 16 + <int>((value >> (exponent - 4)) & 15)
 
 
+cdef bint waits_for_arena(const PortState *p) noexcept nogil:
+    """Whether a worker waits for arena that is not free yet; one that says so while nothing of it is kept does not."""
+    return p.first_block != p.next_block and sys_load32(&p.header.state) == STATE_WAITS_ARENA
+
+
 cdef class Collect(Dispatch):
     """Answers in, items done and notices out."""
 
@@ -99,7 +104,7 @@ cdef class Collect(Dispatch):
                     self.drop(sent.slot)
         if n or sys_load64(&p.header.taken) != p.taken:
             port_look(p, now_ns)
-        if p.taken > p.answered and sys_load32(&p.header.state) == STATE_WAITS_ARENA:
+        if p.taken > p.answered and waits_for_arena(p):
             p.taken_ns = now_ns      # it waits for us: its clock stands still
             sent = p.sent[p.answered % RING_DEPTH]
             if sent.service == L1_ACCEPT and sent.seq == self.retire_next:
@@ -254,7 +259,7 @@ cdef class Collect(Dispatch):
         cdef PortState *p = self.ports[number]
         if p.answered == p.pushed or p.failed == FAILED_ANSWERED:
             return 0
-        return p.failed or sys_load64(&p.header.taken) > p.answered
+        return p.failed or p.taken > p.answered or sys_load64(&p.header.taken) > p.answered
 
     cdef uint64_t bury_port(self, int number, int cause) noexcept nogil:
         """Settle all that a dead worker leaves: the event in hand goes out raw with `cause` (0: is done again); returns its number, or 0.

@@ -202,7 +202,8 @@ cdef class Collect(Dispatch):
             self.next_notice += 1
         if answer.block_bytes:
             port_release_block(p, port_keep_block(p))
-        self._settle(p)
+        if sent.seq == p.owes:
+            self._settle(p)
 
     cdef void _settle(self, PortState *p) noexcept nogil:
         """The port no longer owes the transition it was asked."""

@@ -313,7 +313,7 @@ cdef class Flow(Recording):
         cdef bint asked = 0
         with nogil:
             self.enter_main()
-            if self.barrier and not p.owes and not p.failed and not p.dead:
+            if self.barrier and not self.finished and not p.owes and not p.failed and not p.dead:
                 self.send(p, self.item(self.barrier).slot, 0)
                 p.owes = self.barrier
                 p.open = 1
@@ -382,6 +382,7 @@ cdef class Flow(Recording):
         item.big_bytes = len(big)
         item.smd = <const uint8_t *>(<char *>smd) if smd else NULL
         item.smd_bytes = len(smd)
+        self.finished = 1
         self.enter_environment(item.slot)
         item.state = ITEM_DONE
         self.leave()
@@ -389,6 +390,16 @@ cdef class Flow(Recording):
             del self.blobs[old]
         with nogil:
             self._news()
+
+    @property
+    def answering(self) -> int:
+        """The service of the transition that workers may still be asked for, 0: there is none."""
+        return self.item(self.barrier).service if self.barrier and not self.finished else 0
+
+    @property
+    def answered(self) -> bool:
+        """Whether everybody who was asked has answered the transition."""
+        return self.owing == 0
 
     @property
     def waiting_to_finish(self) -> bool:
@@ -401,6 +412,7 @@ cdef class Flow(Recording):
             self.enter_main()
             self.barrier = 0
             self.barrier_told = 0
+            self.finished = 0
             self.leave()
             self._news()
 

@@ -230,7 +230,8 @@ class Reducer:
 
     def _poll(self, selector: selectors.BaseSelector) -> None:
         for key, _ in selector.select(TICK_S):
-            if key.fd in selector.get_map():
+            # A callback may have closed a later one's descriptor, and its number may be another's by now.
+            if selector.get_map().get(key.fd) is key:
                 key.data(key.fd)
         self._route()
         while self._transitions.poll():

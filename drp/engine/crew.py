@@ -213,7 +213,7 @@ class Crew:
         self._hold_source(True)
         if self._started:
             log.error("the nursery is gone: %s", lost.reason)
-        self._do(self.supervisor.on_nursery_lost(time.monotonic()))
+            self._do(self.supervisor.on_nursery_lost(time.monotonic()))
         statuses = {one.pid: one.status for one in lost.reaped}
         for hand in list(self._hands.values()):
             if hand.forked is not None and hand.forked.pidfd in self._selector.get_map():
@@ -222,9 +222,11 @@ class Crew:
         self._forking.clear()
         self._reaping.clear()
         self._nursery.close()
-        if not self._started or self._losses_in_a_row >= NURSERY_TRIES:
+        if self._losses_in_a_row >= NURSERY_TRIES:
             self.failed = self.failed or NurseryError(lost.reason, hint="Without it no script can be run.")
             return
+        if not self._started:
+            log.warning("the nursery did not start, another is tried: %s", lost.reason)
         self._nursery = Nursery()
         self._nursery.start_begin()
         self.watch_nursery()

@@ -44,6 +44,7 @@ class Transitions:
         self.error: DrpError | None = None
         self.unequal = 0
         self.configured = False
+        self.paused_errno = 0
         self._flow = flow
         self._crew = crew
         self._recorder = recorder
@@ -94,7 +95,9 @@ class Transitions:
         except WorkerError as error:
             self._crew.on_replayed(notice, str(error))
             return
-        self._crew.on_replayed(notice, "" if declared == first.declared else _other_names(first.declared, declared))
+        self._crew.on_replayed(
+            notice, "" if declared == first.declared else _other_names(first.declared, declared)
+        )
 
     def on_barrier(self, notice: Notice) -> None:
         """Everybody who was asked has answered."""
@@ -161,7 +164,9 @@ class Transitions:
             return False
         self._flow.hold_files()
         try:
-            if not self._recorder.settle(self._written):
+            settled = self._recorder.settle(self._written)
+            self.paused_errno = 0 if settled else self._recorder.l1.error
+            if not settled:
                 return False
         except DrpError as error:
             self._fail(error, self._service, always=True)

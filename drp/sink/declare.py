@@ -43,8 +43,18 @@ class Declared:
     def __str__(self) -> str:
         names = self.names
         fields = ", ".join(f"{one.name} {one.dtype.name} rank {one.rank}" for one in names.fields)
-        ids = [f"{key} {value}" for key, value in (("node", self.node_id), ("names", self.names_id)) if value is not None]
-        who = [names.detname, names.alg.name, ".".join(map(str, names.alg.version)), f"segment {names.segment}", *ids]
+        ids = [
+            f"{key} {value}"
+            for key, value in (("node", self.node_id), ("names", self.names_id))
+            if value is not None
+        ]
+        who = [
+            names.detname,
+            names.alg.name,
+            ".".join(map(str, names.alg.version)),
+            f"segment {names.segment}",
+            *ids,
+        ]
         return f"{' '.join(who)} ({fields})"
 
     @classmethod

@@ -42,6 +42,7 @@ from drp.shm._sys cimport (
     sys_load32,
     sys_load64,
     sys_now_ns,
+    sys_prefetch,
     sys_relax,
     sys_store32,
     sys_store64,
@@ -132,6 +133,8 @@ cdef class RingLink(Link):
         self.waited_ns = 0
         self.taken += 1
         sys_store64(&self.header.taken, self.taken)
+        if self.taken != self.in_head:
+            sys_prefetch(self.pebble.base + self.in_ring[self.taken % RING_DEPTH].offset)
         self.seq = entry.seq
         self.flags = entry.flags
         if entry.flags & ENTRY_STOP:

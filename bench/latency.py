@@ -17,6 +17,8 @@ from bench._proc import cpu_s, name, tree, wait_for
 SOURCE = "sim:digitizer:64"
 WARM_UP_S = 1.0
 SECONDS = 5.0
+MARGIN_S = 3.0
+"""Longer than the file's appearance and the last look can take."""
 
 
 def measure(settings: Setting) -> Table:
@@ -25,7 +27,7 @@ def measure(settings: Setting) -> Table:
     seconds = max(2.0, SECONDS * settings.scale)
 
     def at(rate_hz: int) -> None:
-        events = int((WARM_UP_S + seconds) * rate_hz) + rate_hz
+        events = int((WARM_UP_S + seconds + MARGIN_S) * rate_hz)
         with scratch() as folder:
             report = folder / "report.json"
             options = ("-n", str(events), "-W", "1", "--rate", str(rate_hz), "-o", str(folder / "out"))

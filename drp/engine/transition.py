@@ -16,6 +16,7 @@ from drp.core.errors import DrpError, WorkerError
 from drp.engine._flow import Flow
 from drp.engine.crew import Crew
 from drp.engine.notices import Notice
+from drp.shm._block import BlockError
 from drp.sink.answer import Answer, combine, differences, read_answer
 from drp.sink.declare import Declared
 from drp.sink.recorder import Recorder, Written
@@ -72,9 +73,10 @@ class Transitions:
         if notice.seq != self._flow.barrier:
             return
         try:
-            self._answers[worker] = read_answer(
-                notice.desc, notice.data, self._known(notice.service), worker=worker
-            )
+            answer = read_answer(notice.desc, notice.data, self._known(notice.service), worker=worker)
+            if answer.declared and notice.service not in ESSENTIAL:
+                raise WorkerError("it declares Names after the run has begun", worker=worker)
+            self._answers[worker] = answer
         except WorkerError as error:
             self._fail(error, notice.service)
 
@@ -130,7 +132,7 @@ class Transitions:
         try:
             ledger = self._ledger() if self._service == TransitionId.EndRun else None
             self._written = self._recorder.transition(dgram, answer, ledger=ledger)
-        except (DrpError, XtcError) as error:
+        except (DrpError, XtcError, BlockError) as error:
             self._fail(
                 error if isinstance(error, DrpError) else WorkerError(str(error)), self._service, always=True
             )

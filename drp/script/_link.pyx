@@ -47,6 +47,7 @@ from drp.shm._sys cimport (
     sys_load32,
     sys_load64,
     sys_now_ns,
+    sys_prefetch,
     sys_relax,
     sys_store32,
     sys_store64,
@@ -154,6 +155,8 @@ cdef class RingLink(Link):
         sys_store64(&self.header.taken, self.taken)
         if self.fault_point == AT_TAKEN:
             self.meet(entry.service)
+        if self.taken != self.in_head:
+            sys_prefetch(self.pebble.base + self.in_ring[self.taken % RING_DEPTH].offset)
         self.seq = entry.seq
         self.flags = entry.flags
         self.service = entry.service

@@ -20,11 +20,14 @@ from drp.core.transitions import add_ns
 from drp.shm._segment import create
 
 cdef enum:
-    PAGE = 4096
+    LINE = 64                        # of a cache
 
 
 cdef class Pebble:
-    """`n_events` slots of `event_bytes` and `n_transitions` of `transition_bytes`, each begun on a page where it is larger than one."""
+    """`n_events` slots of `event_bytes` and `n_transitions` of `transition_bytes`.
+
+    A slot begins an odd number of cache lines after the one before: at multiples of a page the headers of all would share a few sets of each cache.
+    """
 
     def __cinit__(self, uint32_t n_events, uint32_t event_bytes, uint32_t n_transitions, uint32_t transition_bytes):
         cdef uint32_t i
@@ -56,8 +59,7 @@ cdef class Pebble:
 
 
 cdef uint64_t _stride(uint32_t size) noexcept:
-    cdef uint64_t unit = PAGE if size >= PAGE else 64
-    return (size + unit - 1) // unit * unit
+    return <uint64_t>((size + LINE - 1) // LINE | 1) * LINE
 
 
 cdef uint64_t _timestamp(const uint8_t *dgram) noexcept nogil:

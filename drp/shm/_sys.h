@@ -15,6 +15,13 @@ static inline void sys_store32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v,
 static inline uint32_t sys_add32(uint32_t *p, uint32_t v) { return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST); }
 static inline void sys_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
+/* Ask for the first lines of something that is read next; any address will do. */
+static inline void sys_prefetch(const void *p)
+{
+    for (int i = 0; i < 256; i += 64)
+        __builtin_prefetch((const char *)p + i);
+}
+
 static inline void sys_relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

@@ -9,6 +9,7 @@ cdef extern from "_sys.h" nogil:
     void sys_store32(uint32_t *p, uint32_t v)
     uint32_t sys_add32(uint32_t *p, uint32_t v)
     void sys_fence()
+    void sys_prefetch(const void *p)
     void sys_relax()
     uint64_t sys_now_ns()
     int sys_futex_wait(uint32_t *word, uint32_t seen, uint64_t timeout_ns)

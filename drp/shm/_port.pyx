@@ -75,6 +75,16 @@ cdef class Port:
         return self.state.pushed - self.state.answered
 
     @property
+    def events(self) -> int:
+        """L1Accepts among them."""
+        return self.state.events
+
+    @property
+    def credit(self) -> int:
+        """How many L1Accepts may be among them, 2 to MAX_CREDIT."""
+        return self.state.credit
+
+    @property
     def unrecorded(self) -> int:
         """Results in the arena that are still needed."""
         return self.state.next_block - self.state.first_block

@@ -90,6 +90,11 @@ cdef class Port:
         return self.state.next_block - self.state.first_block
 
     @property
+    def rescued(self) -> int:
+        """Sleeps of the worker that ended by their limit though there was an entry to take."""
+        return self.state.header.rescued
+
+    @property
     def counts(self) -> tuple[int, int]:
         """L1Accepts done well and failed."""
         return self.state.n_done, self.state.n_failed

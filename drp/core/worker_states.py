@@ -2,8 +2,9 @@
 
 A process stands for one incarnation: it is forked once, gets the environment (Configure, BeginRun), works
 at a post or stands by as a spare, and ends once. What happens to it is looked up in `TABLE`; what is not
-there changes nothing, since news of a process may cross with its end. The picture in docs/worker_states.md
-is drawn from the table.
+there changes nothing, since news of a process may cross with its end. That it was forked, which the nursery
+says, may come after its first answers, which come over its rings. The picture in docs/worker_states.md is
+drawn from the table.
 
 The clock of an entry is judged from samples: while entries are queued and the worker's counters stay the
 same, the time between two samples counts, except while the worker waits for drp. So it runs late by a
@@ -53,17 +54,20 @@ class News(StrEnum):
 _AT_WORK = (State.STARTING, State.SPARE, State.WORKING, State.RETIRING)
 TABLE: dict[tuple[State, News], State] = {
     (State.FORKING, News.FORKED): State.STARTING,
-    (State.STARTING, News.READY): State.WORKING,
-    (State.STARTING, News.READY_AS_SPARE): State.SPARE,
+    **{(state, News.READY): State.WORKING for state in (State.FORKING, State.STARTING)},
+    **{(state, News.READY_AS_SPARE): State.SPARE for state in (State.FORKING, State.STARTING)},
     (State.SPARE, News.ADOPTED): State.WORKING,
     (State.SPARE, News.TOO_LARGE): State.RETIRING,
     (State.WORKING, News.TOO_LARGE): State.RETIRING,
     **{(state, News.LATE): State.ASKED for state in _AT_WORK},
     (State.ASKED, News.GRACE_OVER): State.KILLED,
-    **{(state, News.FAILED): State.ENDING for state in (*_AT_WORK, State.ASKED)},
+    **{(state, News.FAILED): State.ENDING for state in (State.FORKING, *_AT_WORK, State.ASKED)},
     **{(state, News.TOLD_TO_STOP): State.ENDING for state in (*_AT_WORK, State.FORKING)},
     (State.ENDING, News.GRACE_OVER): State.KILLED,
-    **{(state, News.NONSENSE): State.KILLED for state in (*_AT_WORK, State.ASKED, State.ENDING)},
+    **{
+        (state, News.NONSENSE): State.KILLED
+        for state in (State.FORKING, *_AT_WORK, State.ASKED, State.ENDING)
+    },
     **{(state, News.EXITED): State.GONE for state in State if state is not State.GONE},
 }
 

@@ -1,6 +1,6 @@
 """Who gets what: events by credit, transitions to everybody.
 
-Credit is time: a worker has as many events in flight as it does in 2 ms, at least 2. An event goes to the worker with the most left of it; one
+Credit is time: a worker has as many events in flight as it does in 2 ms, at least 2. An event goes to an idle worker, else to the one with the most left of it; one
 whose event in hand has run ten times its median gets none, so a hung worker holds few events and starves nobody.
 
 Every transition but SlowUpdate is a barrier: it goes out when all earlier events are answered, and nothing goes out after it until everybody
@@ -16,7 +16,7 @@ from libc.string cimport memmove, memset
 from drp.engine._order cimport ITEM_DONE, ITEM_FILLED, ITEM_SENT, Item, Order
 from drp.shm._layout cimport ENTRY_REPLAY, InEntry
 from drp.shm._pebble cimport CONFIGURE, L1_ACCEPT, SLOW_UPDATE, UNCONFIGURE, Slot
-from drp.shm._port cimport MAX_CREDIT, PortState, port_look, port_push, port_ring, port_room
+from drp.shm._port cimport MAX_CREDIT, PortState, port_look, port_push, port_ring, port_ring_arena, port_room
 
 cdef enum:
     CREDIT_NS = 2000000
@@ -84,6 +84,8 @@ cdef class Dispatch(Order):
             p = self.ports[i]
             if p != NULL and p.rung:
                 port_ring(p)
+            if p != NULL and p.freed:
+                port_ring_arena(p)
         return moved
 
     cdef int _give_event(self, Item *item, uint64_t now_ns) noexcept nogil:
@@ -106,7 +108,10 @@ cdef class Dispatch(Order):
         return 1
 
     cdef PortState *_pick(self, uint64_t now_ns) noexcept nogil:
-        """The worker with the most credit left, or NULL."""
+        """An idle worker, else the one with the most credit left, or NULL. Where several are idle the one with the most credit gets it.
+
+        Credit alone would starve one that has just begun: its credit is 2 until its time is known, less than a quick one has left with some in flight.
+        """
         cdef PortState *best = NULL
         cdef PortState *p
         cdef int most = 0
@@ -116,6 +121,8 @@ cdef class Dispatch(Order):
             if p == NULL or not p.fed:
                 continue
             left = <int>p.credit - <int>p.events
+            if p.events == 0:
+                left += MAX_CREDIT
             if left <= most or port_room(p) < ROOM_FOR_TRANSITIONS:
                 continue
             if p.events and self.stuck(p, now_ns):

@@ -13,9 +13,11 @@ cdef class Flow(Recording):
     cdef uint32_t news               # counts what the engine must look at beside answers
     cdef uint32_t seen_news
     cdef bint barrier_told
+    cdef bint finished               # the transition being answered has its record
     cdef dict held                   # Ports by number
     cdef dict blobs                  # records of transitions, until they are written
     cdef int _pass(self) noexcept nogil
     cdef void _news(self) noexcept nogil
     cdef bint _has_work(self) noexcept nogil
     cdef bint _may_lend(self, SlotBatch batch, int wanted) noexcept nogil
+    cdef uint64_t _coalesce_ns(self) noexcept nogil

@@ -6,8 +6,8 @@
 
 The main thread decides: it takes notices, and calls in here to open, bury and feed workers and to finish transitions. All tables are under one
 lock that is never held over a system call but a wake-up. A thread with nothing to do announces its sleep on its bell, looks once more, and
-sleeps at most 20 ms. Only the engine's bell lies in shared memory, so that workers can ring it. When answers come thick the engine sleeps a
-fraction of the credit's 2 ms instead of asking to be woken for every one.
+sleeps at most 20 ms. Only the engine's bell lies in shared memory, so that workers can ring it. While all workers have many events in flight the
+engine sleeps for a fraction of that work instead of asking to be woken for every answer: switching threads costs more than what they do.
 """
 
 from libc.errno cimport ETIMEDOUT
@@ -33,8 +33,10 @@ from drp.shm._segment import create
 
 cdef enum:
     SLEEP_NS = 20000000
-    COALESCE_NS = 50000
-    COALESCE_ANSWERS = 8
+    COALESCE_EVENTS = 16             # a worker that has fewer in flight may soon be idle
+    COALESCE_PART = 4
+    MIN_COALESCE_NS = 20000          # below that a sleep costs more than it saves
+    MAX_COALESCE_NS = 250000
     MAX_TRANSITION_SLOTS = ROOM_FOR_TRANSITIONS - 2 * MAX_ENVIRONMENT
 
 
@@ -69,6 +71,12 @@ cdef class Flow(Recording):
         if self.retire():
             moved += 1
             self.ring(&self.recorder_bell)
+        if self.source_held and self.barrier == 0 and self.dispatch_next == self.submit_next:
+            self.source_held = 0
+            self.ring(&self.source_bell)
+        if self.lacks_transitions and self.n_free_transitions and self.n_free_events >= self.lacks_events:
+            self.lacks_transitions = 0
+            self.ring(&self.source_bell)
         notices = self.next_notice - notices
         self.leave()
         if notices:
@@ -89,20 +97,40 @@ cdef class Flow(Recording):
         self.leave()
         return found
 
+    cdef uint64_t _coalesce_ns(self) noexcept nogil:
+        """How long no worker runs out of events: a part of the work of the one that has least, 0 where that is not worth a sleep."""
+        cdef int i
+        cdef PortState *p
+        cdef double work_ns
+        cdef double least_ns = MAX_COALESCE_NS * COALESCE_PART
+        cdef bint any = 0
+        self.enter()
+        for i in range(self.n_ports):
+            p = self.ports[i]
+            if p == NULL or not p.fed:
+                continue
+            work_ns = p.events * p.service_ns if p.events >= COALESCE_EVENTS else 0
+            least_ns = min(least_ns, work_ns)
+            any = 1
+        self.leave()
+        least_ns /= COALESCE_PART
+        return <uint64_t>least_ns if any and least_ns >= MIN_COALESCE_NS else 0
+
     def run_engine(self) -> None:
         """Collect and dispatch until stop(). Run it in a thread of its own; the GIL is never taken."""
         cdef int done
         cdef uint32_t word
+        cdef uint64_t pause_ns
         with nogil:
             while not sys_load32(&self.stopping):
                 self.seen_news = sys_load32(&self.news)
                 done = self._pass()
                 if sys_load32(&self.wanted):
                     sys_sleep_ns(1000)
-                if done >= COALESCE_ANSWERS:
-                    sys_sleep_ns(COALESCE_NS)
-                    continue
                 if done:
+                    pause_ns = self._coalesce_ns()
+                    if pause_ns:
+                        sys_sleep_ns(pause_ns)
                     continue
                 word = sys_load32(&self.engine_bell.word)
                 sys_store32(&self.engine_bell.asleep, 1)
@@ -122,7 +150,8 @@ cdef class Flow(Recording):
         return self._pass()
 
     def hand_in(self, SlotBatch batch, int wanted, double timeout_s) -> int:
-        """Hand in what the batch was filled with and fill it up with free slots; wait until `wanted` event slots and one for a transition are there.
+        """Hand in what the batch was filled with and fill it up with free slots; wait until `wanted` event slots and one for a transition are there, and an
+        Enable that holds the events back is answered.
 
         Returns the number of event slots in the batch, after at most `timeout_s`.
         """
@@ -141,9 +170,14 @@ cdef class Flow(Recording):
                     self._news()
                     self.enter()
                 self.lend(batch)
+                self.lacks_events = max(wanted - batch.n_events, 0)
+                self.lacks_transitions = batch.n_transitions == 0
+                if self.barrier == 0 and self.dispatch_next == self.submit_next:
+                    batch.held = 0
+                self.source_held = batch.held
                 self.leave()
                 now_ns = sys_now_ns()
-                if (batch.n_events >= wanted and batch.n_transitions) or now_ns >= limit_ns:
+                if (batch.n_events >= wanted and batch.n_transitions and not batch.held) or now_ns >= limit_ns:
                     break
                 if (sys_futex_wait(&self.source_bell.word, word, min(SLEEP_NS, limit_ns - now_ns)) == ETIMEDOUT
                         and now_ns + SLEEP_NS <= limit_ns and self._may_lend(batch, wanted)):
@@ -301,7 +335,7 @@ cdef class Flow(Recording):
         with nogil:
             self.enter_main()
             p = self.ports[number]
-            if p != NULL and self.barrier and not p.owes and not p.failed and not p.dead:
+            if p != NULL and self.barrier and not self.finished and not p.owes and not p.failed and not p.dead:
                 self.send(p, self.item(self.barrier).slot, 0)
                 p.owes = self.barrier
                 p.open = 1
@@ -371,6 +405,7 @@ cdef class Flow(Recording):
         item.big_bytes = len(big)
         item.smd = <const uint8_t *>(<char *>smd) if smd else NULL
         item.smd_bytes = len(smd)
+        self.finished = 1
         self.enter_environment(item.slot)
         item.state = ITEM_DONE
         self.leave()
@@ -378,6 +413,16 @@ cdef class Flow(Recording):
             del self.blobs[old]
         with nogil:
             self._news()
+
+    @property
+    def answering(self) -> int:
+        """The service of the transition that workers may still be asked for, 0: there is none."""
+        return self.item(self.barrier).service if self.barrier and not self.finished else 0
+
+    @property
+    def answered(self) -> bool:
+        """Whether everybody who was asked has answered the transition."""
+        return self.owing == 0
 
     @property
     def waiting_to_finish(self) -> bool:
@@ -390,16 +435,18 @@ cdef class Flow(Recording):
             self.enter_main()
             self.barrier = 0
             self.barrier_told = 0
+            self.finished = 0
             self.leave()
             self._news()
 
     def wake_when_recorded(self, uint64_t seq) -> None:
-        """Have the eventfd written to once, as soon as `seq` is recorded."""
+        """Have the eventfd written to, once, as soon as `seq` is recorded."""
         cdef bint recorded
         with nogil:
             self.enter_main()
             recorded = self.record_next > seq
-            self.waits_recorded = 0 if recorded else seq + 1
+            if not recorded:
+                self.waits_recorded = seq + 1
             self.leave()
             if recorded:
                 self.notify()

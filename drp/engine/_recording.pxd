@@ -31,6 +31,9 @@ cdef class Recording(Collect):
     cdef uint32_t wanted             # main-thread calls that wait for the lock
     cdef Bell source_bell
     cdef Bell recorder_bell
+    cdef uint32_t lacks_events       # free slots that the source waits for, beside those it has
+    cdef uint32_t lacks_transitions
+    cdef bint source_held            # until all it has put was dispatched and answered
     cdef L1Recorder writer
     cdef int notify_fd
     cdef uint64_t rescued[3]         # sleeps of engine, recorder and source that ended by their limit though there was news

@@ -15,7 +15,7 @@ from drp.engine._collect cimport N_BUCKETS, Collect, bucket
 from drp.engine._order cimport Item
 from drp.shm._layout cimport BLOCK_WORDS, Bell
 from drp.shm._pebble cimport L1_ACCEPT, SLOW_UPDATE, Pebble, Slot
-from drp.shm._port cimport PortState, port_release_block, port_ring
+from drp.shm._port cimport PortState, port_release_block, port_ring_arena
 from drp.shm._sys cimport (
     sys_add32, sys_fence, sys_futex_wait, sys_futex_wake, sys_load32, sys_now_ns, sys_sleep_ns, sys_store32)
 from drp.sink._l1 cimport RECORD_MALFORMED, RECORD_PAUSED, RECORD_TRUNCATED, L1Recorder
@@ -180,8 +180,8 @@ cdef class Recording(Collect):
         cdef Item *item
         cdef Slot *s
         cdef PortState *p
+        cdef bint enough, told
         cdef int i
-        cdef bint tell
         if first == last:
             return
         self.enter()
@@ -201,14 +201,16 @@ cdef class Recording(Collect):
         self.record_next = last
         for i in range(self.n_ports):
             p = self.ports[i]
-            if p != NULL and p.rung and not p.dead:
-                port_ring(p)
-        tell = self.waits_recorded and last >= self.waits_recorded
-        if tell:
+            if p != NULL and p.freed and not p.dead:
+                port_ring_arena(p)
+        enough = self.n_free_events >= self.lacks_events and self.n_free_transitions >= self.lacks_transitions
+        told = self.waits_recorded and last >= self.waits_recorded
+        if told:
             self.waits_recorded = 0
         self.leave()
-        self.ring(&self.source_bell)
-        if tell:
+        if enough:
+            self.ring(&self.source_bell)
+        if told:
             self.notify()
 
     cdef void _count(self, Item *item, Slot *s, uint64_t now_ns) noexcept nogil:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from drp.core import instructions as do
 from drp.core.config import DrpConfig
-from drp.core.errors import RunStopped, ScriptError
+from drp.core.errors import DrpError, RunStopped
 from drp.core.failures import Failure, ScriptReport
 from drp.core.ledger import Cause
 from drp.core.policy import Policy
@@ -28,7 +28,7 @@ from drp.core.worker_states import Entry, Watch
 from drp.engine._flow import Flow
 from drp.engine.notices import Notice
 from drp.engine.output import WorkerOutput
-from drp.engine.spawn import ForkedWorker, Nursery, NurseryLost, WorkerForked
+from drp.engine.spawn import ForkedWorker, Nursery, NurseryError, NurseryLost, WorkerForked
 from drp.script.nursery_wire import ForkFailed, Ready, Reaped
 from drp.script.worker import WorkerSpec
 from drp.shm._block import describe as describe_fault
@@ -37,6 +37,8 @@ from drp.shm._port import describe as describe_peek
 from xtc import TransitionId
 
 MEMORY_PERIOD_S = 1.0
+OUTPUT_PERIOD_S = 1.0
+NURSERY_TRIES = 3
 RUN_LEVEL = [int(TransitionId.Configure), int(TransitionId.BeginRun)]
 SHOWN_TO_ALL = (TransitionId.Configure, TransitionId.BeginRun, TransitionId.EndRun, TransitionId.Unconfigure)
 STEP_LEVEL = [int(TransitionId.BeginStep), int(TransitionId.Enable)]
@@ -84,8 +86,12 @@ class Crew:
     ) -> None:
         self.supervisor = Supervisor(Policy.from_config(config))
         self.stop_asked: RunStopped | None = None
-        self.failed: ScriptError | None = None
+        self.failed: DrpError | None = None
         self.nursery_losses = 0
+        self._losses_in_a_row = 0
+        self._started = False
+        self._nursery_fd = -1
+        self._ticked_s: float | None = None
         self._config = config
         self._flow = flow
         self._berth = berth
@@ -102,6 +108,7 @@ class Crew:
         self._spares_made = 0
         self._done: dict[int | None, int] = {}
         self._memory_due_s = 0.0
+        self._output_due_s = 0.0
         self._resident: dict[int, int] = {}
         self.watch_nursery()
 
@@ -109,10 +116,6 @@ class Crew:
     def empty(self) -> bool:
         """Whether no process is left."""
         return not self._hands
-
-    def start(self) -> None:
-        """Fork the workers; they are asked for the first Configure when it comes."""
-        self._do(self.supervisor.start(time.monotonic()))
 
     def done_by(self, worker: int | None) -> int:
         """L1Accepts that a worker did well, over all its incarnations."""
@@ -128,10 +131,10 @@ class Crew:
 
     def watch_nursery(self) -> None:
         """Have the selector call when the nursery answers."""
-        self._selector.register(self._nursery.fileno(), selectors.EVENT_READ, self._on_nursery)
+        self._nursery_fd = self._nursery.fileno()
+        self._selector.register(self._nursery_fd, selectors.EVENT_READ, self._on_nursery)
 
     def _on_nursery(self, _fd: int) -> None:
-        descriptor = self._nursery.fileno()
         for event in self._nursery.receive():
             match event:
                 case WorkerForked(number, forked):
@@ -142,15 +145,24 @@ class Crew:
                 case Reaped():
                     self._exited(self._reaping.pop(event.pid), event.status)
                 case NurseryLost():
-                    self._selector.unregister(descriptor)
+                    self._selector.unregister(self._nursery_fd)
                     self._on_nursery_lost(event)
                 case Ready():
-                    if self.nursery_losses:
-                        log.warning("the nursery is there again")
-                    self._hold_source(False)
-                    self._do(self.supervisor.on_nursery_ready(time.monotonic()))
+                    self._on_nursery_ready()
                 case _:
                     pass
+
+    def _on_nursery_ready(self) -> None:
+        """Fork the workers, at first or again; the source may go on."""
+        now_s = time.monotonic()
+        self._losses_in_a_row = 0
+        if self._started:
+            log.warning("the nursery is there again")
+            self._do(self.supervisor.on_nursery_ready(now_s))
+        else:
+            self._started = True
+            self._do(self.supervisor.start(now_s))
+        self._hold_source(False)
 
     def _on_forked(self, hand: Hand, forked: ForkedWorker) -> None:
         hand.forked = forked
@@ -193,8 +205,10 @@ class Crew:
 
     def _on_nursery_lost(self, lost: NurseryLost) -> None:
         self.nursery_losses += 1
+        self._losses_in_a_row += 1
         self._hold_source(True)
-        log.error("the nursery is gone (%s): its workers are replaced", lost.reason)
+        if self._started:
+            log.error("the nursery is gone: %s", lost.reason)
         self._do(self.supervisor.on_nursery_lost(time.monotonic()))
         statuses = {one.pid: one.status for one in lost.reaped}
         for hand in list(self._hands.values()):
@@ -204,6 +218,9 @@ class Crew:
         self._forking.clear()
         self._reaping.clear()
         self._nursery.close()
+        if not self._started or self._losses_in_a_row >= NURSERY_TRIES:
+            self.failed = self.failed or NurseryError(lost.reason, hint="Without it no script can be run.")
+            return
         self._nursery = Nursery()
         self._nursery.start_begin()
         self.watch_nursery()
@@ -256,12 +273,6 @@ class Crew:
         for hand in waiting:
             self._adopt(hand)
 
-    def ask_late_comers(self) -> None:
-        """While Configure or BeginRun is being answered: ask workers for it that were made after it went out."""
-        for hand in self._hands.values():
-            if not hand.asked and hand.worker is not None and self._flow.ask(hand.number):
-                hand.asked = True
-
     def tick(self, now_s: float) -> None:
         """Run the clocks of all processes."""
         if self._config.worker_memory_bytes is not None and now_s >= self._memory_due_s:
@@ -269,7 +280,21 @@ class Crew:
             self._resident = {
                 one.incarnation: _resident_bytes(one.forked.pid) for one in self._hands.values() if one.forked
             }
+        if now_s >= self._output_due_s:
+            self._output_due_s = now_s + OUTPUT_PERIOD_S
+            self._output.report()
         self._do(self.supervisor.tick(self._watches(), now_s))
+        self._look_at_nursery(now_s)
+
+    def _look_at_nursery(self, now_s: float) -> None:
+        """Take note of a nursery that does not answer; our own standstill is no fault of its."""
+        late_s = 0.0 if self._ticked_s is None else now_s - self._ticked_s
+        self._ticked_s = now_s
+        if late_s > self.supervisor.policy.late_s:
+            self._nursery.postpone(late_s)
+        deadline = self._nursery.deadline()
+        if self._nursery.lost is not None or (deadline is not None and now_s >= deadline):
+            self._on_nursery(self._nursery_fd)
 
     def end(self) -> None:
         """Tell all workers to leave; who does not is killed."""
@@ -294,7 +319,8 @@ class Crew:
         watches = []
         for number, queued, taken, answered, service, waits, events, _ in self._flow.ports_now():
             hand = self._by_port.get(number)
-            if hand is not None:
+            # A dead one that is being reaped can be late for nothing.
+            if hand is not None and (hand.forked is None or hand.forked.pid not in self._reaping):
                 known = TransitionId(service)
                 resident = self._resident.get(hand.incarnation)
                 watches.append(
@@ -309,7 +335,7 @@ class Crew:
 
     def _adopt(self, hand: Hand) -> None:
         """Give a worker its post: what is in force of the step, then events."""
-        if hand.asked or hand.incarnation not in self._hands:
+        if hand.asked or hand.incarnation not in self._hands or self._ask(hand):
             return
         if self._flow.barrier:
             self._adopting.append(hand)
@@ -317,6 +343,13 @@ class Crew:
         self._flow.replay(hand.number, STEP_LEVEL)
         self._flow.open_port(hand.number, True)
         hand.asked = True
+
+    def _ask(self, hand: Hand) -> bool:
+        """Where Configure or BeginRun is being answered, have a worker that came late answer it as well."""
+        if hand.worker is None or self._flow.answering not in RUN_LEVEL:
+            return False
+        hand.asked = self._flow.ask(hand.number)
+        return hand.asked
 
     # What the supervisor wants done.
 
@@ -346,7 +379,8 @@ class Crew:
             case do.PassRaw(on):
                 self._flow.pass_raw_on(on)
             case do.RestartNursery():
-                self._nursery.close()
+                # Told to the supervisor at the end of this tick, not in the middle of its instructions.
+                self._nursery.give_up("it did not fork a worker in time")
             case do.FailTransition(_, error):
                 self.failed = self.failed or error
             case do.StopRun(error):
@@ -368,7 +402,12 @@ class Crew:
             hand.asked = True
         else:
             self._flow.replay(number, RUN_LEVEL)
-        self._forking[self._nursery.fork_begin(self._spec(hand, name))] = hand
+            self._ask(hand)
+        try:
+            self._forking[self._nursery.fork_begin(self._spec(hand, name))] = hand
+        except NurseryError as error:
+            # Its loss is about to be told, and settles this worker with the others.
+            log.debug("%s is not forked: %s", self._label(hand), error)
 
     def _spec(self, hand: Hand, name: int) -> WorkerSpec:
         pebble, bells = self._flow.pebble.segment, self._flow.bells

@@ -29,6 +29,7 @@ class Feed:
         self.flow = flow
         self.gate = Sequencer(name)
         self.batch = SlotBatch(pebble, self.gate)
+        self.batch.await_enable = True
         self.batch.limit(-1 if events is None else events)
         self.error: Exception | None = None
         self.stalled_s = 0.0
@@ -51,6 +52,11 @@ class Feed:
     def events(self) -> int:
         """L1Accepts the source has given so far."""
         return self.batch.n_events_put
+
+    @property
+    def lost(self) -> int:
+        """L1Accepts the source says were lost before they came to a slot; a source that can wait loses none and says nothing."""
+        return int(getattr(self.source, "lost_events", 0))
 
     def start(self) -> None:
         """Begin to take dgrams."""

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from drp.core.config import DrpConfig
-from drp.core.errors import DrpError
+from drp.core.errors import DrpError, ScriptError
 from drp.core.ledger import DamageCounts, Fate, Ledger
 from drp.core.report import Report, Snapshot, WorkerReport
 from drp.engine._flow import Flow
@@ -152,9 +152,11 @@ class Reducer:
         try:
             for thread in threads:
                 thread.start()
-            self._crew.start()
+            self._feed.hold()  # until the nursery is ready and the workers are forked
             self._feed.start()
             error = self._loop(selector)
+            if error is not None and not isinstance(error, ScriptError):
+                log.error("%s", error)
             self._end(selector, error)
             interrupted = False
         finally:
@@ -230,7 +232,8 @@ class Reducer:
 
     def _poll(self, selector: selectors.BaseSelector) -> None:
         for key, _ in selector.select(TICK_S):
-            if key.fd in selector.get_map():
+            # A callback may have closed a later one's descriptor, and its number may be another's by now.
+            if selector.get_map().get(key.fd) is key:
                 key.data(key.fd)
         self._route()
         while self._transitions.poll():
@@ -310,6 +313,7 @@ class Reducer:
         counts = self._flow.counts()
         ledger = Ledger()
         ledger.count(self._fate, counts["events"])
+        ledger.count(Fate.lost_before_slot, self._feed.lost)
         ledger.incoming, ledger.drp, ledger.script = (
             DamageCounts(*counts[origin]) for origin in ("incoming", "drp", "script")
         )
@@ -342,15 +346,16 @@ class Reducer:
         config, counts, supervisor = self._config, self._flow.counts(), self._crew.supervisor
         failed = error or self._feed.error
         ledger = self._ledger()
+        given = self._feed.events + self._feed.lost
         # What a full disk kept from the file at its close was counted as it was staged.
         cut = sum(one.lost_dgrams for one in self._recorder.files if not one.path.name.count(".smd."))
         ledger.count(self._fate, -min(cut, ledger[self._fate]))
-        ledger.count(Fate.lost_with_process, self._feed.events - ledger.total)
+        ledger.count(Fate.lost_with_process, given - ledger.total)
         return Report(
             source=self._source_text,
             script=config.script,
             script_args=config.script_args,
-            source_events=self._feed.events,
+            source_events=given,
             ledger=ledger,
             elapsed_s=time.monotonic() - self._began_s,
             run_s=counts["run_ns"] / 1e9,

@@ -116,10 +116,8 @@ def run_directory(environment: Mapping[str, str] | None = None) -> Path:
     A runtime directory that is not ours, as sudo leaves it in the environment, is passed over.
     """
     runtime = (os.environ if environment is None else environment).get("XDG_RUNTIME_DIR", "")
-    if runtime and _is_ours(Path(runtime)):
-        path = Path(runtime) / "drp"
-    else:
-        path = Path(tempfile.gettempdir()) / f"drp-{os.geteuid()}"
+    temporary = Path(tempfile.gettempdir()) / f"drp-{os.geteuid()}"
+    path = Path(runtime) / "drp" if runtime and _is_ours(Path(runtime)) else temporary
     try:
         path.mkdir(mode=0o700, exist_ok=True)
     except FileExistsError:
@@ -261,11 +259,13 @@ def look(directory: Path) -> list[tuple[RunEntry, bool]]:
             if not name.endswith(_SUFFIX):
                 continue
             try:
-                fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd)
+                fd = os.open(
+                    name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd
+                )
             except OSError:
                 continue
             try:
-                entry = _last_entry(os.pread(fd, RECORD_LIMIT_BYTES, 0))
+                entry = _last_entry(os.pread(fd, RECORD_LIMIT_BYTES, 0)) if _is_record(fd) else None
                 if entry is not None:
                     found.append((entry, not _locked(fd)))
             finally:
@@ -280,9 +280,7 @@ def _sweep_one(directory_fd: int, path: Path) -> Sequence[Abandoned]:
         # Gone meanwhile, a symlink or a directory: not a record of ours.
         return ()
     try:
-        status = os.fstat(fd)
-        is_record = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-        if not is_record or not _locked(fd) or not _stands(directory_fd, path.name, fd):
+        if not _is_record(fd) or not _locked(fd) or not _stands(directory_fd, path.name, fd):
             return ()
         text = os.pread(fd, RECORD_LIMIT_BYTES, 0)
         os.unlink(path.name, dir_fd=directory_fd)
@@ -290,6 +288,11 @@ def _sweep_one(directory_fd: int, path: Path) -> Sequence[Abandoned]:
         os.close(fd)
     # An empty one was made and never written: its process had not begun.
     return (Abandoned(path, _last_entry(text)),) if text else ()
+
+
+def _is_record(fd: int) -> bool:
+    status = os.fstat(fd)
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _last_entry(text: bytes) -> RunEntry | None:

@@ -79,15 +79,21 @@ class DataSource(ScriptVerbs):
         **psana: Any,
     ) -> None:
         check_keywords(psana)
+        if drp is not None and not isinstance(drp, DrpInfo):
+            raise ScriptError("drp= takes the global drp_info", found=type(drp).__name__)
         session = _Current.session
         if session is None:
             if not files:
-                raise ScriptError("there is no drp around this script", hint="Run it with drp -p, or give files=[...].")
+                raise ScriptError(
+                    "there is no drp around this script", hint="Run it with drp -p, or give files=[...]."
+                )
             from drp.script.offline import open_files  # noqa: PLC0415 - only scripts without drp need the sinks
 
             session = open_files([files] if isinstance(files, (str, Path)) else list(files), output)
         elif files or output:
-            raise ScriptError("drp gives this script its stream", hint="Leave files= and output= out: DataSource().")
+            raise ScriptError(
+                "drp gives this script its stream", hint="Leave files= and output= out: DataSource()."
+            )
         session.open()
         session.stream.copy_views = self.copy_views
         super().__init__(session)

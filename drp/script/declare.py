@@ -57,7 +57,9 @@ class Declaration:
         except XtcError as error:
             raise DeclarationError(f"{self}: {error}") from None
         if not self.alg.isidentifier():
-            raise DeclarationError("an alg's name becomes an attribute", expected="a Python name", found=repr(self.alg))
+            raise DeclarationError(
+                "an alg's name becomes an attribute", expected="a Python name", found=repr(self.alg)
+            )
         if not self.det or not DET_NAME.match(self.det):
             raise DeclarationError("not a detector name", expected="A-Z a-z 0-9 _", found=repr(self.det))
         if not self.fields:
@@ -134,7 +136,10 @@ class AddedDetector:
 
     def __setattr__(self, name: str, value: object) -> None:
         alg = next(iter(self.__dict__))
-        raise ScriptError(f"cannot assign {name!r} here", hint=f"Fields are assigned one level down, as in .{alg}.{name} = ...")
+        raise ScriptError(
+            f"cannot assign {name!r} here",
+            hint=f"Fields are assigned one level down, as in .{alg}.{name} = ...",
+        )
 
     def __repr__(self) -> str:
         return f"<added data: {', '.join(self.__dict__)}>"
@@ -160,7 +165,9 @@ class Declarations:
                 self._fresh.append(declaration)
                 return index
             if known.key == declaration.key:
-                raise DeclarationError(f"{declaration} of segment {declaration.segment} was declared with other fields")
+                raise DeclarationError(
+                    f"{declaration} of segment {declaration.segment} was declared with other fields"
+                )
         self.all.append(declaration)
         self._fresh.append(declaration)
         return len(self.all) - 1

@@ -59,11 +59,11 @@ class AlgInterface:
         if isinstance(inner, Namespace):
             inner.put(rest, call)
 
-    def calib(self, evt: Any, **_: Any) -> Any:
+    def calib(self, *_: Any, **__: Any) -> Any:
         """Raise CalibrationError: there are no constants, and raw is never passed off as calibrated."""
         raise self._no_constants("calib")
 
-    def image(self, evt: Any, **_: Any) -> Any:
+    def image(self, *_: Any, **__: Any) -> Any:
         """Raise CalibrationError: there are no constants and no geometry."""
         raise self._no_constants("image")
 
@@ -77,7 +77,9 @@ class AlgInterface:
         return self._setup.configs(self._det_name)
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"{self._det_name}.{self._alg} has no field {name!r}. {near_misses(name, self._shown)}")
+        raise AttributeError(
+            f"{self._det_name}.{self._alg} has no field {name!r}. {near_misses(name, self._shown)}"
+        )
 
     def __repr__(self) -> str:
         return f"<{self._det_name}.{self._alg}: {', '.join(self._shown)}>"
@@ -127,11 +129,15 @@ class Detector:
     def config(self) -> dict[int, Namespace]:
         """The values of alg `config` for each segment, as they stand now; those of BeginRun and BeginStep are merged in."""
         return {
-            segment: tree.config for segment, tree in self._setup.configs(self._det_name).items() if tree.has("config")
+            segment: tree.config
+            for segment, tree in self._setup.configs(self._det_name).items()
+            if tree.has("config")
         }
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"detector {self._det_name!r} has no alg {name!r}. {near_misses(name, self._algs)}")
+        raise AttributeError(
+            f"detector {self._det_name!r} has no alg {name!r}. {near_misses(name, self._algs)}"
+        )
 
     def __repr__(self) -> str:
         return f"<Detector {self._det_name}: {', '.join(self._algs)}>"

@@ -48,7 +48,9 @@ class EnvStore:
     def info(self) -> dict[tuple[str, str], str]:
         """Return psana's epicsinfo or scaninfo: {(variable, PV name or alg): the same}."""
         if self.name == "epics":
-            return {(field, self.aliases.get(field, "")): self.aliases.get(field, "") for field in self.variables}
+            return {
+                (field, self.aliases.get(field, "")): self.aliases.get(field, "") for field in self.variables
+            }
         return {(field, alg): alg for field, alg in self.variables.items()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from drp.script.errors import ScriptError, near_misses
@@ -68,7 +68,13 @@ class DrpInfo:
         """Return the same, with the detector of `names` where drp was not told one."""
         if names is None or self.det_type:
             return self
-        return replace(self, det_name=names.detname, det_type=names.dettype, det_id=names.detid, det_segment=names.segment)
+        return replace(
+            self,
+            det_name=names.detname,
+            det_type=names.dettype,
+            det_id=names.detid,
+            det_segment=names.segment,
+        )
 
 
 def find_detector(config: Config, name: str | None = None) -> Names | None:
@@ -76,7 +82,9 @@ def find_detector(config: Config, name: str | None = None) -> Names | None:
 
     Of several segments it is the lowest. None where the Configure has no detector data at all.
     """
-    detectors = [one for one in config.names.values() if one.detname not in BOOKKEEPING and one.alg.name != "config"]
+    detectors = [
+        one for one in config.names.values() if one.detname not in BOOKKEEPING and one.alg.name != "config"
+    ]
     if name is not None:
         detectors = [one for one in detectors if one.detname == name]
     raw = [one for one in detectors if one.alg.name == "raw"] or detectors

@@ -36,6 +36,7 @@ CAUSES = {STATUS_RAISED: CAUSE_RAISED, STATUS_OVERFLOW: CAUSE_TRUNCATED, STATUS_
 MAX_FAILURES_IN_A_ROW = 5
 WORKER = 0
 GROUP_MASK = 0xFFFF
+ESSENTIAL = (TransitionId.Configure, TransitionId.BeginRun)
 
 log = logging.getLogger("drp.offline")
 
@@ -54,10 +55,13 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class OfflineReport:
-    """What an offline run came to. `failures`: the failures of the script, one of each kind; `failed`: events it cost."""
+    """What an offline run came to. `failures`: those of the script, one of each kind; `failed`: events they cost;
+    `failed_transitions` were recorded as they came.
+    """
 
     events: int
     failed: int
+    failed_transitions: int
     truncated: int
     failures: tuple[Failure, ...]
     files: tuple[FileReport, ...]
@@ -66,7 +70,7 @@ class OfflineReport:
     @property
     def exit_code(self) -> int:
         """0 where nothing was damaged, else 1."""
-        return 1 if self.failed or self.truncated else 0
+        return 1 if self.failed or self.failed_transitions or self.truncated else 0
 
 
 class FileFeed:
@@ -98,6 +102,7 @@ class FileFeed:
         self.failed = 0
         self.truncated = 0
         self.failed_in_a_row = 0
+        self.failed_transitions = 0
         self._fate = Fate.not_recorded if output is None else Fate.recorded_no_verdict
         self._gate = Sequencer(str(files[0]))
         self._left = events
@@ -126,10 +131,13 @@ class FileFeed:
         if dealt.service == TransitionId.L1Accept:
             self._record_event(dealt, status, desc, data)
         elif status in (STATUS_RAISED, STATUS_LEFT):
-            return
+            if dealt.service not in ESSENTIAL:
+                self.failed_transitions += 1
+                self._record_transition(dealt, b"", b"")
         elif status == STATUS_OVERFLOW:
             raise ScriptError(
-                f"what was added to {TransitionId(dealt.service).name} does not fit", expected=f"{dealt.bound_bytes} bytes"
+                f"what was added to {TransitionId(dealt.service).name} does not fit",
+                expected=f"{dealt.bound_bytes} bytes",
             )
         else:
             self._record_transition(dealt, desc, bytes(data))
@@ -138,11 +146,12 @@ class FileFeed:
 
     def restart(self) -> bool:
         """Deal the environment in force again, as replays, to a script that begins again; False where its run cannot go on."""
-        if TransitionId.BeginRun not in self._in_force or self._dealt is None or self._dealt.service != TransitionId.L1Accept:
+        if self._dealt is None or self._dealt.replay or self._dealt.service in ESSENTIAL:
             return False
         again = [self._in_force[one] for one in ENVIRONMENT if one in self._in_force]
         self._ready.extendleft(
-            Arrival(one.dgram, one.service, one.index, one.pulse_id, one.bound_bytes, replay=True) for one in reversed(again)
+            Arrival(one.dgram, one.service, one.index, one.pulse_id, one.bound_bytes, replay=True)
+            for one in reversed(again)
         )
         return True
 
@@ -265,11 +274,13 @@ def run_offline(
 ) -> OfflineReport:
     """Run the script `argv` on `files` and record in `output`; return what it came to.
 
-    `info` holds what the user said of the detector. `events` stops after so many. Raises ScriptError where the script fails at a
-    transition, or at five events in a row, and what FileFeed raises.
+    `info` holds what the user said of the detector. `events` stops after so many. Raises ScriptError where the script fails at
+    Configure or BeginRun, or at five events in a row, and what FileFeed raises.
     """
     psana_names.install()
-    feed = FileFeed(files, output, room=room, event_bytes=event_bytes, transition_bytes=transition_bytes, events=events)
+    feed = FileFeed(
+        files, output, room=room, event_bytes=event_bytes, transition_bytes=transition_bytes, events=events
+    )
     given = offline_info(feed, info or DrpInfo())
     failures: dict[str, Failure] = {}
     try:
@@ -283,7 +294,10 @@ def run_offline(
                 failures[failure.kind] = failure
                 log.error("the script failed: %s: %s\n%s", failure.kind, failure.message, failure.traceback)
             if not feed.restart():
-                raise ScriptError(f"the script failed at a transition: {failure.kind}: {failure.message}", hint=failure.traceback)
+                raise ScriptError(
+                    f"the script failed at a transition: {failure.kind}: {failure.message}",
+                    hint=failure.traceback,
+                )
             if feed.failed_in_a_row >= MAX_FAILURES_IN_A_ROW:
                 raise ScriptError(
                     f"the script failed at {feed.failed_in_a_row} events in a row: {failure.kind}: {failure.message}",
@@ -291,8 +305,15 @@ def run_offline(
                 )
     finally:
         reports = feed.close()
-    counts = feed.ledger.total
-    return OfflineReport(counts, feed.failed, feed.truncated, tuple(failures.values()), reports, feed.ledger)
+    return OfflineReport(
+        events=feed.ledger.total,
+        failed=feed.failed,
+        failed_transitions=feed.failed_transitions,
+        truncated=feed.truncated,
+        failures=tuple(failures.values()),
+        files=reports,
+        ledger=feed.ledger,
+    )
 
 
 def offline_info(feed: FileFeed, info: DrpInfo) -> DrpInfo:

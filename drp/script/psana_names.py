@@ -8,6 +8,7 @@ packages are ours with the installed package's `__path__`, so its other modules 
 from __future__ import annotations
 
 import importlib.machinery
+import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -36,7 +37,7 @@ class PsanaTransitionId:
         return int(TransitionId[name]) if name in TransitionId.__members__ else None
 
     @classmethod
-    def isEvent(cls, transition_id: int) -> bool:  # noqa: N802 - psana's name
+    def isEvent(cls, transition_id: int) -> bool:
         """Tell whether a service is an event's."""
         return transition_id in EVENTS
 
@@ -74,16 +75,36 @@ class Package(ModuleType):
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 
+class Overlay(ModuleType):
+    """A module of ours at the place of an installed one, whose other attributes (psana's compiled parts need them) it shows."""
+
+    def __init__(self, name: str, spec: importlib.machinery.ModuleSpec | None, ours: dict[str, Any]) -> None:
+        super().__init__(name)
+        self.__package__ = name.rpartition(".")[0]
+        self._drp_spec = spec
+        self._drp_installed: ModuleType | None = None
+        self.__dict__.update(ours)
+
+    def __getattr__(self, name: str) -> Any:
+        spec = self._drp_spec
+        if (name.startswith("__") and not name.startswith("__pyx")) or spec is None or spec.loader is None:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        if self._drp_installed is None:
+            self._drp_installed = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(self._drp_installed)
+        return getattr(self._drp_installed, name)
+
+
 def install() -> None:
     """Put our psana names into sys.modules; anything imported as psana before stays with who has it."""
     for name in [one for one in sys.modules if one == "psana" or one.startswith("psana.")]:
         del sys.modules[name]
     found = importlib.machinery.PathFinder.find_spec("psana")
-    inner = importlib.machinery.PathFinder.find_spec(
-        "psana.psexp", list(found.submodule_search_locations or []) if found is not None else []
-    )
-    dgramedit = ModuleType("psana.dgramedit")
-    dgramedit.__dict__.update(AlgDef=AlgDef, DetectorDef=DetectorDef, DgramEdit=DgramEdit)
+    folders = list(found.submodule_search_locations or []) if found is not None else []
+    inner = importlib.machinery.PathFinder.find_spec("psana.psexp", folders)
+    compiled = importlib.machinery.PathFinder.find_spec("psana.dgramedit", folders)
+    names = {"AlgDef": AlgDef, "DetectorDef": DetectorDef, "DgramEdit": DgramEdit}
+    dgramedit = Overlay("psana.dgramedit", compiled, names)
     psexp = Package("psana.psexp", inner, {"TransitionId": PsanaTransitionId})
     transitionid = ModuleType("psana.psexp.transitionid")
     transitionid.__dict__["TransitionId"] = PsanaTransitionId

@@ -45,15 +45,23 @@ class Reductions:
     def register(self, name: str, array: Array, op: Op, *, at_configure: bool) -> Array:
         """Keep `array` under `name`, set to the identity of `op`; raise DeclarationError."""
         if op not in get_args(Op):
-            raise UnknownNameError(f"reduce {name!r}: no operation {op!r}", hint=near_misses(str(op), get_args(Op)))
+            raise UnknownNameError(
+                f"reduce {name!r}: no operation {op!r}", hint=near_misses(str(op), get_args(Op))
+            )
         if name in self._entries:
             raise DeclarationError(f"reduce {name!r} is declared twice")
         if not at_configure and self._at_configure:
-            raise DeclarationError(f"reduce {name!r}: others were declared before ds.runs()", hint="Declare all of them there.")
+            raise DeclarationError(
+                f"reduce {name!r}: others were declared before ds.runs()", hint="Declare all of them there."
+            )
         if not isinstance(array, np.ndarray) or not array.flags.c_contiguous or not array.flags.writeable:
-            raise DeclarationError(f"reduce {name!r}", expected="a writable C-contiguous numpy array", found=type(array).__name__)
+            raise DeclarationError(
+                f"reduce {name!r}", expected="a writable C-contiguous numpy array", found=type(array).__name__
+            )
         if array.dtype not in DATA_TYPES or array.ndim > 4:
-            raise DeclarationError(f"reduce {name!r}: xtc2 cannot hold it", found=f"{array.dtype} of rank {array.ndim}")
+            raise DeclarationError(
+                f"reduce {name!r}: xtc2 cannot hold it", found=f"{array.dtype} of rank {array.ndim}"
+            )
         self._entries[name] = (op, array)
         if at_configure:
             self._at_configure.add(name)
@@ -74,7 +82,9 @@ class Reductions:
 
     def declaration(self, info: DrpInfo) -> Declaration:
         """Return the Names: one field per array, in the order they were registered."""
-        fields = tuple((name, DATA_TYPES[array.dtype], array.ndim) for name, (_, array) in self._entries.items())
+        fields = tuple(
+            (name, DATA_TYPES[array.dtype], array.ndim) for name, (_, array) in self._entries.items()
+        )
         return Declaration(
             info.det_name, info.det_type, info.det_id, info.det_segment, ALG, VERSION, fields, role="reduce"
         )

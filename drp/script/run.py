@@ -28,8 +28,8 @@ class ScriptVerbs(Verbs):
         detdef: DetectorDef,
         algdef: AlgDef,
         datadef: Mapping[str, tuple[Any, int]],
-        nodeId: int | None = None,  # noqa: N803 - psana's name
-        namesId: int | None = None,  # noqa: N803
+        nodeId: int | None = None,
+        namesId: int | None = None,
         segment: int | None = None,
     ) -> AddedDetector:
         """Declare new data of a detector: `{field: (numpy type or str, rank)}`; before the first event.
@@ -100,7 +100,7 @@ class Run(ScriptVerbs):
         """Return the step an event is in, or None outside of any."""
         return self._step if evt is not None else None
 
-    def Detector(self, name: str, accept_missing: bool = False, **_: Any) -> Any:  # noqa: N802 - psana's name
+    def Detector(self, name: str, accept_missing: bool = False, **_: Any) -> Any:
         """Return a detector, or an epics or scan variable, by name (of a variable also its PV name).
 
         Raises UnknownNameError with the near misses, unless `accept_missing`.
@@ -115,7 +115,10 @@ class Run(ScriptVerbs):
             return Detector(self._session.stream, setup, name)
         if accept_missing:
             return MissingDetector()
-        known = {*detectors, *(one for store in setup.stores.values() for one in (*store.variables, *store.aliases.values()))}
+        known = {
+            *detectors,
+            *(one for store in setup.stores.values() for one in (*store.variables, *store.aliases.values())),
+        }
         raise UnknownNameError(f"no detector or variable {name!r} in this run", hint=near_misses(name, known))
 
     @property

@@ -106,7 +106,9 @@ def failure_of(error: BaseException, script: str) -> Failure:
 def script_traceback(error: BaseException, script: str) -> str:
     """Return the traceback from the script's first line on, our own frames left out, its last 16 KiB."""
     try:
-        told = traceback.TracebackException(type(error), error, script_frames(error.__traceback__, script), limit=60)
+        told = traceback.TracebackException(
+            type(error), error, script_frames(error.__traceback__, script), limit=60
+        )
         text = "".join(told.format())
     except Exception as inner:  # noqa: BLE001 - as above
         text = f"{type(error).__name__}: <its traceback could not be formatted: {type(inner).__name__}>"
@@ -138,4 +140,4 @@ def script_frames(trace: TracebackType | None, script: str) -> TracebackType | N
 def is_own(trace: TracebackType) -> bool:
     """Tell whether a frame is of this package."""
     name = trace.tb_frame.f_code.co_filename
-    return name.startswith(OWN_FOLDER) or name.startswith("drp/script/")
+    return name.startswith((OWN_FOLDER, "drp/script/"))

@@ -97,7 +97,9 @@ class Session:
     def open(self) -> None:
         """Give the stream to the script's DataSource; raise ScriptError for a second one."""
         if self.opened:
-            raise ScriptError("this script already has a DataSource", hint="There is one stream; make one DataSource.")
+            raise ScriptError(
+                "this script already has a DataSource", hint="There is one stream; make one DataSource."
+            )
         self.opened = True
 
     def next_run(self) -> Run | None:
@@ -106,7 +108,9 @@ class Session:
         if self.over:
             return None
         if self.run is not None and not self.run.ended:
-            raise LeftEventLoopError("the run in hand has not ended", hint="Take all events of run.events() before the next run.")
+            raise LeftEventLoopError(
+                "the run in hand has not ended", hint="Take all events of run.events() before the next run."
+            )
         if self._held_begin_run:
             self._held_begin_run = False
             if self.at_configure:
@@ -168,10 +172,20 @@ class Session:
         """Declare trigger words; raise DeclarationError."""
         if not self.at_configure:
             raise DeclarationError("trigger words are declared before ds.runs()")
-        fields = tuple((name, data_type(name, one[0] if isinstance(one, tuple) else one), 0) for name, one in words.items())
+        fields = tuple(
+            (name, data_type(name, one[0] if isinstance(one, tuple) else one), 0)
+            for name, one in words.items()
+        )
         info = self.info
         declaration = Declaration(
-            info.det_name, info.det_type, info.det_id, info.det_segment, TRIGGER_ALG, TRIGGER_VERSION, fields, role="trigger"
+            info.det_name,
+            info.det_type,
+            info.det_id,
+            info.det_segment,
+            TRIGGER_ALG,
+            TRIGGER_VERSION,
+            fields,
+            role="trigger",
         )
         self.stream.set_words(self._declare(declaration))
 
@@ -238,7 +252,8 @@ class Session:
         taken = {(one.detname, one.segment, one.alg.name) for one in self.setup.config.names.values()}
         if declaration.key in taken:
             raise DeclarationError(
-                f"the detector already has {declaration} of segment {declaration.segment}", hint="Give the alg another name."
+                f"the detector already has {declaration} of segment {declaration.segment}",
+                hint="Give the alg another name.",
             )
         return AddedData(declaration, self.declarations.declare(declaration))
 

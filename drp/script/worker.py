@@ -18,10 +18,11 @@ from drp.script import psana_names
 from drp.script._link import Link, RingLink
 from drp.script.errors import LinkError, ScriptError, near_misses
 from drp.script.info import DrpInfo
-from drp.script.runner import Failure, run_script
+from drp.script.runner import Failure, failure_of, run_script
 from drp.script.session import Session
 from drp.shm._segment import attach
-from xtc import TransitionId
+from xtc import TransitionId, XtcError
+from xtc._walk import WalkFault
 
 EXIT_STOPPED = 0
 EXIT_SCRIPT_FAILED = 1
@@ -79,7 +80,7 @@ def main(spec: WorkerSpec) -> int:
         info = DrpInfo.from_dict({"worker_num": spec.worker, **spec.info})
         return serve(link, info, list(spec.argv), check_views=spec.check_views)
     except LinkError as error:
-        print(f"worker {spec.worker}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - its stderr is drp's log
+        print(f"worker {spec.worker}: {error}", file=sys.stderr, flush=True)
         return EXIT_LINK_BROKEN
 
 
@@ -89,13 +90,30 @@ def serve(
     argv: list[str],
     *,
     check_views: bool = False,
-    on_failure: Callable[[Failure], object] = lambda failure: None,
+    on_failure: Callable[[Failure], object] | None = None,
 ) -> int:
     """Run the script for every Configure of the link, and again for a BeginRun that finds none running; return the exit code.
 
     `on_failure` is told of a failure that has been answered.
     """
     session = Session(link, info, argv[1:], check_views=check_views)
+    try:
+        failure = run_scripts(session, argv)
+    except (XtcError, WalkFault) as error:
+        failure = failure_of(error, argv[0])
+    if failure is None:
+        return EXIT_STOPPED
+    report(session, failure)
+    if on_failure is not None:
+        on_failure(failure)
+    return EXIT_SCRIPT_FAILED
+
+
+def run_scripts(session: Session, argv: list[str]) -> Failure | None:
+    """Do the work of `serve`; return the failure that is the answer to the dgram in hand, or None where drp said stop.
+
+    Raises XtcError and WalkFault for a transition that cannot be read.
+    """
     service = session.advance()
     while service >= 0:
         begin_run = service == TransitionId.BeginRun and session.configured
@@ -109,11 +127,9 @@ def serve(
             session.hold_begin_run()
         failure = run_script(session, argv)
         if failure is not None:
-            report(session, failure)
-            on_failure(failure)
-            return EXIT_SCRIPT_FAILED
+            return failure
         service = after_script(session)
-    return EXIT_STOPPED
+    return None
 
 
 def after_script(session: Session) -> int:

@@ -56,6 +56,8 @@ cdef class SlotBatch:
     cdef int n_filled
     cdef int32_t reserved            # slot under reserve(), or -1
     cdef uint8_t reserved_service
+    cdef public bint await_enable    # hold L1Accepts back from each Enable until it is answered
+    cdef bint held
     cdef bint open                   # L1Accepts and SlowUpdates may pass without asking the gate
     cdef readonly long long budget   # L1Accepts still wanted, -1: no limit
     cdef readonly uint64_t n_events_put  # L1Accepts put so far, over all runs

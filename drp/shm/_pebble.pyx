@@ -5,6 +5,8 @@ source's thread only and needs no lock. Memory of a slot is untouched until it i
 
 The batch also keeps the order of transitions: whatever is not an L1Accept or a SlowUpdate inside a step is shown to the gate (a
 sequencer), which says what must be put before it. So every source, complete or not, gives a run that is.
+
+With `await_enable` no event is taken from an Enable on until the flow says that everybody has answered it: no beamline sends triggers before.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -92,6 +94,8 @@ cdef class SlotBatch:
     @property
     def events_free(self) -> int:
         """L1Accepts that can be put now: free slots, or what is left of the events wanted."""
+        if self.held:
+            return 0
         return self.n_events if self.budget < 0 else min(self.n_events, self.budget)
 
     @property
@@ -196,7 +200,7 @@ cdef class SlotBatch:
         if service == L1_ACCEPT:
             if size > self.pebble.event_bytes:
                 return -1
-            if self.n_events == 0 or self.budget == 0:
+            if self.n_events == 0 or self.budget == 0 or self.held:
                 return 0
         elif service == SLOW_UPDATE:
             if size > self.pebble.transition_bytes:
@@ -226,7 +230,7 @@ cdef class SlotBatch:
 
     cdef int _make_way(self, int service, uint64_t timestamp, int own) except -1:
         """Put what must go before; `own` is 1 where the dgram itself still needs a slot. 0: no room now, and nothing was put."""
-        if service == L1_ACCEPT and own and (self.n_events < 1 or self.budget == 0):
+        if service == L1_ACCEPT and own and (self.n_events < 1 or self.budget == 0 or self.held):
             return 0
         if self.open and service in (L1_ACCEPT, SLOW_UPDATE):
             return 1 if service == L1_ACCEPT or self.n_transitions >= own else 0
@@ -264,6 +268,7 @@ cdef class SlotBatch:
             self.n_passed = 0
         self.gate.accept(service, timestamp, synthesised=synthesised)
         self.open = self.gate.running
+        self.held = self.await_enable and service == ENABLE
         if service == BEGIN_RUN:
             self.index = 0
 

@@ -52,6 +52,7 @@ cdef struct PortState:
     uint8_t failed                   # has answered with a failure or nonsense: is about to be buried
     uint8_t dead
     uint8_t rung                     # something was pushed since its doorbell was last rung
+    uint8_t freed                    # arena was freed since then
     uint64_t n_done
     uint64_t n_failed
 
@@ -64,6 +65,7 @@ cdef class Port:
 cdef int port_room(const PortState *p) noexcept nogil
 cdef void port_push(PortState *p, const InEntry *entry, int32_t slot) noexcept nogil
 cdef void port_ring(PortState *p) noexcept nogil
+cdef void port_ring_arena(PortState *p) noexcept nogil
 cdef int port_peek(PortState *p, OutEntry *answer) noexcept nogil
 cdef void port_accept(PortState *p, const OutEntry *answer) noexcept nogil
 cdef bint port_keep_block(PortState *p, uint64_t *block) noexcept nogil

@@ -13,7 +13,7 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from drp.shm._layout cimport (
-    ENTRY_BYTES, HEADER_BYTES, InEntry, LAYOUT_COOKIE, LAYOUT_VERSION, OutEntry, RING_DEPTH, WorkerHeader)
+    ENTRY_BYTES, HEADER_BYTES, InEntry, LAYOUT_COOKIE, LAYOUT_VERSION, OutEntry, RING_DEPTH, STATE_WAITS_ARENA, WorkerHeader)
 from drp.shm._sys cimport sys_add32, sys_fence, sys_futex_wake, sys_load32, sys_load64, sys_store64
 
 from drp.shm._segment import create
@@ -123,10 +123,19 @@ cdef void port_push(PortState *p, const InEntry *entry, int32_t slot) noexcept n
 
 
 cdef void port_ring(PortState *p) noexcept nogil:
-    """Wake the worker if it sleeps, after something was pushed or arena was freed."""
+    """Wake the worker if it sleeps, after something was pushed."""
     p.rung = 0
     sys_fence()
     if sys_load32(&p.header.asleep):
+        sys_add32(&p.header.bell_word, 1)
+        sys_futex_wake(&p.header.bell_word)
+
+
+cdef void port_ring_arena(PortState *p) noexcept nogil:
+    """Wake the worker if it sleeps until arena is freed; one that waits for its next entry is left alone."""
+    p.freed = 0
+    sys_fence()
+    if sys_load32(&p.header.asleep) and sys_load32(&p.header.state) == STATE_WAITS_ARENA:
         sys_add32(&p.header.bell_word, 1)
         sys_futex_wake(&p.header.bell_word)
 
@@ -178,7 +187,7 @@ cdef void port_pass_block(PortState *p) noexcept nogil:
         return
     p.tail = p.block_end
     sys_store64(&p.header.arena_tail, p.tail)
-    p.rung = 1
+    p.freed = 1
 
 
 cdef void port_release_block(PortState *p, uint64_t block) noexcept nogil:
@@ -188,7 +197,7 @@ cdef void port_release_block(PortState *p, uint64_t block) noexcept nogil:
         p.tail = p.ends[p.first_block % p.n_blocks]
         p.first_block += 1
     sys_store64(&p.header.arena_tail, p.tail)
-    p.rung = 1
+    p.freed = 1
 
 
 cdef void port_look(PortState *p, uint64_t now_ns) noexcept nogil:

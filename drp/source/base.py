@@ -45,7 +45,11 @@ class Slots(Protocol):
 
 
 class Source(Protocol):
-    """Something that makes or receives dgrams. Used by one thread."""
+    """Something that makes or receives dgrams. Used by one thread.
+
+    One that cannot wait also has `lost_events`, how many L1Accepts never came to a slot; they are counted in
+    the ledger, and exit with 1.
+    """
 
     @property
     def max_event_bytes(self) -> int:

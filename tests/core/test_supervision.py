@@ -135,6 +135,15 @@ def test_without_a_ready_spare_a_new_process_takes_the_post() -> None:
     assert only(do.Fork, told) == [do.Fork(4, 0)]
 
 
+def test_a_spare_that_is_ready_before_its_fork_is_reported_takes_the_post() -> None:
+    supervisor = Supervisor(Policy(workers=1, spares=1, script="myroi.py"))
+    supervisor.start(0.0)
+    supervisor.on_ready(2, 0.0)
+    supervisor.on_forked(2, 0.1)
+    told = supervisor.on_exit(1, 9, None, 0, 0.2)
+    assert only(do.UseSpare, told) == [do.UseSpare(0, 2)]
+
+
 def test_traceback_is_told_once_per_kind_and_counted_after() -> None:
     engine = Engine(streak=100)
     assert ["File" in text for text in logs(engine.raise_at(1))] == [True]

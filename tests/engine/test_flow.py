@@ -9,6 +9,7 @@ from flow_bench import (
     BEGIN_RUN,
     BEGIN_STEP,
     CONFIGURE,
+    DISABLE,
     ENABLE,
     FAILED,
     L1,
@@ -43,6 +44,51 @@ def test_transitions_go_to_every_worker_and_wait_for_all(bench: Bench) -> None:
     bench.workers[b].answer(1)
     bench.turn()
     assert [n.kind for n in bench.notices] == [ANSWER, ANSWER, BARRIER]
+
+
+def test_an_answer_to_what_came_before_a_transition_does_not_count_for_it(bench: Bench) -> None:
+    a = bench.add_worker(0)
+    bench.begin()
+    bench.notices.clear()
+    bench.put(SLOW, b"slow")
+    bench.put(DISABLE)
+    bench.turn()
+    worker = bench.workers[a]
+    slow, disable = worker.take(), worker.take()
+    assert slow and disable and (slow.service, disable.service) == (SLOW, DISABLE)
+    worker.answer(slow.seq)
+    bench.turn()
+    assert [n.kind for n in bench.notices] == []
+    worker.answer(disable.seq)
+    bench.turn()
+    assert [n.kind for n in bench.notices] == [ANSWER, BARRIER]
+
+
+def test_a_worker_that_comes_late_is_asked_too_and_waited_for(bench: Bench) -> None:
+    a = bench.add_worker(0)
+    bench.put(CONFIGURE)
+    bench.settle()
+    bench.answer_all()
+    bench.settle()
+    bench.put(BEGIN_RUN)
+    bench.turn()
+    assert bench.flow.bury(a, 0) == 0
+    del bench.workers[a]
+    late = bench.add_worker(1, fed=False)
+    bench.flow.replay(late, [CONFIGURE, BEGIN_RUN])
+    assert bench.flow.answering == BEGIN_RUN
+    assert bench.flow.ask(late)
+    bench.notices.clear()
+    bench.turn()
+    worker = bench.workers[late]
+    entries = [worker.take(), worker.take()]
+    assert [(e.service, e.flags) for e in entries if e] == [(CONFIGURE, REPLAY), (BEGIN_RUN, 0)]
+    worker.answer(0)
+    bench.turn()
+    assert BARRIER not in [n.kind for n in bench.notices]
+    worker.answer(entries[1].seq)  # type: ignore[union-attr]
+    bench.turn()
+    assert bench.notices[-1].kind == BARRIER
 
 
 def test_results_are_recorded_in_source_order_whoever_is_first(bench: Bench) -> None:

@@ -1,3 +1,5 @@
+"""Records of running processes: what a crash leaves is found and swept, what lives is left alone."""
+
 import errno
 import os
 import pickle
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from drp.engine import rundir
-from drp.engine.rundir import RunDirectoryError, RunEntry, RunRecord, run_directory, sweep
+from drp.engine.rundir import RunDirectoryError, RunEntry, RunRecord, look, run_directory, sweep
 
 ENTRY = RunEntry(pid=4711, instrument="xyz", partition=2, alias="cam_0", started=1.5)
 INTRUDER = 65534
@@ -236,9 +238,21 @@ def test_sweep_touches_nothing_but_records(directory: Path, tmp_path: Path) -> N
     os.mkfifo(directory / "fifo.json")
     (directory / "segment").write_text("1")
     before = sorted(directory.iterdir())
+    assert look(directory) == []
     assert sweep(directory) == []
     assert sorted(directory.iterdir()) == before
     assert target.exists()
+
+
+def test_look_tells_the_living_from_the_dead_and_changes_nothing(directory: Path) -> None:
+    dead = replace(ENTRY, pid=1, run=7)
+    (directory / "1-a.json").write_text(dead.to_json())
+    (directory / "2-b.json").write_text("torn")
+    with RunRecord(directory, ENTRY):
+        before = sorted(directory.iterdir())
+        assert look(directory) == [(dead, False), (ENTRY, True)]
+        assert sorted(directory.iterdir()) == before
+        assert len(sweep(directory)) == 2
 
 
 def test_record_swept_before_it_was_locked_is_made_again(

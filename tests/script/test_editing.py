@@ -86,7 +86,10 @@ for run in ds.runs():
         assert (block["damage"], block["user"], block["words"]) == (2, 9, True)
         (first, shapes, data), (second, _, words) = block["adds"]
         assert (first, second) == (0, 1)
-        assert [tuple(one[:2]) for one in shapes] == [(2, 2), (4, 0)] or [tuple(one) for one in shapes] == [(2, 2), (4,)]
+        assert [tuple(one[:2]) for one in shapes] == [(2, 2), (4, 0)] or [tuple(one) for one in shapes] == [
+            (2, 2),
+            (4,),
+        ]
         cut = (np.arange(48, dtype=np.uint16).reshape(8, 6) + index)[2:4, 1:3]
         assert bytes(data) == np.uint32(index).tobytes() + cut.tobytes() + b"ab\0\0"
         assert bytes(words) == np.float32(0.5).tobytes()
@@ -114,14 +117,20 @@ for run in ds.runs():
     (configure,), (begin_run,) = feed.of(TransitionId.Configure), feed.of(TransitionId.BeginRun)
     assert [item["alg"] for item in configure.json["names"]] == ["fex"]
     (more,) = begin_run.json["names"]
-    assert (more["node_id"], more["names_id"], more["segment"], more["fields"]) == (3, 77, 5, [["b", "DOUBLE", 1]])
+    assert (more["node_id"], more["names_id"], more["segment"], more["fields"]) == (
+        3,
+        77,
+        5,
+        [["b", "DOUBLE", 1]],
+    )
     adds = decoded(feed, feed.of(L1)[1])["adds"]
     assert [index for index, _, _ in adds] == [1, 0]
 
 
 def test_data_can_be_added_to_the_configure(script: Script) -> None:
     feed = passes(
-        script, "c = define(ds, t=(str, 1))\nc.t = 'x'\nds.add_data(c)\nfor run in ds.runs():\n    list(run.events())\n"
+        script,
+        "c = define(ds, t=(str, 1))\nc.t = 'x'\nds.add_data(c)\nfor run in ds.runs():\n    list(run.events())\n",
     )
     assert bytes(decoded(feed, feed.answers[0])["adds"][0][2]) == b"x\0\0\0"
 
@@ -192,7 +201,10 @@ for run in ds.runs():
         ("define(ds)", "no fields"),
         ("define(ds, a=(int, 0)); define(ds, b=(int, 0))", "other fields"),
         ("define(ds, a=(int, 0)); define(ds, a=(int, 0))", "twice"),
-        ("ds.add_detector(DetectorDef('cam', 'x', ''), AlgDef('raw', 0, 0, 1), {'a': (int, 0)}, segment=1)", "already has"),
+        (
+            "ds.add_detector(DetectorDef('cam', 'x', ''), AlgDef('raw', 0, 0, 1), {'a': (int, 0)}, segment=1)",
+            "already has",
+        ),
         ("ds.reduce('a', np.zeros(3), 'mean')", "no operation"),
     ],
 )
@@ -222,7 +234,9 @@ for run in ds.runs():
     assert (names["role"], names["alg"]) == ("reduce", "reduce")
     (end_step,), (end_run,) = feed.of(TransitionId.EndStep), feed.of(TransitionId.EndRun)
     assert [one["op"] for one in end_step.json["reduce"]] == ["sum", "min", "max"]
-    assert end_step.data == np.full(6, 3, np.uint32).tobytes() + np.int16(0).tobytes() + np.float32(1).tobytes()
+    assert (
+        end_step.data == np.full(6, 3, np.uint32).tobytes() + np.int16(0).tobytes() + np.float32(1).tobytes()
+    )
     assert end_run.data[:26] == np.zeros(6, np.uint32).tobytes() + np.int16(32767).tobytes()
 
 
@@ -244,7 +258,9 @@ for run in ds.runs():
     assert (second.status, second.data) == (0, bytes(10))
 
 
-def _stream(fields: dict[str, tuple[object, int]], bound: int = 1 << 24) -> tuple[ListFeed, Stream, Verbs, object]:
+def _stream(
+    fields: dict[str, tuple[object, int]], bound: int = 1 << 24
+) -> tuple[ListFeed, Stream, Verbs, object]:
     """A stream with an event in hand and a container to add to it."""
     from drp.script._added import AddedData
 
@@ -256,14 +272,28 @@ def _stream(fields: dict[str, tuple[object, int]], bound: int = 1 << 24) -> tupl
     return feed, stream, Verbs(stream), AddedData(declaration, 0)
 
 
-NUMBERS = [np.uint8, np.uint16, np.uint32, np.uint64, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64]
+NUMBERS = [
+    np.uint8,
+    np.uint16,
+    np.uint32,
+    np.uint64,
+    np.int8,
+    np.int16,
+    np.int32,
+    np.int64,
+    np.float32,
+    np.float64,
+]
 
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_any_arrays_in_any_memory_order_arrive_by_content(data: st.DataObject) -> None:
     kinds = data.draw(st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=4))
-    values = [data.draw(arrays(kind, array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5))) for kind in kinds]
+    values = [
+        data.draw(arrays(kind, array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5)))
+        for kind in kinds
+    ]
     feed, stream, verbs, container = _stream({f"f{k}": (one.dtype, one.ndim) for k, one in enumerate(values)})
     given_values = []
     for k, one in enumerate(values):
@@ -321,7 +351,9 @@ def test_many_adds_of_any_size_stand_in_order(sizes: list[int], drops: int) -> N
     table = NamesTable([_names()])
     for turn, answer in enumerate(feed.answers):
         block = decode_block(answer.desc, answer.data, table)
-        assert [bytes(one[2]) for one in block["adds"]] == [bytes([k + turn]) * size for k, size in enumerate(sizes)]
+        assert [bytes(one[2]) for one in block["adds"]] == [
+            bytes([k + turn]) * size for k, size in enumerate(sizes)
+        ]
 
 
 def _names():

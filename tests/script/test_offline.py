@@ -143,14 +143,20 @@ def test_a_script_may_open_files_itself(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, str(script), str(files), str(tmp_path / "out")],
-        capture_output=True, text=True, timeout=60, check=False, env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
     )
     assert done.stdout == "10 cam\n", done.stderr
     assert len([one for one in recorded(tmp_path / "out") if one.service == L1]) == 10
 
 
 @pytest.mark.parametrize(("segments", "shape"), [(1, (8, 6)), (3, (8, 6)), (2, (1, 8, 6))])
-def test_myroi_keeps_the_region_its_sum_and_every_nth_raw(tmp_path: Path, segments: int, shape: tuple[int, ...]) -> None:
+def test_myroi_keeps_the_region_its_sum_and_every_nth_raw(
+    tmp_path: Path, segments: int, shape: tuple[int, ...]
+) -> None:
     builder = Builder(segments, shape)
     path = tmp_path / "in.xtc2"
     path.write_bytes(b"".join([builder.configure(), *builder.run(5)]))
@@ -164,7 +170,9 @@ def test_myroi_keeps_the_region_its_sum_and_every_nth_raw(tmp_path: Path, segmen
         assert bool(values(event, "raw")) == (index % 2 == 0)
 
 
-@pytest.mark.parametrize(("roi", "shape", "words"), [("1:9,0:2", (8, 6), "does not fit"), ("0:2,0:2", (30,), "1-d data")])
+@pytest.mark.parametrize(
+    ("roi", "shape", "words"), [("1:9,0:2", (8, 6), "does not fit"), ("0:2,0:2", (30,), "1-d data")]
+)
 def test_myroi_says_what_is_wrong(tmp_path: Path, roi: str, shape: tuple[int, ...], words: str) -> None:
     builder = Builder(1, shape)
     path = tmp_path / "in.xtc2"
@@ -176,7 +184,9 @@ def test_myroi_says_what_is_wrong(tmp_path: Path, roi: str, shape: tuple[int, ..
 @pytest.mark.parametrize("name", ["test_jungfrau05M_calib.xtc2", "test_epix_calib.xtc2"])
 def test_myroi_on_real_files(tmp_path: Path, xtc2_data: Path, name: str) -> None:
     files = [xtc2_data / name]
-    report = run_offline([MYROI, "--roi", "100:200,50:150", "--keep-every", "2"], files, Output(tmp_path), info=DrpInfo())
+    report = run_offline(
+        [MYROI, "--roi", "100:200,50:150", "--keep-every", "2"], files, Output(tmp_path), info=DrpInfo()
+    )
     assert (report.events, report.exit_code) == (2, 0)
     before = [one for one in Reader(files[0]) if one.service == L1]
     after = [one for one in recorded(tmp_path) if one.service == L1]
@@ -186,3 +196,11 @@ def test_myroi_on_real_files(tmp_path: Path, xtc2_data: Path, name: str) -> None
         assert np.array_equal(values(record)["roi"], cut)
         assert bool(values(record, "raw")) == (index == 0)
         assert record.timestamp == raw.timestamp
+
+
+def test_a_failure_after_the_events_leaves_a_whole_file(tmp_path: Path) -> None:
+    script = Path(counting(tmp_path))
+    script.write_text(script.read_text() + "    raise RuntimeError('too late')\n")
+    report = run_offline([str(script)], [source(tmp_path)], Output(tmp_path / "out"))
+    assert (report.events, report.failed, report.failed_transitions, report.exit_code) == (10, 0, 1, 1)
+    assert recorded(tmp_path / "out")[-1].service == TransitionId.EndRun

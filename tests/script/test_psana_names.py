@@ -44,6 +44,8 @@ assert "psana.real" not in sys.modules
 assert psana.version == 4 and psana.psexp.marker == "installed"
 assert sys.modules["psana.real"].uses is psana.DataSource
 from psana import anything_else
+from psana.dgramedit import PyDgram, DgramEdit
+assert PyDgram.__module__ == "psana.dgramedit" and DgramEdit.__module__ != "psana.dgramedit"
 """
 ABSENT = """
 import psana
@@ -67,8 +69,10 @@ def installed(tmp_path: Path) -> Path:
     )
     (folder / "real.py").write_text("from psana import DataSource as uses\nclass DataSource:\n    pass\n")
     (folder / "utils.py").write_text("value = 5\n")
-    (folder / "dgramedit.py").write_text("raise RuntimeError('the installed dgramedit')\n")
-    (folder / "psexp" / "__init__.py").write_text("marker = 'installed'\nfrom .transitionid import TransitionId\n")
+    (folder / "dgramedit.py").write_text("class DgramEdit:\n    pass\nclass PyDgram:\n    pass\n")
+    (folder / "psexp" / "__init__.py").write_text(
+        "marker = 'installed'\nfrom .transitionid import TransitionId\n"
+    )
     (folder / "psexp" / "deep.py").write_text("from . import TransitionId\nvalue = 6\n")
     return folder.parent
 
@@ -81,7 +85,12 @@ def run(tmp_path: Path, text: str, *paths: Path) -> str:
     search = ":".join(str(one) for one in (ROOT, *paths))
     done = subprocess.run(
         [sys.executable, "driver.py", "script.py", "in.xtc2"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False, env={"PYTHONPATH": search, "PATH": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PYTHONPATH": search, "PATH": ""},
     )
     return done.stdout + done.stderr
 

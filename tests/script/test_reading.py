@@ -50,7 +50,9 @@ for k, one in enumerate(det.raw.segments(evt)):
 
 def test_segments_with_a_leading_axis_are_stacked_to_three_dimensions(script: Script) -> None:
     builder = Builder(3, (1, 8, 6))
-    check(script, "assert det.raw.raw(evt).shape == (3, 8, 6)\nassert ds.stacked_copies == 0", one_run(builder))
+    check(
+        script, "assert det.raw.raw(evt).shape == (3, 8, 6)\nassert ds.stacked_copies == 0", one_run(builder)
+    )
     check(
         script,
         "raw = det.raw.raw(evt)\nassert raw.shape == (6, 4, 3)\nassert raw[3, 0, 0] == 1012 + evt.index\n"
@@ -61,9 +63,7 @@ def test_segments_with_a_leading_axis_are_stacked_to_three_dimensions(script: Sc
 
 def test_unevenly_lying_segments_are_copied_and_counted(script: Script) -> None:
     builder = Builder(3)
-    parts = [
-        encode_shapes_data(builder.raw[k], {"frame": 0, "raw": builder.frame(0, k)}) for k in (0, 2, 1)
-    ]
+    parts = [encode_shapes_data(builder.raw[k], {"frame": 0, "raw": builder.frame(0, k)}) for k in (0, 2, 1)]
     event = encode_dgram(TransitionId.L1Accept, builder.time + 5, parts)
     dgrams = [builder.configure(), *builder.run(0)[:3], event, *builder.run(0)[3:]]
     check(
@@ -84,7 +84,11 @@ def test_a_missing_segment_reads_as_none(script: Script) -> None:
 
 
 def test_scalars_of_one_segment_are_plain_numbers(script: Script) -> None:
-    check(script, "assert det.raw.frame(evt) == evt.index and type(det.raw.frame(evt)) is int", one_run(Builder(1)))
+    check(
+        script,
+        "assert det.raw.frame(evt) == evt.index and type(det.raw.frame(evt)) is int",
+        one_run(Builder(1)),
+    )
 
 
 def test_event_tells_time_index_pulse_id_and_env(script: Script) -> None:
@@ -178,7 +182,9 @@ def test_calibrated_data_are_an_error_without_constants(script: Script, call: st
 
 
 def test_an_old_event_cannot_be_read(script: Script) -> None:
-    code, feed = script(LOOP + "        seen.append(evt)\n        det.raw.raw(seen[0])\n", one_run(Builder(1)))
+    code, feed = script(
+        LOOP + "        seen.append(evt)\n        det.raw.raw(seen[0])\n", one_run(Builder(1))
+    )
     assert code == EXIT_SCRIPT_FAILED
     assert feed.answers[-1].json["kind"] == "StaleEventError"
     assert len(feed.of(TransitionId.L1Accept)) == 2

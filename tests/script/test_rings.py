@@ -68,7 +68,9 @@ def test_every_entry_gets_one_answer_in_order_and_stop_ends_with_zero(line: Line
     answers: list[Answer] = []
     for first in range(0, 3000, 300):
         for index in range(first, first + 300):
-            parent.push_entry(100 + index, 0, index % 256, offset, len(event), 1 << 16, TransitionId.L1Accept, 0)
+            parent.push_entry(
+                100 + index, 0, index % 256, offset, len(event), 1 << 16, TransitionId.L1Accept, 0
+            )
         answers += parent.answers(300)
     assert [one.seq for one in answers] == list(range(100, 3100))
     assert all(one.data == bytes([index % 256]) * 40 for index, one in enumerate(answers))

@@ -32,7 +32,9 @@ def run_of(events: int = 2) -> list[bytes]:
         ("from drp import DataSource\nDataSource()\nDataSource()\n", "ScriptError", "one DataSource"),
     ],
 )
-def test_a_script_that_cannot_start_fails_the_configure(script: Script, text: str, kind: str, words: str) -> None:
+def test_a_script_that_cannot_start_fails_the_configure(
+    script: Script, text: str, kind: str, words: str
+) -> None:
     code, feed = script(text, run_of())
     (answer,) = feed.answers
     assert (code, answer.service, answer.status) == (EXIT_SCRIPT_FAILED, TransitionId.Configure, RAISED)
@@ -50,9 +52,13 @@ def test_the_traceback_holds_the_scripts_frames_only(script: Script) -> None:
     assert "run.py" not in trace
 
 
-@pytest.mark.parametrize("text", ["        raise KeyboardInterrupt\n", "        raise Odd\n", "        f(evt)\n"])
+@pytest.mark.parametrize(
+    "text", ["        raise KeyboardInterrupt\n", "        raise Odd\n", "        f(evt)\n"]
+)
 def test_anything_raised_is_the_failure_of_the_event_in_hand(script: Script, text: str) -> None:
-    head = "class Odd(BaseException):\n    def __str__(self):\n        raise ValueError\ndef f(x):\n    f(x)\n"
+    head = (
+        "class Odd(BaseException):\n    def __str__(self):\n        raise ValueError\ndef f(x):\n    f(x)\n"
+    )
     code, feed = script(head + LOOP + text, run_of())
     answer = feed.answers[-1]
     assert (code, answer.service, answer.status) == (EXIT_SCRIPT_FAILED, TransitionId.L1Accept, RAISED)
@@ -112,15 +118,23 @@ list(next(ds.runs()).events())
 """
     code, feed = script(text, stream)
     assert code == EXIT_SCRIPT_FAILED
-    assert (feed.answers[-1].service, feed.answers[-1].json["kind"]) == (TransitionId.BeginRun, "DeclarationError")
+    assert (feed.answers[-1].service, feed.answers[-1].json["kind"]) == (
+        TransitionId.BeginRun,
+        "DeclarationError",
+    )
 
 
 def test_every_configure_runs_the_script_anew(script: Script) -> None:
     builder = Builder(1)
     one = [*builder.run(1)]
     stream = [
-        builder.configure(), *one, builder.bare(TransitionId.Unconfigure), builder.configure(), *builder.run(1),
-        builder.configure(), *builder.run(1),
+        builder.configure(),
+        *one,
+        builder.bare(TransitionId.Unconfigure),
+        builder.configure(),
+        *builder.run(1),
+        builder.configure(),
+        *builder.run(1),
     ]
     code, feed = script(LOOP + "        ds.remove_data('cam', 'raw')\n", stream)
     assert code == EXIT_STOPPED
@@ -146,7 +160,9 @@ for run in ds.runs():
 
 def test_modules_beside_the_script_can_be_imported(script: Script) -> None:
     (script.folder / "beside_the_script.py").write_text("value = 3\n")
-    code, feed = script("from beside_the_script import value\nassert value == 3\n" + LOOP + "        pass\n", run_of())
+    code, feed = script(
+        "from beside_the_script import value\nassert value == 3\n" + LOOP + "        pass\n", run_of()
+    )
     assert code == 0, feed.answers[-1].json
 
 
@@ -164,3 +180,11 @@ def test_a_spec_survives_json() -> None:
     assert WorkerSpec.from_json(spec.to_json()) == spec
     with pytest.raises(Exception, match="pebble_id"):
         WorkerSpec.from_json(json.dumps({"pebbel_id": 1}))
+
+
+def test_a_configure_that_cannot_be_read_is_answered_as_a_failure(script: Script) -> None:
+    configure = bytearray(Builder(1).configure())
+    configure[24 + 8 : 24 + 12] = (5).to_bytes(4, "little")
+    code, feed = script(LOOP + "        pass\n", [bytes(configure)])
+    (answer,) = feed.answers
+    assert (code, answer.status, answer.json["kind"]) == (EXIT_SCRIPT_FAILED, RAISED, "XtcError")

@@ -48,7 +48,8 @@ class RingWorker:
         return struct.unpack_from("<Q", self.memory, 192)[0]
 
     def set_out_head(self, value: int) -> None:
-        struct.pack_into("<Q", self.memory, 192, value)
+        # One store of eight bytes: struct.pack_into would write them one by one, for another thread to see half done.
+        self.memory[: self.memory.nbytes // 8 * 8].cast("Q")[24] = value
 
     def set_state(self, state: int) -> None:
         struct.pack_into("<I", self.memory, 140, state)

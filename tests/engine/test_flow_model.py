@@ -27,9 +27,8 @@ from flow_bench import (
     blob,
     blob_of,
 )
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from ring_worker import LEFT, OK, OVERFLOW, RAISED, REPLAY, Entry, RingWorker
 
 ARENA_BYTES = 2048
@@ -43,6 +42,7 @@ U64 = st.one_of(
     st.integers((1 << 64) - 5000, (1 << 64) - 1),
     st.integers(0, 3 * ARENA_BYTES),
 )
+SIZES = st.one_of(st.none(), st.integers(0, 200), st.integers(0, LARGEST))
 U32 = st.one_of(st.integers(0, (1 << 32) - 1), st.integers(0, 2 * ARENA_BYTES))
 
 
@@ -56,21 +56,20 @@ class Man:
     hand: Entry | None = None
     wants: bytes | None = None
     lied: bool = False
-    told: list[tuple[int, int]] = field(default_factory=list)
+    told: list[int] = field(default_factory=list)
 
 
 def pattern(seq: int, size: int) -> bytes:
     return bytes((seq * 37 + i * 11) & 0xFF for i in range(size))
 
 
-class FlowMachine(RuleBasedStateMachine):
-    """Two workers and a pebble of few slots."""
+class Model:
+    """Two workers and a pebble of few slots; what they did, and what must come of it."""
 
     n_events = 6
-    n_blocks = 4
+    n_blocks = 2
 
-    @initialize()
-    def start(self) -> None:
+    def __init__(self) -> None:
         self.bench = Bench(self.n_events, ARENA_BYTES, bound=4096, n_blocks=self.n_blocks)
         self.men: dict[int, Man] = {}
         self.expected: dict[int, bytes | None] = {}
@@ -97,44 +96,52 @@ class FlowMachine(RuleBasedStateMachine):
     def man(self, choice: int) -> Man:
         return list(self.men.values())[choice % len(self.men)]
 
-    def put(self, service: int, payload: bytes = b"") -> None:
+    def put(self, service: int, payload: bytes = b"") -> bool:
         seq = self.bench.flow.submit_next
-        if self.bench.put(service, payload):
-            for extra in range(seq, self.bench.flow.submit_next):
-                self.services[extra] = service
-            if service == L1:
-                self.expected[seq] = None
+        if not self.bench.put(service, payload):
+            return False
+        self.services[seq] = service
+        if service == L1:
+            self.expected[seq] = None
+        return True
 
     # What the source does.
 
-    @rule(n=st.integers(1, 6))
-    def events(self, n: int) -> None:
-        for _ in range(n):
+    def events(self, n: int, slow: int) -> None:
+        """Events, with a SlowUpdate among them now and then."""
+        for number in range(n):
+            if slow and number % 4 == slow:
+                self.put(SLOW, b"slow")
             self.put(L1, b"raw")
 
-    @rule()
-    def slow_update(self) -> None:
-        self.put(SLOW, b"slow")
+    def slow_updates(self, n: int) -> None:
+        for _ in range(n):
+            self.put(SLOW, b"slow")
 
-    @rule()
     def step(self) -> None:
         if self.bench.batch.transitions_free >= 4:
             for service in (DISABLE, ENABLE):
                 self.put(service)
 
-    # What workers do.
+    # What workers do, and drp's threads between.
 
-    @rule(choice=st.integers(0, 7), size=st.one_of(st.none(), st.integers(0, LARGEST)), n=st.integers(1, 8))
-    def work(self, choice: int, size: int | None, n: int) -> None:
-        for _ in range(n):
-            self.work_once(self.man(choice), size)
+    def work(self, choice: int, sizes: list[int | None], *, record: bool, take: bool) -> None:
+        """One worker, or all in turn, do a few things; then one may be left with something in hand."""
+        for number, size in enumerate(sizes):
+            self.engine()
+            self.work_once(self.man(choice + (number if choice < 4 else 0)), size)
+        self.engine()
+        if record:
+            self.record()
+            self.main()
+        if take:
+            self.take(choice)
 
-    @rule(choice=st.integers(0, 7))
     def take(self, choice: int) -> None:
+        self.engine()
         man = self.man(choice)
-        if not man.lied and man.hand is None:
-            man.hand = man.ring.take()
-            man.ring.scribble()
+        if man.hand is None:
+            self.take_one(man)
 
     def work_once(self, man: Man, size: int | None) -> None:
         if man.lied:
@@ -167,13 +174,28 @@ class FlowMachine(RuleBasedStateMachine):
             self.replays += entry.service in (CONFIGURE, BEGIN_RUN)
         elif entry.service != SLOW:
             self.answered.append((man.number, entry.seq))
+            man.told.append(entry.seq)
 
-    @rule(choice=st.integers(0, 7), status=st.sampled_from([RAISED, OVERFLOW, LEFT]))
+    def has_event(self, man: Man) -> bool:
+        """Bring a worker to have an event in hand, with all before it collected."""
+        for _ in range(8):
+            self.engine()
+            if man.hand is None:
+                self.take_one(man)
+            if man.hand is None or man.hand.service == L1:
+                break
+            self.answer(man)
+        self.engine()
+        return man.hand is not None and man.hand.service == L1
+
+    def take_one(self, man: Man) -> None:
+        man.hand = man.ring.take()
+        man.ring.scribble()
+
     def fail(self, choice: int, status: int) -> None:
         man = self.man(choice)
-        if man.hand is None or man.hand.service != L1 or man.lied:
+        if not self.has_event(man):
             return
-        self.bench.flow.turn()
         man.ring.answer(man.hand.seq, status)
         self.causes[man.hand.seq] = CAUSES[status]
         if status == OVERFLOW:
@@ -182,21 +204,12 @@ class FlowMachine(RuleBasedStateMachine):
         else:
             self.lie(man)
 
-    @rule(
-        choice=st.integers(0, 7),
-        position=U64,
-        size=U32,
-        desc=U32,
-        status=st.sampled_from([0, 4, 77]),
-        seq=U64,
-    )
     def lies_in_an_answer(
         self, choice: int, position: int, size: int, desc: int, status: int, seq: int
     ) -> None:
         man = self.man(choice)
-        if man.hand is None or man.hand.service != L1 or man.lied:
+        if not self.has_event(man):
             return
-        self.bench.flow.turn()
         man.ring.scribble()
         right = seq % 3 != 0 or seq == man.hand.seq
         if right and size == 0 and status == 0:
@@ -205,12 +218,10 @@ class FlowMachine(RuleBasedStateMachine):
         self.causes[man.hand.seq] = NONSENSE
         self.lie(man)
 
-    @rule(choice=st.integers(0, 7), head=U64)
     def lies_in_its_count(self, choice: int, head: int) -> None:
         man = self.man(choice)
-        if man.hand is None or man.hand.service != L1 or man.lied:
+        if not self.has_event(man):
             return
-        self.bench.flow.turn()
         if man.ring.out_head <= head <= man.ring.in_head:
             return
         man.ring.set_out_head(head)
@@ -225,7 +236,6 @@ class FlowMachine(RuleBasedStateMachine):
         assert man.number in self.failed, "a lie was believed"
         self.replace(man, NONSENSE)
 
-    @rule(choice=st.integers(0, 7))
     def die(self, choice: int) -> None:
         man = self.man(choice)
         if man.hand is not None and man.hand.service == L1:
@@ -251,29 +261,28 @@ class FlowMachine(RuleBasedStateMachine):
         else:
             flow.ask(fresh.number)
 
-    @rule(choice=st.integers(0, 7), fed=st.booleans())
     def feed_or_starve(self, choice: int, fed: bool) -> None:
         man = self.man(choice)
         if self.bench.flow.barrier:
             return
         if fed:
             self.bench.flow.open_port(man.number, True)
-        elif len(self.men) > 1:
+        elif all(other.fed for other in self.men.values()):
             self.bench.flow.starve_port(man.number)
+        else:
+            return
+        man.fed = fed
 
     # What drp's threads do.
 
-    @rule()
     def engine(self) -> None:
         self.bench.flow.turn()
         self.look()
 
-    @rule()
     def record(self) -> None:
         self.bench.flow.record_turn()
         self.bench.flow.hand_in(self.bench.batch, 0, 0)
 
-    @rule()
     def main(self) -> None:
         self.look()
         flow = self.bench.flow
@@ -290,6 +299,7 @@ class FlowMachine(RuleBasedStateMachine):
                 self.notices.append((notice.port, notice.seq))
             elif notice.kind == BARRIER:
                 self.barrier = notice.seq
+                assert all(notice.seq in man.told for man in self.men.values()), "not everybody has answered"
                 asked = {number for number, seq in self.answered if seq == notice.seq}
                 assert {number for number, seq in self.notices if seq == notice.seq} == asked
             elif notice.kind == FAILED:
@@ -301,10 +311,7 @@ class FlowMachine(RuleBasedStateMachine):
 
     # What always holds.
 
-    @invariant()
-    def counts_agree(self) -> None:
-        if not hasattr(self, "bench"):
-            return
+    def all_is_in_order(self) -> None:
         flow = self.bench.flow
         assert flow.record_next <= flow.retire_next <= flow.dispatch_next <= flow.submit_next
         assert flow.submit_next - flow.record_next <= self.n_events + 32
@@ -314,17 +321,12 @@ class FlowMachine(RuleBasedStateMachine):
             assert 2 <= port.credit <= 512
             assert port.events <= port.in_flight <= 1024
             assert port.unrecorded <= self.n_blocks
+        for man in self.men.values():
+            assert man.ring.arena_tail <= man.ring.position
+        if not self.ended:
+            self.check_that_slow_updates_wait_for_no_credit()
 
-    @invariant()
-    def arenas_are_freed_only_as_far_as_they_were_filled(self) -> None:
-        if hasattr(self, "bench"):
-            for man in self.men.values():
-                assert man.ring.arena_tail <= man.ring.position
-
-    @invariant()
-    def slow_updates_wait_for_no_credit(self) -> None:
-        if not hasattr(self, "bench") or self.ended:
-            return
+    def check_that_slow_updates_wait_for_no_credit(self) -> None:
         flow = self.bench.flow
         flow.turn()
         redo = flow.load()["waiting"] - (flow.submit_next - flow.dispatch_next)
@@ -340,29 +342,32 @@ class FlowMachine(RuleBasedStateMachine):
         for _ in range(4000):
             if flow.record_next == flow.submit_next and not flow.barrier:
                 return
-            if not flow.barrier:
-                for man in self.men.values():
-                    flow.open_port(man.number, True)
-            self.engine()
-            for man in self.men.values():
-                self.work_once(man, None)
-            self.engine()
-            self.record()
-            self.main()
+            self.work_all()
         raise AssertionError(f"it hangs: {flow.load()} {flow.ports_now()}")
 
-    def teardown(self) -> None:
-        if not hasattr(self, "bench"):
-            return
+    def work_all(self) -> None:
+        """Everybody does one thing."""
+        if not self.bench.flow.barrier:
+            for man in self.men.values():
+                self.bench.flow.open_port(man.number, True)
+                man.fed = True
+        self.engine()
+        for man in self.men.values():
+            self.work_once(man, None)
+        self.engine()
+        self.record()
+        self.main()
+
+    def finish(self) -> None:
+        """Close the run and check all that it leaves."""
         self.ended = True
         self.flush()
         for service in (DISABLE, END_STEP, END_RUN, UNCONFIGURE):
-            self.put(service)
+            while not self.put(service):
+                self.work_all()
             self.flush()
         while any(self.bench.ports[man.number].in_flight for man in self.men.values()):
-            for man in self.men.values():
-                self.work_once(man, None)
-            self.engine()
+            self.work_all()
         self.check_file()
         self.check_given_back()
         self.bench.close()
@@ -398,38 +403,93 @@ class FlowMachine(RuleBasedStateMachine):
         assert len(bench.flow.ports_now()) == len(self.men)
 
 
-class OneSlotMachine(FlowMachine):
+class OneSlot(Model):
     """A pebble of one event slot, and one block."""
 
     n_events = 1
     n_blocks = 1
 
 
-class WideMachine(FlowMachine):
+class Wide(Model):
     """More slots than a fresh worker has credit."""
 
     n_events = 24
-    n_blocks = 9
+    n_blocks = 3
 
 
-def run(machine: type[FlowMachine], examples: int, steps: int) -> None:
-    chosen = settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(machine, settings=chosen)  # type: ignore[no-untyped-call]
+@dataclass(frozen=True)
+class Act:
+    """One act and all that any act may want to know."""
+
+    what: str
+    who: int
+    n: int
+    sizes: tuple[int | None, ...]
+    numbers: tuple[int, int, int, int]
+
+
+OFTEN = ("events", "events", "work", "work", "work", "work", "record")
+SELDOM = ("main", "die", "slow_updates", "step", "take", "fail", "lie_in_answer", "lie_in_count", "feed")
+ACTS = st.builds(
+    Act,
+    st.sampled_from(4 * OFTEN + SELDOM),
+    st.integers(0, 7),
+    st.integers(1, 8),
+    st.lists(SIZES, min_size=4, max_size=12).map(tuple),
+    st.tuples(U64, U32, U32, U64),
+)
+
+
+def perform(model: Model, act: Act) -> None:
+    a, b, c, d = act.numbers
+    match act.what:
+        case "events":
+            model.events(act.n, act.who % 4)
+        case "slow_updates":
+            model.slow_updates(act.n % 4)
+        case "step":
+            model.step()
+        case "work":
+            model.work(act.who, list(act.sizes), record=act.n > 4, take=act.n % 2 == 0)
+        case "take":
+            model.take(act.who)
+        case "record":
+            model.record()
+        case "main":
+            model.main()
+        case "fail":
+            model.fail(act.who, (RAISED, OVERFLOW, LEFT)[act.n % 3])
+        case "lie_in_answer":
+            model.lies_in_an_answer(act.who, a, b, c, (0, 4, 77)[act.n % 3], d)
+        case "lie_in_count":
+            model.lies_in_its_count(act.who, a)
+        case "feed":
+            model.feed_or_starve(act.who, act.n > 4)
+        case "die":
+            model.die(act.who)
+    model.all_is_in_order()
+
+
+def run(model_type: type[Model], examples: int, acts: int) -> None:
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(ACTS, min_size=acts // 2, max_size=acts))
+    def play(script: list[Act]) -> None:
+        model = model_type()
+        for act in script:
+            perform(model, act)
+        model.finish()
+
+    play()
 
 
 @pytest.mark.timeout(400)  # a counterexample takes its time to be made small
-@pytest.mark.parametrize("machine", [FlowMachine, OneSlotMachine, WideMachine])
-def test_the_flow_does_what_its_model_does(machine: type[FlowMachine]) -> None:
-    run(machine, 30, 40)
+@pytest.mark.parametrize("model_type", [Model, OneSlot, Wide])
+def test_the_flow_does_what_its_model_does(model_type: type[Model]) -> None:
+    run(model_type, 40, 60)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("machine", [FlowMachine, OneSlotMachine, WideMachine])
-def test_the_flow_does_what_its_model_does_for_long(machine: type[FlowMachine]) -> None:
-    run(machine, 600, 100)
+@pytest.mark.parametrize("model_type", [Model, OneSlot, Wide])
+def test_the_flow_does_what_its_model_does_for_long(model_type: type[Model]) -> None:
+    run(model_type, 1000, 120)

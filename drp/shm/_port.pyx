@@ -75,9 +75,24 @@ cdef class Port:
         return self.state.pushed - self.state.answered
 
     @property
+    def events(self) -> int:
+        """L1Accepts among them."""
+        return self.state.events
+
+    @property
+    def credit(self) -> int:
+        """How many L1Accepts may be among them, 2 to MAX_CREDIT."""
+        return self.state.credit
+
+    @property
     def unrecorded(self) -> int:
         """Results in the arena that are still needed."""
         return self.state.next_block - self.state.first_block
+
+    @property
+    def rescued(self) -> int:
+        """Sleeps of the worker that ended by their limit though there was an entry to take."""
+        return self.state.header.rescued
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -172,7 +187,7 @@ cdef void port_pass_block(PortState *p) noexcept nogil:
         return
     p.tail = p.block_end
     sys_store64(&p.header.arena_tail, p.tail)
-    p.rung = 1
+    p.freed = 1
 
 
 cdef void port_release_block(PortState *p, uint64_t block) noexcept nogil:

@@ -154,7 +154,7 @@ cdef int port_peek(PortState *p, OutEntry *answer) noexcept nogil:
     if answer.block_bytes:
         position = answer.position
         offset = position % p.arena_bytes
-        if (position < p.block_end or answer.block_bytes > p.arena_bytes or p.next_block - p.first_block >= p.n_blocks
+        if (position < p.block_end or answer.block_bytes > p.arena_bytes
                 or position > p.block_end + p.arena_bytes
                 or position + answer.block_bytes > p.tail + p.arena_bytes
                 or offset + answer.block_bytes > p.arena_bytes or answer.desc_bytes > answer.block_bytes):

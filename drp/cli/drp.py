@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from drp.cli.options import DEFAULT_EVENTS, parse
+from drp.cli.options import DEFAULT_EVENTS, drp_version, parse
 from drp.cli.status import StatusLine
 from drp.core.config import DrpConfig
-from drp.core.errors import ConfigError, DrpError
+from drp.core.errors import ConfigError, DrpError, SourceError
 from drp.core.report import Report, summary
 from drp.engine.offline import reduce_offline
 from drp.engine.reducer import EXIT_INTERRUPTED, Interrupted, Reducer
 
+EXIT_FAILED = 1
 EXIT_USAGE = 2
 
 log = logging.getLogger("drp")
@@ -38,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = parse(sys.argv[1:] if argv is None else argv)
     except ConfigError as error:
-        return _usage(error)
+        print(f"drp: {error}", file=sys.stderr)
+        return EXIT_USAGE
     status = StatusLine(sys.stderr, live=sys.stderr.isatty())
     _set_up_logging(config, status)
     if config.source_is_default:
@@ -49,21 +53,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         status.close()
         print("drp: ended by a second signal; the files have no EndRun", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        # Only where there are no workers yet, or none at all: a run takes its signals itself.
+        status.close()
+        print("drp: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except DrpError as error:
         status.close()
-        return _usage(error)
+        print(f"drp: {error}", file=sys.stderr)
+        return EXIT_USAGE if isinstance(error, ConfigError | SourceError) else EXIT_FAILED
     status.close()
-    return _tell(config, report)
-
-
-def _usage(error: DrpError) -> int:
-    print(f"drp: {error}", file=sys.stderr)
-    return EXIT_USAGE
+    return _tell(config, replace(report, version=drp_version()))
 
 
 def _tell(config: DrpConfig, report: Report) -> int:
     """Print the summary and write the report."""
-    print("\n".join(summary(report)))
+    _print_summary(report)
     if config.report is not None:
         try:
             Path(config.report).write_text(json.dumps(report.as_dict(), indent=1) + "\n")
@@ -71,6 +76,15 @@ def _tell(config: DrpConfig, report: Report) -> int:
             print(f"drp: the report {config.report} cannot be written: {error.strerror}", file=sys.stderr)
             return report.exit_code or 1
     return report.exit_code
+
+
+def _print_summary(report: Report) -> None:
+    try:
+        print("\n".join(summary(report)), flush=True)
+    except OSError as error:
+        # Whoever read it has gone, or its disk is full: the run itself is what the exit code tells.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"drp: the summary cannot be printed: {error.strerror}", file=sys.stderr)
 
 
 def _set_up_logging(config: DrpConfig, status: StatusLine) -> None:

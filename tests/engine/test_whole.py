@@ -130,3 +130,10 @@ def test_chunks_roll_and_hold_every_event_once(tmp_path: Path) -> None:
     times = [d.timestamp for d in Stream(chunks[0]) if d.service == TransitionId.L1Accept]
     assert len(times) == 20000
     assert times == sorted(set(times))
+
+
+def test_the_script_to_copy_fits_every_area_detector_without_options(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "fex_scripts" / "myroi.py"
+    for detector in ("jungfrau", "epixhr"):
+        done = drp("-p", script, "--source", f"sim:{detector}", "-n", 2, "-o", tmp_path / detector)
+        assert done.returncode == 0, done.stderr + done.stdout

@@ -51,6 +51,7 @@ cdef class RingLink(Link):
     cdef uint64_t waited_ns
     cdef uint64_t spin_ns
     cdef uint64_t spin_max_ns
+    cdef bint disowned               # this process is a copy of the worker
 
     cdef int wait_entry(self) except -1
     cdef int wait_arena(self, uint64_t end) except -1

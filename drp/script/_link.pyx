@@ -89,6 +89,11 @@ cdef class Link:
         return self.flags & ENTRY_REPLAY != 0
 
 
+def copied() -> LinkError:
+    """Return what to raise where a copy of the worker goes on as if it were the worker."""
+    return LinkError("a copy of the worker, made by os.fork(), is still in the event loop", hint="End it with os._exit().")
+
+
 cdef class RingLink(Link):
     """The worker's end of its rings and its arena, all attached for as long as this object or a view of the pebble lives."""
 
@@ -135,8 +140,14 @@ cdef class RingLink(Link):
             if self.fault_left == 0:
                 kill(getpid(), self.fault_signal)
 
+    def disown(self) -> None:
+        """Use the rings no more: this process is a copy, made by os.fork(), of the worker that they belong to."""
+        self.disowned = True
+
     cdef int take(self) except -1:
         cdef InEntry *entry
+        if self.disowned:
+            raise copied()
         if self.pending:
             raise LinkError("the dgram in hand has not been answered")
         if self.stopped:
@@ -218,6 +229,8 @@ cdef class RingLink(Link):
 
     cdef uint8_t *room(self, size_t keep, size_t need) except? NULL:
         cdef uint64_t begin = self.begin
+        if self.disowned:
+            raise copied()
         # A block of more than half of the arena might wait for ever: what lies before it would have to be freed a second time.
         if need > self.arena_bytes // 2 - BLOCK_ALIGN:
             return NULL
@@ -260,6 +273,8 @@ cdef class RingLink(Link):
 
     cdef int answer(self, uint32_t status, size_t skip, uint32_t block_bytes, uint32_t desc_bytes) except -1:
         cdef uint64_t position = self.begin + skip
+        if self.disowned:
+            raise copied()
         if not self.pending:
             raise LinkError("there is no dgram in hand to answer")
         if self.fault_point == AT_BLOCK_WRITTEN:

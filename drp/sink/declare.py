@@ -24,7 +24,7 @@ MAX_DECLARED = 1024
 LAST_DETECTOR_INDEX = 127
 LAST_FREE_INDEX = 251
 BOOKKEEPING = ("drpinfo", "drpledger", "runinfo", "chunkinfo", "smdinfo")
-MAX_BOOKKEEPING = 16                 # what a Gather strips at most
+MAX_BOOKKEEPING = 16  # what a Gather strips at most
 
 _log = logging.getLogger(__name__)
 

@@ -328,3 +328,31 @@ def _works(attempt: Callable[[], object]) -> bool:
     except OSError:
         return False
     return True
+
+
+@pytest.mark.timeout(60)
+def test_nobody_has_to_read_what_drp_says(folder: Path) -> None:
+    script = write_script(folder, "print(evt.index)")
+    report = folder / "report.json"
+    words = [
+        sys.executable,
+        "-c",
+        COMMAND,
+        "-p",
+        str(script),
+        "--source",
+        "sim:digitizer",
+        "-n",
+        "200",
+        "-W",
+        "1",
+        "--report",
+        str(report),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(folder)}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None
+            pipe.close()
+        assert process.wait(40) == 0
+    assert '"closes": true' in report.read_text()

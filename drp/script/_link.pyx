@@ -12,6 +12,7 @@ Between every two steps of it lies a named point, at which a test can have this 
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport ETIMEDOUT
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memmove
 from posix.signal cimport kill
@@ -183,7 +184,7 @@ cdef class RingLink(Link):
         cdef uint64_t until = start + self.spin_ns
         cdef uint64_t slept_from
         cdef uint32_t word
-        cdef int k
+        cdef int k, why
         if self.spin_ns:
             with nogil:
                 while sys_load64(&header.in_head) == taken and sys_now_ns() < until:
@@ -199,7 +200,9 @@ cdef class RingLink(Link):
                 self.meet(0)
             if sys_load64(&header.in_head) == taken:
                 with nogil:
-                    sys_futex_wait(&header.bell_word, word, SLEEP_NS)
+                    why = sys_futex_wait(&header.bell_word, word, SLEEP_NS)
+                if why == ETIMEDOUT and sys_load64(&header.in_head) != taken:
+                    header.rescued += 1
             sys_store32(&header.asleep, 0)
             PyErr_CheckSignals()
         sys_store32(&header.state, STATE_RUNNING)

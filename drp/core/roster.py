@@ -106,7 +106,9 @@ class Roster:
         for worker, post in enumerate(self.posts):
             if held[worker] or not post.due(now):
                 continue
-            spare = next((one for one in self.processes.values() if one.state is State.SPARE), None)
+            # A spare with a reason to end is dead with its nursery, only not buried yet.
+            ready = (one for one in self.processes.values() if one.state is State.SPARE and one.reason is None)
+            spare = next(ready, None)
             if spare is not None:
                 held[None] -= 1
                 spare.worker = worker

@@ -144,7 +144,7 @@ class Supervisor:
         out: list[Instruction] = []
         self._time(now_s, out)
         self.roster.lose_nursery()
-        return [*out, do.Log("error", "the nursery died: all workers are replaced, the source waits")]
+        return [*out, do.Log("error", "all workers are replaced, the source waits")]
 
     def on_nursery_ready(self, now_s: float) -> list[Instruction]:
         """A new nursery answers."""

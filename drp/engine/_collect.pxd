@@ -13,6 +13,7 @@ cdef enum:
     N_BUCKETS = 1024                 # of a histogram of times
 
 cdef int bucket(uint64_t value) noexcept nogil
+cdef bint waits_for_arena(const PortState *p) noexcept nogil
 
 cdef enum NoticeKind:
     NOTICE_ANSWER = 1                # a worker answered a transition
@@ -46,6 +47,9 @@ cdef class Collect(Dispatch):
     cdef int _edited(self, PortState *p, Item *item, const OutEntry *answer) noexcept nogil
     cdef void _fault(self, int number, int cause, uint64_t seq, uint8_t service, int code, const OutEntry *answer) noexcept nogil
     cdef void _settle(self, PortState *p) noexcept nogil
+    cdef bint _keep(self, PortState *p, Item *item) noexcept nogil
+    cdef bint _move_out(self, Item *item) noexcept nogil
+    cdef bint _held_up(self, PortState *waiting, uint64_t now_ns) noexcept nogil
     cdef void _spill(self, PortState *p, uint64_t above) noexcept nogil
     cdef int notice_room(self) noexcept nogil
     cdef bint in_hand(self, int number) noexcept nogil

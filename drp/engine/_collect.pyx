@@ -12,15 +12,15 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from drp.engine._dispatch cimport Dispatch
-from drp.engine._order cimport INLINE_DESC, ITEM_DONE, Item
+from drp.engine._order cimport INLINE_DESC, ITEM_DONE, ITEM_FILLED, ITEM_SENT, Item
 from drp.shm._block cimport BLOCK_OK, NamesTable, check_block
 from drp.shm._layout cimport (
-    ENTRY_REPLAY, MAX_DESC_BYTES, MAX_L1_DESC_BYTES, OutEntry, RING_DEPTH, STATE_WAITS_ARENA, STATUS_LEFT, STATUS_OK,
+    ENTRY_REPLAY, ENTRY_STOP, MAX_DESC_BYTES, MAX_L1_DESC_BYTES, OutEntry, RING_DEPTH, STATE_WAITS_ARENA, STATUS_LEFT, STATUS_OK,
     STATUS_OVERFLOW, STATUS_RAISED)
 from drp.shm._pebble cimport BEGIN_RUN, CONFIGURE, L1_ACCEPT, SLOW_UPDATE
 from drp.shm._port cimport (
-    MAX_CREDIT, PEEK_NONE, PEEK_ONE, PortState, Sent, port_accept, port_keep_block, port_look, port_peek,
-    port_release_block)
+    MAX_CREDIT, PEEK_NONE, PEEK_ONE, PortState, Sent, port_accept, port_keep_block, port_look, port_pass_block,
+    port_peek, port_release_block)
 from drp.shm._sys cimport sys_load32, sys_load64
 
 cdef enum:
@@ -45,6 +45,12 @@ cdef int bucket(uint64_t value) noexcept nogil:
         return <int>value
     exponent = 63 - __builtin_clzll(value)
     return (exponent - 3) * 16 + <int>((value >> (exponent - 4)) & 15)
+
+
+cdef bint waits_for_arena(const PortState *p) noexcept nogil:
+    """Whether a worker waits for room in its arena: it says so, and there is something in it."""
+    return (p.first_block != p.next_block and sys_load64(&p.header.taken) > p.answered
+            and sys_load32(&p.header.state) == STATE_WAITS_ARENA)
 
 
 cdef class Collect(Dispatch):
@@ -99,11 +105,10 @@ cdef class Collect(Dispatch):
                     self.drop(sent.slot)
         if n or sys_load64(&p.header.taken) != p.taken:
             port_look(p, now_ns)
-        if p.taken > p.answered and sys_load32(&p.header.state) == STATE_WAITS_ARENA:
+        if waits_for_arena(p):
             p.taken_ns = now_ns      # it waits for us: its clock stands still
-            sent = p.sent[p.answered % RING_DEPTH]
-            if sent.service == L1_ACCEPT and sent.seq == self.retire_next:
-                self._spill(p, sent.seq)
+            if self._held_up(p, now_ns):
+                self._spill(p, self.retire_next)
         return n
 
     cdef void _answer_event(self, int number, const Sent *sent, const OutEntry *answer) noexcept nogil:
@@ -153,8 +158,10 @@ cdef class Collect(Dispatch):
         if answer.block_bytes == 0:
             return BLOCK_OK
         block = p.arena + answer.position % p.arena_bytes
-        item.block = port_keep_block(p)
-        item.port = p
+        item.data = block + answer.desc_bytes
+        item.data_bytes = answer.block_bytes - answer.desc_bytes
+        if not self._keep(p, item):
+            return -102
         if answer.desc_bytes > MAX_L1_DESC_BYTES:
             return -101
         item.desc = item.inline_desc
@@ -164,13 +171,29 @@ cdef class Collect(Dispatch):
                 return -102
         memcpy(item.desc, block, answer.desc_bytes)
         item.desc_bytes = answer.desc_bytes
-        item.data = block + answer.desc_bytes
-        item.data_bytes = answer.block_bytes - answer.desc_bytes
         code = check_block(item.desc, item.desc_bytes, answer.block_bytes, MAX_L1_DESC_BYTES, item.data, self.table, &item.info)
         if code != BLOCK_OK:
             item.desc_bytes = 0
             item.data_bytes = 0
         return code
+
+    cdef bint _keep(self, PortState *p, Item *item) noexcept nogil:
+        """Keep a result in the arena until it is recorded, or outside where too many are kept; 0: there is no memory."""
+        if port_keep_block(p, &item.block):
+            item.port = p
+            return 1
+        port_pass_block(p)
+        return self._move_out(item)
+
+    cdef bint _move_out(self, Item *item) noexcept nogil:
+        """Copy an item's data out of the arena; 0: there is no memory."""
+        if item.data_bytes:
+            item.spilled = <uint8_t *>malloc(item.data_bytes)
+            if item.spilled == NULL:
+                return 0
+            memcpy(item.spilled, item.data, item.data_bytes)
+            item.data = item.spilled
+        return 1
 
     cdef void _answer_transition(self, int number, const Sent *sent, const OutEntry *answer) noexcept nogil:
         cdef PortState *p = self.ports[number]
@@ -180,7 +203,7 @@ cdef class Collect(Dispatch):
             self._fault(number, CAUSE_RAISED if answer.status == STATUS_RAISED else CAUSE_LEFT if answer.status == STATUS_LEFT
                         else CAUSE_NONSENSE, sent.seq, sent.service, 0, answer)
             return
-        if sent.service != SLOW_UPDATE and (not sent.flags & ENTRY_REPLAY or sent.service in (CONFIGURE, BEGIN_RUN)):
+        if sent.service != SLOW_UPDATE and not sent.flags & ENTRY_STOP and (not sent.flags & ENTRY_REPLAY or sent.service in (CONFIGURE, BEGIN_RUN)):
             notice = &self.notices[self.next_notice % N_NOTICES]
             memset(notice, 0, sizeof(Notice))
             notice.kind = NOTICE_REPLAY if sent.flags & ENTRY_REPLAY else NOTICE_ANSWER
@@ -196,8 +219,9 @@ cdef class Collect(Dispatch):
                     notice.desc_bytes = answer.desc_bytes
             self.next_notice += 1
         if answer.block_bytes:
-            port_release_block(p, port_keep_block(p))
-        self._settle(p)
+            port_pass_block(p)
+        if sent.seq == p.owes:
+            self._settle(p)
 
     cdef void _settle(self, PortState *p) noexcept nogil:
         """The port no longer owes the transition it was asked."""
@@ -232,20 +256,38 @@ cdef class Collect(Dispatch):
         p.fed = 0
         self._settle(p)
 
+    cdef bint _held_up(self, PortState *waiting, uint64_t now_ns) noexcept nogil:
+        """Whether recording waits for an event that this worker has, or nobody, or one that is stuck.
+
+        Then a full arena would stay full: what is in it comes later.
+        """
+        cdef Item *item = self.item(self.retire_next)
+        cdef PortState *p
+        cdef uint64_t n
+        cdef int i
+        if self.retire_next == self.dispatch_next:
+            return 0
+        if item.state != ITEM_SENT:
+            return item.state == ITEM_FILLED
+        for i in range(self.n_ports):
+            p = self.ports[i]
+            if p == NULL:
+                continue
+            for n in range(p.answered, p.pushed):
+                if p.sent[n % RING_DEPTH].seq == self.retire_next:
+                    return p == waiting or self.stuck(p, now_ns)
+        return 0
+
     cdef void _spill(self, PortState *p, uint64_t above) noexcept nogil:
-        """Move results newer than `above` out of a full arena: their turn comes after the event this worker has in hand."""
+        """Move a worker's results newer than `above` out of its arena. They are no more than there are slots, nor larger."""
         cdef uint64_t seq
         cdef Item *item
         for seq in range(above + 1, self.dispatch_next):
             item = self.item(seq)
             if item.port != p or item.state != ITEM_DONE:
                 continue
-            if item.data_bytes:
-                item.spilled = <uint8_t *>malloc(item.data_bytes)
-                if item.spilled == NULL:
-                    return
-                memcpy(item.spilled, item.data, item.data_bytes)
-                item.data = item.spilled
+            if not self._move_out(item):
+                return
             port_release_block(p, item.block)
             item.port = NULL
 
@@ -266,7 +308,10 @@ cdef class Collect(Dispatch):
         cdef Sent sent
         cdef Item *item
         cdef uint64_t lost = 0
-        cdef bint held = self.in_hand(number)
+        cdef bint held
+        if p == NULL or p.dead:
+            return 0
+        held = self.in_hand(number)
         for n in range(p.answered, p.pushed):
             sent = p.sent[n % RING_DEPTH]
             if sent.service != L1_ACCEPT:

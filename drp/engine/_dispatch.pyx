@@ -5,7 +5,8 @@ whose event in hand has run ten times its median gets none, so a hung worker hol
 
 Every transition but SlowUpdate is a barrier: it goes out when all earlier events are answered, and nothing goes out after it until everybody
 has answered it. So while events are in flight all workers stand in the same run and step, and an event may be done again by any of them; only the
-SlowUpdate in force can differ, and a worker that last got another one is shown the right one first (ENTRY_REPLAY).
+SlowUpdate in force can differ, and a worker that last got another one is shown the right one first (ENTRY_REPLAY). That there is none in force
+cannot be shown, so the first SlowUpdate after Configure waits for earlier events too.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
@@ -14,7 +15,7 @@ from libc.string cimport memmove, memset
 
 from drp.engine._order cimport ITEM_DONE, ITEM_FILLED, ITEM_SENT, Item, Order
 from drp.shm._layout cimport ENTRY_REPLAY, InEntry
-from drp.shm._pebble cimport L1_ACCEPT, SLOW_UPDATE, Slot
+from drp.shm._pebble cimport CONFIGURE, L1_ACCEPT, SLOW_UPDATE, UNCONFIGURE, Slot
 from drp.shm._port cimport MAX_CREDIT, PortState, port_look, port_push, port_ring, port_ring_arena, port_room
 
 cdef enum:
@@ -22,7 +23,6 @@ cdef enum:
     STUCK_MEDIANS = 10
     STUCK_NS = 2000000               # the wake-up of a worker is no reason to pass it by
     CAUSE_NO_WORKER = 7
-    ROOM_FOR_TRANSITIONS = 256
 
 
 cdef class Dispatch(Order):
@@ -56,6 +56,9 @@ cdef class Dispatch(Order):
                 if not self._give_event(item, now_ns):
                     break
             elif item.service == SLOW_UPDATE:
+                if self.in_flight and not self.slow_out:
+                    break
+                self.slow_out = 1
                 for i in range(self.n_ports):
                     p = self.ports[i]
                     if p != NULL and p.open:
@@ -64,6 +67,8 @@ cdef class Dispatch(Order):
             else:
                 if self.in_flight:
                     break
+                if item.service == CONFIGURE or item.service == UNCONFIGURE:
+                    self.slow_out = 0
                 self.barrier = item.seq
                 self.owing = 0
                 item.state = ITEM_SENT
@@ -111,7 +116,6 @@ cdef class Dispatch(Order):
         cdef PortState *p
         cdef int most = 0
         cdef int left, i
-        cdef double stuck_ns
         for i in range(self.n_ports):
             p = self.ports[i]
             if p == NULL or not p.fed:
@@ -121,15 +125,18 @@ cdef class Dispatch(Order):
                 left += MAX_CREDIT
             if left <= most or port_room(p) < ROOM_FOR_TRANSITIONS:
                 continue
-            if p.taken > p.answered:
-                stuck_ns = STUCK_MEDIANS * p.service_ns
-                if stuck_ns < STUCK_NS:
-                    stuck_ns = STUCK_NS
-                if now_ns > p.taken_ns + <uint64_t>stuck_ns and p.events:
-                    continue
+            if p.events and self.stuck(p, now_ns):
+                continue
             best = p
             most = left
         return best
+
+    cdef bint stuck(self, const PortState *p, uint64_t now_ns) noexcept nogil:
+        """Whether what a worker has in hand has run far longer than its events do."""
+        cdef double limit_ns = STUCK_MEDIANS * p.service_ns
+        if limit_ns < STUCK_NS:
+            limit_ns = STUCK_NS
+        return p.taken > p.answered and now_ns > p.taken_ns + <uint64_t>limit_ns
 
     cdef void send(self, PortState *p, int32_t slot, uint8_t flags) noexcept nogil:
         """Push one dgram to a worker; a transition's slot is held until it is answered."""

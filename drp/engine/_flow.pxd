@@ -12,6 +12,7 @@ cdef class Flow(Recording):
     cdef uint32_t news               # counts what the engine must look at beside answers
     cdef uint32_t seen_news
     cdef bint barrier_told
+    cdef bint finished               # the transition being answered has its record
     cdef dict held                   # Ports by number
     cdef dict blobs                  # records of transitions, until they are written
     cdef int _pass(self) noexcept nogil

@@ -14,12 +14,12 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from drp.engine._collect cimport N_NOTICES, NOTICE_BARRIER, Notice
-from drp.engine._dispatch cimport MAX_PORTS
-from drp.engine._order cimport ITEM_DONE, Item
+from drp.engine._collect cimport N_NOTICES, NOTICE_BARRIER, Notice, waits_for_arena
+from drp.engine._dispatch cimport MAX_PORTS, ROOM_FOR_TRANSITIONS
+from drp.engine._order cimport ITEM_DONE, MAX_ENVIRONMENT, Item
 from drp.engine._recording cimport Recording
 from drp.shm._block cimport NamesTable
-from drp.shm._layout cimport ENTRY_REPLAY, ENTRY_STOP, RING_DEPTH, STATE_WAITS_ARENA, Bell, InEntry
+from drp.shm._layout cimport ENTRY_REPLAY, ENTRY_STOP, RING_DEPTH, Bell, InEntry
 from drp.shm._pebble cimport Pebble, Slot, SlotBatch
 from drp.shm._port cimport Port, PortState, Sent, port_push, port_ring, port_room
 from drp.shm._sys cimport (
@@ -36,12 +36,15 @@ cdef enum:
     COALESCE_PART = 4
     MIN_COALESCE_NS = 20000          # below that a sleep costs more than it saves
     MAX_COALESCE_NS = 250000
+    MAX_TRANSITION_SLOTS = ROOM_FOR_TRANSITIONS - 2 * MAX_ENVIRONMENT
 
 
 cdef class Flow(Recording):
     """All that is on its way. `notify_fd` is an eventfd written to when there are notices for the main thread."""
 
     def __cinit__(self, Pebble pebble, L1Recorder recorder, int notify_fd):
+        if pebble.n_transitions > MAX_TRANSITION_SLOTS:
+            raise ValueError(f"{pebble.n_transitions} slots for transitions: a ring has room for {MAX_TRANSITION_SLOTS}")
         self.bells = create(4096)
         self.engine_bell = <Bell *>self.bells.base
         self.held = {}
@@ -281,18 +284,21 @@ cdef class Flow(Recording):
         """
         cdef PortState *p
         cdef Sent sent
-        cdef bint held
+        cdef uint64_t held = 0
+        cdef uint64_t done = 0
         with nogil:
             self.enter_main()
-            self._collect_port(number, sys_now_ns())
-            held = self.in_hand(number)
             p = self.ports[number]
-            sent = p.sent[p.answered % RING_DEPTH]
+            if p != NULL and not p.dead:
+                self._collect_port(number, sys_now_ns())
+                sent = p.sent[p.answered % RING_DEPTH]
+                held = p.answered + 1 if self.in_hand(number) else 0
+                done = p.n_done
             self.leave()
             self._news()
         if not held:
-            return 0, 0, False, p.n_done
-        return p.answered + 1, sent.service, bool(sent.flags & ENTRY_REPLAY), p.n_done
+            return 0, 0, False, done
+        return held, sent.service, bool(sent.flags & ENTRY_REPLAY), done
 
     def bury(self, int number, int cause) -> int:
         """Settle what a dead and drained worker leaves. The event in hand goes out raw with `cause`, or with 0 is done again.
@@ -309,11 +315,12 @@ cdef class Flow(Recording):
 
     def ask(self, int number) -> bool:
         """Ask a worker for the transition that is being answered, as one of those that must; False: there is none."""
-        cdef PortState *p = self.ports[number]
+        cdef PortState *p
         cdef bint asked = 0
         with nogil:
             self.enter_main()
-            if self.barrier and not p.owes and not p.failed and not p.dead:
+            p = self.ports[number]
+            if p != NULL and self.barrier and not self.finished and not p.owes and not p.failed and not p.dead:
                 self.send(p, self.item(self.barrier).slot, 0)
                 p.owes = self.barrier
                 p.open = 1
@@ -329,7 +336,8 @@ cdef class Flow(Recording):
         """Say which worker a spare is from now on."""
         with nogil:
             self.enter_main()
-            self.ports[number].worker = worker
+            if self.ports[number] != NULL:
+                self.ports[number].worker = worker
             self.leave()
 
     def pass_raw_on(self, bint on) -> None:
@@ -382,6 +390,7 @@ cdef class Flow(Recording):
         item.big_bytes = len(big)
         item.smd = <const uint8_t *>(<char *>smd) if smd else NULL
         item.smd_bytes = len(smd)
+        self.finished = 1
         self.enter_environment(item.slot)
         item.state = ITEM_DONE
         self.leave()
@@ -389,6 +398,16 @@ cdef class Flow(Recording):
             del self.blobs[old]
         with nogil:
             self._news()
+
+    @property
+    def answering(self) -> int:
+        """The service of the transition that workers may still be asked for, 0: there is none."""
+        return self.item(self.barrier).service if self.barrier and not self.finished else 0
+
+    @property
+    def answered(self) -> bool:
+        """Whether everybody who was asked has answered the transition."""
+        return self.owing == 0
 
     @property
     def waiting_to_finish(self) -> bool:
@@ -401,6 +420,7 @@ cdef class Flow(Recording):
             self.enter_main()
             self.barrier = 0
             self.barrier_told = 0
+            self.finished = 0
             self.leave()
             self._news()
 
@@ -432,7 +452,7 @@ cdef class Flow(Recording):
             if taken < p.answered or taken > p.pushed:
                 taken = p.answered
             out.append((i, p.pushed, taken, p.answered, p.sent[p.answered % RING_DEPTH].service if p.pushed > p.answered else 0,
-                        taken > p.answered and sys_load32(&p.header.state) == STATE_WAITS_ARENA, p.n_done, p.service_ns))
+                        waits_for_arena(p), p.n_done, p.service_ns))
         self.leave()
         return out
 
@@ -446,6 +466,7 @@ cdef class Flow(Recording):
             "done_not_retired": self.dispatch_next - self.retire_next - self.in_flight,
             "to_record": self.retire_next - self.record_next,
             "slots_used": self.pebble.n_events - self.n_free_events,
+            "transition_slots_used": self.pebble.n_transitions - self.n_free_transitions,
             "head": self.retire_next,
             "head_worker": self.item(self.retire_next).worker if self.retire_next < self.dispatch_next else 0xffff,
         }

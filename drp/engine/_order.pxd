@@ -23,7 +23,7 @@ cdef struct Item:
     uint8_t cause                    # why it failed, 0: it did not
     uint16_t worker                  # who did it, or whose failure it is
     PortState *port                  # holds its block
-    uint32_t block
+    uint64_t block
     uint8_t *desc                    # private copy of the descriptor; NULL: nothing edited
     uint32_t desc_bytes
     const uint8_t *data

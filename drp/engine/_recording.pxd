@@ -38,7 +38,7 @@ cdef class Recording(Collect):
     cdef int notify_fd
     cdef uint32_t stopping
     cdef uint32_t giving_up
-    cdef uint64_t waits_recorded     # the main thread wants to know when this many dgrams are recorded, 0: it does not
+    cdef uint64_t waits_recorded     # the main thread wants to be told, once, when record_next is here; 0: it does not
     cdef uint64_t latency[N_BUCKETS]
     cdef Damages incoming
     cdef Damages ours

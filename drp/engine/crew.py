@@ -19,7 +19,7 @@ from pathlib import Path
 
 from drp.core import instructions as do
 from drp.core.config import DrpConfig
-from drp.core.errors import DrpError, RunStopped, WorkerError
+from drp.core.errors import DrpError, RunStopped
 from drp.core.failures import Failure, ScriptReport
 from drp.core.ledger import Cause
 from drp.core.policy import Policy
@@ -28,7 +28,7 @@ from drp.core.worker_states import Entry, Watch
 from drp.engine._flow import Flow
 from drp.engine.notices import Notice
 from drp.engine.output import WorkerOutput
-from drp.engine.spawn import ForkedWorker, Nursery, NurseryLost, WorkerForked
+from drp.engine.spawn import ForkedWorker, Nursery, NurseryError, NurseryLost, WorkerForked
 from drp.script.nursery_wire import ForkFailed, Ready, Reaped
 from drp.script.worker import WorkerSpec
 from drp.shm._block import describe as describe_fault
@@ -90,6 +90,8 @@ class Crew:
         self.nursery_losses = 0
         self._losses_in_a_row = 0
         self._started = False
+        self._nursery_fd = -1
+        self._ticked_s: float | None = None
         self._config = config
         self._flow = flow
         self._berth = berth
@@ -129,10 +131,10 @@ class Crew:
 
     def watch_nursery(self) -> None:
         """Have the selector call when the nursery answers."""
-        self._selector.register(self._nursery.fileno(), selectors.EVENT_READ, self._on_nursery)
+        self._nursery_fd = self._nursery.fileno()
+        self._selector.register(self._nursery_fd, selectors.EVENT_READ, self._on_nursery)
 
     def _on_nursery(self, _fd: int) -> None:
-        descriptor = self._nursery.fileno()
         for event in self._nursery.receive():
             match event:
                 case WorkerForked(number, forked):
@@ -143,7 +145,7 @@ class Crew:
                 case Reaped():
                     self._exited(self._reaping.pop(event.pid), event.status)
                 case NurseryLost():
-                    self._selector.unregister(descriptor)
+                    self._selector.unregister(self._nursery_fd)
                     self._on_nursery_lost(event)
                 case Ready():
                     self._on_nursery_ready()
@@ -217,7 +219,7 @@ class Crew:
         self._reaping.clear()
         self._nursery.close()
         if not self._started or self._losses_in_a_row >= NURSERY_TRIES:
-            self.failed = self.failed or WorkerError(f"the nursery cannot be started: {lost.reason}")
+            self.failed = self.failed or NurseryError(lost.reason, hint="Without it no script can be run.")
             return
         self._nursery = Nursery()
         self._nursery.start_begin()
@@ -271,12 +273,6 @@ class Crew:
         for hand in waiting:
             self._adopt(hand)
 
-    def ask_late_comers(self) -> None:
-        """While Configure or BeginRun is being answered: ask workers for it that were made after it went out."""
-        for hand in self._hands.values():
-            if not hand.asked and hand.worker is not None and self._flow.ask(hand.number):
-                hand.asked = True
-
     def tick(self, now_s: float) -> None:
         """Run the clocks of all processes."""
         if self._config.worker_memory_bytes is not None and now_s >= self._memory_due_s:
@@ -288,6 +284,17 @@ class Crew:
             self._output_due_s = now_s + OUTPUT_PERIOD_S
             self._output.report()
         self._do(self.supervisor.tick(self._watches(), now_s))
+        self._look_at_nursery(now_s)
+
+    def _look_at_nursery(self, now_s: float) -> None:
+        """Take note of a nursery that does not answer; our own standstill is no fault of its."""
+        late_s = 0.0 if self._ticked_s is None else now_s - self._ticked_s
+        self._ticked_s = now_s
+        if late_s > self.supervisor.policy.late_s:
+            self._nursery.postpone(late_s)
+        deadline = self._nursery.deadline()
+        if self._nursery.lost is not None or (deadline is not None and now_s >= deadline):
+            self._on_nursery(self._nursery_fd)
 
     def end(self) -> None:
         """Tell all workers to leave; who does not is killed."""
@@ -312,7 +319,8 @@ class Crew:
         watches = []
         for number, queued, taken, answered, service, waits, events, _ in self._flow.ports_now():
             hand = self._by_port.get(number)
-            if hand is not None:
+            # A dead one that is being reaped can be late for nothing.
+            if hand is not None and (hand.forked is None or hand.forked.pid not in self._reaping):
                 known = TransitionId(service)
                 resident = self._resident.get(hand.incarnation)
                 watches.append(
@@ -327,7 +335,7 @@ class Crew:
 
     def _adopt(self, hand: Hand) -> None:
         """Give a worker its post: what is in force of the step, then events."""
-        if hand.asked or hand.incarnation not in self._hands:
+        if hand.asked or hand.incarnation not in self._hands or self._ask(hand):
             return
         if self._flow.barrier:
             self._adopting.append(hand)
@@ -335,6 +343,13 @@ class Crew:
         self._flow.replay(hand.number, STEP_LEVEL)
         self._flow.open_port(hand.number, True)
         hand.asked = True
+
+    def _ask(self, hand: Hand) -> bool:
+        """Where Configure or BeginRun is being answered, have a worker that came late answer it as well."""
+        if hand.worker is None or self._flow.answering not in RUN_LEVEL:
+            return False
+        hand.asked = self._flow.ask(hand.number)
+        return hand.asked
 
     # What the supervisor wants done.
 
@@ -364,9 +379,8 @@ class Crew:
             case do.PassRaw(on):
                 self._flow.pass_raw_on(on)
             case do.RestartNursery():
-                self._selector.unregister(self._nursery.fileno())
-                self._nursery.close()
-                self._on_nursery_lost(NurseryLost("it did not answer", (), ()))
+                # Told to the supervisor at the end of this tick, not in the middle of its instructions.
+                self._nursery.give_up("it did not fork a worker in time")
             case do.FailTransition(_, error):
                 self.failed = self.failed or error
             case do.StopRun(error):
@@ -388,7 +402,12 @@ class Crew:
             hand.asked = True
         else:
             self._flow.replay(number, RUN_LEVEL)
-        self._forking[self._nursery.fork_begin(self._spec(hand, name))] = hand
+            self._ask(hand)
+        try:
+            self._forking[self._nursery.fork_begin(self._spec(hand, name))] = hand
+        except NurseryError as error:
+            # Its loss is about to be told, and settles this worker with the others.
+            log.debug("%s is not forked: %s", self._label(hand), error)
 
     def _spec(self, hand: Hand, name: int) -> WorkerSpec:
         pebble, bells = self._flow.pebble.segment, self._flow.bells

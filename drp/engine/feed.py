@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 
+from drp.core.errors import DrpError
 from drp.core.transitions import Sequencer
 from drp.engine._flow import Flow
 from drp.shm._pebble import Pebble, SlotBatch
@@ -92,6 +93,9 @@ class Feed:
     def _main(self) -> None:
         try:
             self._take()
+        except DrpError as error:
+            log.error("%s; the run is closed with what came before", error)
+            self.error = error
         except Exception as error:
             log.exception("the source failed; the run is closed with what it gave")
             self.error = error

@@ -37,6 +37,7 @@ N_TRANSITIONS = 128
 PEBBLE_BYTES = 1 << 30
 MIN_SLOTS, MAX_SLOTS = 16, 4096
 MIN_ARENA_BLOCKS = 4
+ARENA_UNIT_BYTES = 4096
 JOIN_S = 5.0
 EXIT_INTERRUPTED = 130
 
@@ -195,7 +196,8 @@ class Reducer:
         return Pebble(slots, event_bytes, N_TRANSITIONS, transition_bytes)
 
     def _arena_bytes(self, pebble: Pebble) -> int:
-        return MIN_ARENA_BLOCKS * max(pebble.event_bytes, pebble.transition_bytes)
+        pages = -(-max(pebble.event_bytes, pebble.transition_bytes) // ARENA_UNIT_BYTES)
+        return MIN_ARENA_BLOCKS * pages * ARENA_UNIT_BYTES
 
     def _info(self, pebble: Pebble) -> dict[str, object]:
         sizes = {"pebble_bufsize": pebble.event_bytes, "transition_bufsize": pebble.transition_bytes}
@@ -230,7 +232,8 @@ class Reducer:
 
     def _poll(self, selector: selectors.BaseSelector) -> None:
         for key, _ in selector.select(TICK_S):
-            if key.fd in selector.get_map():
+            # A callback may have closed a later one's descriptor, and its number may be another's by now.
+            if selector.get_map().get(key.fd) is key:
                 key.data(key.fd)
         self._route()
         while self._transitions.poll():

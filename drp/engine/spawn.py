@@ -230,13 +230,16 @@ class Nursery:
         """Ask for a worker to be killed, if it is not dead, and reaped with all it left; `Reaped` follows.
 
         The caller polls the pidfd no more. No time limit: a process in uninterruptible sleep dies when it
-        wakes.
+        wakes; but the nursery must show soon that it has seen the request.
         """
         link = self._running()
         if worker.pid not in self._workers:
             raise NurseryError(f"worker process {worker.pid} is being or has been reaped")
         self._reaping[worker.pid] = self._workers.pop(worker.pid)
         link.post(Reap(worker.pid))
+        number = next(self._ids)
+        link.post(Ping(number))
+        self._deadlines["reap", number] = self._clock() + self._answer_limit_s
 
     def reap(self, worker: ForkedWorker) -> Reaped:
         """Kill and reap a worker with all it left, and wait for that."""
@@ -272,13 +275,19 @@ class Nursery:
             return events
         try:
             for message, descriptors in self._link.messages():
-                events.append(self._event(message, descriptors))
+                if not isinstance(message, Pong) or self._deadlines.pop(("reap", message.id), None) is None:
+                    events.append(self._event(message, descriptors))
             self._check_deadlines()
         except EOFError:
             events.append(self._lose(_ENDED, patience_s=1.0))
         except (WireError, NurseryError) as error:
             events.append(self._lose(error.what, patience_s=0.0))
         return events
+
+    def give_up(self, reason: str) -> None:
+        """End a nursery that does not do its work; the next `receive` returns its `NurseryLost`."""
+        if self._link is not None and self._lost is None:
+            self._backlog.append(self._lose(reason, patience_s=0.0))
 
     def close(self) -> None:
         """End the nursery and every worker, and close what is ours; the workers' pipes are their owner's."""

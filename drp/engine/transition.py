@@ -68,6 +68,8 @@ class Transitions:
     def on_answer(self, notice: Notice) -> None:
         """A worker has answered the transition that is being answered."""
         worker = self._crew.worker_of(notice.port)
+        if notice.seq != self._flow.barrier:
+            return
         try:
             self._answers[worker] = read_answer(
                 notice.desc, notice.data, self._known(notice.service), worker=worker
@@ -114,10 +116,10 @@ class Transitions:
         if not self._flow.waiting_to_finish:
             self._flow.wake_when_recorded(self._seq - 1)
             return False
-        if not self._answers and self._service in ESSENTIAL and not self._flow.pass_raw:
-            # All died of something that is not the script's fault; whoever comes next is asked.
+        nobody = not self._answers and self._service in ESSENTIAL and not self._flow.pass_raw
+        if nobody or not self._flow.answered:
+            # Workers died of what is no fault of the script's, and who replaces them is asked: there will be another notice.
             self._stage = Stage.IDLE
-            self._crew.ask_late_comers()
             return False
         answer = self._combined()
         dgram, _, _ = self._flow.transition(self._seq)

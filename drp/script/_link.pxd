@@ -8,6 +8,18 @@ from drp.shm._segment cimport Segment
 cdef enum:
     BLOCK_ALIGN = 8                  # blocks begin at a multiple of this
 
+cdef enum FaultPoint:                # as in drp.script.faults
+    AT_ASLEEP = 1
+    AT_SEEN = 2
+    AT_TAKEN = 3
+    AT_ROOM = 4
+    AT_WAITS_ARENA = 5
+    AT_BLOCK_WRITTEN = 6
+    AT_ENTRY_BEGUN = 7
+    AT_ENTRY_WRITTEN = 8
+    AT_PUBLISHED = 9
+    AT_RUNG = 10
+
 cdef class Link:
     # The dgram in hand: taken, and not answered while `pending`.
     cdef const uint8_t *dgram
@@ -51,9 +63,14 @@ cdef class RingLink(Link):
     cdef uint64_t waited_ns
     cdef uint64_t spin_ns
     cdef uint64_t spin_max_ns
+    cdef int fault_point             # a FaultPoint, 0: none
+    cdef int fault_signal
+    cdef uint8_t fault_service
+    cdef uint64_t fault_left         # passes until it is met
 
     cdef int wait_entry(self) except -1
     cdef int wait_arena(self, uint64_t end) except -1
+    cdef void meet(self, uint8_t service) noexcept
     cdef int publish(self, uint64_t position, uint32_t status, uint32_t block_bytes, uint32_t desc_bytes) except -1
 
 

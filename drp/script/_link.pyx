@@ -6,16 +6,21 @@ what a dgram or a result block holds.
 The doorbell, this side: to sleep, read `bell_word`, set `asleep`, fence, look at the head (or the tail of the arena) once more, and only then
 wait on the word. To ring, publish, fence, look at the other's `asleep`, and if it is set add one to its word and wake it. Between the two
 fences one side always sees the other's store, so no news is slept through; the 20 ms limit of a sleep bounds what a dead waker costs.
+
+Between every two steps of it lies a named point, at which a test can have this process killed (`drp.script.faults`).
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memmove
+from posix.signal cimport kill
+from posix.unistd cimport getpid
 
 import os
 
 from drp.script.errors import LinkError
+from drp.script.faults import fault_from
 from drp.shm._layout cimport (
     ENTRY_BYTES,
     ENTRY_REPLAY,
@@ -115,6 +120,19 @@ cdef class RingLink(Link):
         self.out_head = header.out_head
         self.spin_max_ns = MAX_SPIN_NS if len(os.sched_getaffinity(0)) >= SPARE_CORES else 0
         self.spin_ns = 0
+        fault = fault_from(os.environ)
+        if fault is not None:
+            self.fault_point = fault.point
+            self.fault_service = fault.service
+            self.fault_left = fault.nth
+            self.fault_signal = fault.signal
+
+    cdef void meet(self, uint8_t service) noexcept:
+        """The point at which a fault was asked for has been reached with a dgram of this service."""
+        if service == self.fault_service or self.fault_point == AT_ASLEEP:
+            self.fault_left -= 1
+            if self.fault_left == 0:
+                kill(getpid(), self.fault_signal)
 
     cdef int take(self) except -1:
         cdef InEntry *entry
@@ -129,14 +147,19 @@ cdef class RingLink(Link):
             if self.in_head - self.taken > RING_DEPTH:
                 raise LinkError("the in-ring moved by more than its depth", expected=RING_DEPTH, found=self.in_head - self.taken)
         entry = self.in_ring + self.taken % RING_DEPTH
+        if self.fault_point == AT_SEEN:
+            self.meet(entry.service)
         self.began_ns = sys_now_ns()
         self.waited_ns = 0
         self.taken += 1
         sys_store64(&self.header.taken, self.taken)
         if self.taken != self.in_head:
             sys_prefetch(self.pebble.base + self.in_ring[self.taken % RING_DEPTH].offset)
+        if self.fault_point == AT_TAKEN:
+            self.meet(entry.service)
         self.seq = entry.seq
         self.flags = entry.flags
+        self.service = entry.service
         if entry.flags & ENTRY_STOP:
             self.stopped = True
             self.publish(self.begin, STATUS_OK, 0, 0)
@@ -145,7 +168,6 @@ cdef class RingLink(Link):
         self.index = entry.index
         self.size = entry.size_bytes
         self.bound = entry.bound_bytes
-        self.service = entry.service
         if entry.offset > self.pebble.size or self.size > self.pebble.size - entry.offset:
             raise LinkError("a dgram lies outside the pebble", expected=self.pebble.size, found=(entry.offset, self.size))
         self.dgram = self.pebble.base + entry.offset
@@ -173,6 +195,8 @@ cdef class RingLink(Link):
             sys_store32(&header.state, STATE_WAITS_ENTRY)
             sys_store32(&header.asleep, 1)
             sys_fence()
+            if self.fault_point == AT_ASLEEP:
+                self.meet(0)
             if sys_load64(&header.in_head) == taken:
                 with nogil:
                     sys_futex_wait(&header.bell_word, word, SLEEP_NS)
@@ -202,6 +226,8 @@ cdef class RingLink(Link):
             if keep:
                 memmove(self.arena, self.arena + self.begin % self.arena_bytes, keep)
             self.begin = begin
+        if self.fault_point == AT_ROOM:
+            self.meet(self.service)
         return self.arena + begin % self.arena_bytes
 
     cdef int wait_arena(self, uint64_t end) except -1:
@@ -217,6 +243,8 @@ cdef class RingLink(Link):
             word = sys_load32(&header.bell_word)
             sys_store32(&header.asleep, 1)
             sys_fence()
+            if self.fault_point == AT_WAITS_ARENA:
+                self.meet(self.service)
             if end > sys_load64(&header.arena_tail) + self.arena_bytes:
                 with nogil:
                     sys_futex_wait(&header.bell_word, word, SLEEP_NS)
@@ -231,6 +259,8 @@ cdef class RingLink(Link):
         cdef uint64_t position = self.begin + skip
         if not self.pending:
             raise LinkError("there is no dgram in hand to answer")
+        if self.fault_point == AT_BLOCK_WRITTEN:
+            self.meet(self.service)
         self.publish(position, status, block_bytes, desc_bytes)
         if block_bytes:
             self.begin = (position + block_bytes + BLOCK_ALIGN - 1) // BLOCK_ALIGN * BLOCK_ALIGN
@@ -242,16 +272,24 @@ cdef class RingLink(Link):
         cdef uint64_t spent = sys_now_ns() - self.began_ns - self.waited_ns
         entry.seq = self.seq
         entry.position = position
+        if self.fault_point == AT_ENTRY_BEGUN:
+            self.meet(self.service)
         entry.block_bytes = block_bytes
         entry.desc_bytes = desc_bytes
         entry.status = status
         entry.service_ns = <uint32_t>min(spent, MAX_U32)
+        if self.fault_point == AT_ENTRY_WRITTEN:
+            self.meet(self.service)
         self.out_head += 1
         sys_store64(&self.header.out_head, self.out_head)
+        if self.fault_point == AT_PUBLISHED:
+            self.meet(self.service)
         sys_fence()
         if sys_load32(&self.bell.asleep):
             sys_add32(&self.bell.word, 1)
             sys_futex_wake(&self.bell.word)
+        if self.fault_point == AT_RUNG:
+            self.meet(self.service)
         return 0
 
 

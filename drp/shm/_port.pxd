@@ -39,8 +39,8 @@ cdef struct PortState:
     uint64_t *ends                   # of the blocks not yet recorded, a ring of n_blocks
     uint8_t *released
     uint32_t n_blocks
-    uint32_t first_block
-    uint32_t next_block
+    uint64_t first_block             # numbers of blocks never wrap
+    uint64_t next_block
     uint64_t owes                    # seq of the transition it has still to answer, 0: none
     double service_ns                # running median
     uint32_t credit
@@ -68,6 +68,7 @@ cdef void port_ring(PortState *p) noexcept nogil
 cdef void port_ring_arena(PortState *p) noexcept nogil
 cdef int port_peek(PortState *p, OutEntry *answer) noexcept nogil
 cdef void port_accept(PortState *p, const OutEntry *answer) noexcept nogil
-cdef uint32_t port_keep_block(PortState *p) noexcept nogil
-cdef void port_release_block(PortState *p, uint32_t block) noexcept nogil
+cdef bint port_keep_block(PortState *p, uint64_t *block) noexcept nogil
+cdef void port_pass_block(PortState *p) noexcept nogil
+cdef void port_release_block(PortState *p, uint64_t block) noexcept nogil
 cdef void port_look(PortState *p, uint64_t now_ns) noexcept nogil

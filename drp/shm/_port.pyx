@@ -5,7 +5,8 @@ how far it was answered, which blocks are kept), an answer is copied out once be
 checked before it is used. All functions here run under the flow's lock.
 
 Blocks of the arena are freed in the order in which they stand there, though they may be recorded in another: `ends` and `released` are a
-ring of the blocks kept, and arena_tail moves up over those released at its front.
+ring of the blocks kept, and arena_tail moves up over those released at its front. So one block that is kept long holds up those after it,
+and more may be held up than there are slots: where the ring is full the caller copies the block out, and passes it instead of keeping it.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
@@ -16,6 +17,9 @@ from drp.shm._layout cimport (
 from drp.shm._sys cimport sys_add32, sys_fence, sys_futex_wake, sys_load32, sys_load64, sys_store64
 
 from drp.shm._segment import create
+
+cdef enum:
+    ARENA_ALIGN = 8                  # what a worker asks of its arena
 
 
 def describe(int code) -> str:
@@ -35,6 +39,10 @@ cdef class Port:
 
     def __cinit__(self, int worker, int incarnation, uint64_t arena_bytes, uint32_t n_blocks):
         cdef PortState *p = &self.state
+        if arena_bytes == 0 or arena_bytes % ARENA_ALIGN:
+            raise ValueError(f"an arena of {arena_bytes} bytes: it must be a multiple of {ARENA_ALIGN}")
+        if n_blocks == 0:
+            raise ValueError("no result block could wait to be recorded")
         self.worker = worker
         self.incarnation = incarnation
         self.segment = create(HEADER_BYTES + 2 * RING_DEPTH * ENTRY_BYTES + arena_bytes)
@@ -146,16 +154,28 @@ cdef void port_accept(PortState *p, const OutEntry *answer) noexcept nogil:
         p.block_end = answer.position + answer.block_bytes
 
 
-cdef uint32_t port_keep_block(PortState *p) noexcept nogil:
-    """Keep the block just accepted until it is released; returns its number."""
-    cdef uint32_t block = p.next_block
-    p.ends[block % p.n_blocks] = p.block_end
-    p.released[block % p.n_blocks] = 0
+cdef bint port_keep_block(PortState *p, uint64_t *block) noexcept nogil:
+    """Keep the block just accepted until it is released, by the number it gets; 0: there is no room for one more."""
+    if p.next_block - p.first_block == p.n_blocks:
+        return 0
+    block[0] = p.next_block
+    p.ends[p.next_block % p.n_blocks] = p.block_end
+    p.released[p.next_block % p.n_blocks] = 0
     p.next_block += 1
-    return block
+    return 1
 
 
-cdef void port_release_block(PortState *p, uint32_t block) noexcept nogil:
+cdef void port_pass_block(PortState *p) noexcept nogil:
+    """Let go of the block just accepted: it is free with the last one kept, or at once."""
+    if p.first_block != p.next_block:
+        p.ends[(p.next_block - 1) % p.n_blocks] = p.block_end
+        return
+    p.tail = p.block_end
+    sys_store64(&p.header.arena_tail, p.tail)
+    p.rung = 1
+
+
+cdef void port_release_block(PortState *p, uint64_t block) noexcept nogil:
     """Free a block, and the arena up to the first block that is still kept."""
     p.released[block % p.n_blocks] = 1
     while p.first_block != p.next_block and p.released[p.first_block % p.n_blocks]:

@@ -1,136 +1,28 @@
 """The flow, turned by hand: drp's end of the rings against a model of the worker's end."""
 
-import os
-import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import pytest
+from flow_bench import (
+    ANSWER,
+    BARRIER,
+    BEGIN_RUN,
+    BEGIN_STEP,
+    CONFIGURE,
+    DISABLE,
+    ENABLE,
+    FAILED,
+    L1,
+    REPLAYED,
+    SLOW,
+    Bench,
+    fex,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ring_worker import LEFT, OVERFLOW, RAISED, REPLAY, RingWorker
+from ring_worker import LEFT, OVERFLOW, RAISED, REPLAY
 
-from drp.core.transitions import Sequencer
-from drp.engine._flow import Flow
-from drp.engine.notices import Notice
-from drp.shm._block import NamesTable, encode_block
-from drp.shm._pebble import Pebble, SlotBatch
-from drp.shm._port import Port
-from drp.sink._gather import Gather
-from drp.sink._l1 import L1Recorder
-from drp.sink._writer import FileWriter
-from xtc import Alg, DataType, Field, Names
-
-CONFIGURE, UNCONFIGURE, BEGIN_RUN, END_RUN, BEGIN_STEP, END_STEP, ENABLE, DISABLE, SLOW, L1 = (
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    9,
-    10,
-    12,
-)
-ANSWER, REPLAYED, FAILED, BARRIER, OVERFLOWED = 1, 2, 3, 4, 5
-FEX = Names(1, "digitizer", "digi", "s1", 0, Alg("fex", (0, 0, 1)), (Field("x", DataType.UINT32, 0),))
-
-
-def dgram(service: int, timestamp: int, payload: bytes = b"") -> bytes:
-    """A dgram whose payload is one Xtc of an unknown type, which is kept as it is."""
-    child = struct.pack("<IHHI", 0, 0, 9, 12 + len(payload)) + payload if payload else b""
-    return struct.pack("<QIIHHI", timestamp, service << 24 | 1, 0, 0, 0, 12 + len(child)) + child
-
-
-@dataclass
-class Bench:
-    """A flow with files in memory's place, and workers turned by hand."""
-
-    n_events: int = 8
-    arena_bytes: int = 4096
-    bound: int = 512
-    fd: int = -1
-    notices: list[Notice] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.read_fd = os.memfd_create("big")
-        self.smd_fd = os.memfd_create("smd")
-        self.notify = os.eventfd(0, os.EFD_NONBLOCK)
-        self.pebble = Pebble(self.n_events, self.bound, 32, 1024)
-        table = NamesTable([FEX])
-        self.recorder = L1Recorder(Gather(), table)
-        big = FileWriter(self.read_fd)
-        self.recorder.set_files(big, FileWriter(self.smd_fd, before=big), 7)
-        self.flow = Flow(self.pebble, self.recorder, self.notify)
-        self.flow.declare(table)
-        self.batch = SlotBatch(self.pebble, Sequencer("test"))
-        self.time = 1
-        self.flow.hand_in(self.batch, 0, 0)
-        self.workers: dict[int, RingWorker] = {}
-
-    def close(self) -> None:
-        for fd in (self.read_fd, self.smd_fd, self.notify):
-            os.close(fd)
-
-    def add_worker(self, worker: int, *, fed: bool = True) -> int:
-        port = Port(worker, 0, self.arena_bytes, self.n_events + 32)
-        number = self.flow.add_port(port)
-        self.workers[number] = RingWorker(port.segment)
-        if fed:
-            self.flow.open_port(number, True)
-        return number
-
-    def put(self, service: int, payload: bytes = b"") -> bool:
-        self.time += 1
-        put = self.batch.put(dgram(service, self.time, payload))
-        self.flow.hand_in(self.batch, 0, 0)
-        return put
-
-    def turn(self) -> None:
-        while self.flow.turn():
-            pass
-        self.notices += self.flow.take_notices()
-
-    def settle(self) -> None:
-        """Turn everything, and finish transitions as a main loop would, recording them unchanged."""
-        while True:
-            self.turn()
-            done = self.flow.record_turn()
-            self.flow.hand_in(self.batch, 0, 0)
-            for notice in [n for n in self.notices if n.kind == BARRIER]:
-                self.notices.remove(notice)
-                text, _, _ = self.flow.transition(notice.seq)
-                self.flow.finish_transition(notice.seq, text, text)
-                self.flow.release_barrier()
-                done = 1
-            if not done and not self.flow.turn():
-                return
-
-    def answer_all(self) -> None:
-        """Every worker takes all it has and answers that nothing was edited."""
-        for worker in self.workers.values():
-            while (entry := worker.take()) is not None:
-                worker.answer(entry.seq)
-
-    def begin(self) -> None:
-        """Bring the run to Enable."""
-        for service in (CONFIGURE, BEGIN_RUN, BEGIN_STEP, ENABLE):
-            self.put(service)
-            self.settle()
-            self.answer_all()
-            self.settle()
-
-    def recorded(self) -> list[tuple[int, int, int]]:
-        """(service, timestamp, damage) of each dgram in the file."""
-        self.recorder.flush_files()
-        data = os.pread(self.read_fd, 1 << 24, 0)
-        out, at = [], 0
-        while at < len(data):
-            timestamp, env, _, damage, _, extent = struct.unpack_from("<QIIHHI", data, at)
-            out.append((env >> 24 & 15, timestamp, damage))
-            at += 12 + extent
-        return out
+from drp.shm._block import encode_block
 
 
 @pytest.fixture
@@ -138,11 +30,6 @@ def bench() -> Iterator[Bench]:
     made = Bench()
     yield made
     made.close()
-
-
-def fex(value: int) -> tuple[bytes, bytes]:
-    """Descriptor and data of a result that adds one scalar."""
-    return encode_block(adds=[(0, (), struct.pack("<I", value))])
 
 
 def test_transitions_go_to_every_worker_and_wait_for_all(bench: Bench) -> None:
@@ -157,6 +44,83 @@ def test_transitions_go_to_every_worker_and_wait_for_all(bench: Bench) -> None:
     bench.workers[b].answer(1)
     bench.turn()
     assert [n.kind for n in bench.notices] == [ANSWER, ANSWER, BARRIER]
+
+
+def test_an_answer_to_what_came_before_a_transition_does_not_count_for_it(bench: Bench) -> None:
+    a = bench.add_worker(0)
+    bench.begin()
+    bench.notices.clear()
+    bench.put(SLOW, b"slow")
+    bench.put(DISABLE)
+    bench.turn()
+    worker = bench.workers[a]
+    slow, disable = worker.take(), worker.take()
+    assert slow and disable and (slow.service, disable.service) == (SLOW, DISABLE)
+    worker.answer(slow.seq)
+    bench.turn()
+    assert [n.kind for n in bench.notices] == []
+    worker.answer(disable.seq)
+    bench.turn()
+    assert [n.kind for n in bench.notices] == [ANSWER, BARRIER]
+
+
+def test_a_worker_that_comes_late_is_asked_too_and_waited_for(bench: Bench) -> None:
+    a = bench.add_worker(0)
+    bench.put(CONFIGURE)
+    bench.settle()
+    bench.answer_all()
+    bench.settle()
+    bench.put(BEGIN_RUN)
+    bench.turn()
+    assert bench.flow.bury(a, 0) == 0
+    del bench.workers[a]
+    late = bench.add_worker(1, fed=False)
+    bench.flow.replay(late, [CONFIGURE, BEGIN_RUN])
+    assert bench.flow.answering == BEGIN_RUN
+    assert bench.flow.ask(late)
+    bench.notices.clear()
+    bench.turn()
+    worker = bench.workers[late]
+    entries = [worker.take(), worker.take()]
+    assert [(e.service, e.flags) for e in entries if e] == [(CONFIGURE, REPLAY), (BEGIN_RUN, 0)]
+    worker.answer(0)
+    bench.turn()
+    assert BARRIER not in [n.kind for n in bench.notices]
+    worker.answer(entries[1].seq)  # type: ignore[union-attr]
+    bench.turn()
+    assert bench.notices[-1].kind == BARRIER
+
+
+def test_no_event_is_taken_before_the_enable_is_answered(bench: Bench) -> None:
+    bench.add_worker(0)
+    bench.batch.await_enable = True
+    for service in (CONFIGURE, BEGIN_RUN, BEGIN_STEP):
+        bench.put(service)
+        bench.settle()
+        bench.answer_all()
+        bench.settle()
+    bench.put(ENABLE)
+    bench.settle()
+    assert bench.batch.events_free == 0
+    assert not bench.put(L1)
+    bench.answer_all()
+    bench.settle()
+    assert bench.put(L1)
+
+
+def test_an_idle_worker_gets_its_event_though_another_has_more_credit(bench: Bench) -> None:
+    a = bench.add_worker(0)
+    bench.begin()
+    for _ in range(3):
+        bench.put(L1)
+        bench.turn()
+        bench.answer_all()
+        bench.settle()
+    b = bench.add_worker(1)
+    bench.put(L1)
+    bench.put(L1)
+    bench.turn()
+    assert [bench.workers[n].take() is not None for n in (a, b)] == [True, True]
 
 
 def test_results_are_recorded_in_source_order_whoever_is_first(bench: Bench) -> None:

@@ -1,3 +1,5 @@
+"""What workers print: drained always, prefixed, limited, and the excess counted."""
+
 import logging
 import os
 from collections.abc import Iterator

@@ -1,3 +1,5 @@
+"""Records of running processes: what a crash leaves is found and swept, what lives is left alone."""
+
 import errno
 import os
 import pickle

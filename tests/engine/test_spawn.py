@@ -1,3 +1,5 @@
+"""Workers forked, killed and reaped through a real nursery, and what becomes of all that they leave."""
+
 import contextlib
 import errno
 import json

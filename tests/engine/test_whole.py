@@ -61,7 +61,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     script = folder / "pass.py"
     script.write_text(PASS)
     source = "sim:digitizer:32,slow=50,steps=2,rate=1000"
-    done = drp("-p", script, "--source", source, "-n", 700, "-W", 2, "-o", folder, "--report", folder / "r.json")
+    done = drp(
+        "-p", script, "--source", source, "-n", 700, "-W", 2, "-o", folder, "--report", folder / "r.json"
+    )
     assert done.returncode == 0, done.stderr + done.stdout
     report = json.loads((folder / "r.json").read_text())
     assert report["closes"] and report["ledger"]["recorded_no_verdict"] == report["ledger"]["total"] == 700
@@ -93,7 +95,9 @@ def test_views_checked_by_poison_give_the_same_file(recorded: Path, tmp_path: Pa
     script = tmp_path / "reduce.py"
     script.write_text(REDUCE)
     for name, options in (("plain", ()), ("checked", ("--check-views",))):
-        assert drp("-p", script, "--source", recorded, "-W", 2, "-o", tmp_path / name, *options).returncode == 0
+        assert (
+            drp("-p", script, "--source", recorded, "-W", 2, "-o", tmp_path / name, *options).returncode == 0
+        )
     assert files(tmp_path / "plain") == files(tmp_path / "checked")
 
 
@@ -130,3 +134,11 @@ def test_chunks_roll_and_hold_every_event_once(tmp_path: Path) -> None:
     times = [d.timestamp for d in Stream(chunks[0]) if d.service == TransitionId.L1Accept]
     assert len(times) == 20000
     assert times == sorted(set(times))
+
+
+def test_event_slots_of_any_size_do(tmp_path: Path) -> None:
+    script = tmp_path / "pass.py"
+    script.write_text(PASS)
+    size = f"pebbleBufSize={(8 << 20) + 1001}"  # more than a transition's, and a multiple of nothing
+    done = drp("-p", script, "--source", "sim:digitizer:32", "-n", 20, "-W", 1, "-k", size)
+    assert done.returncode == 0, done.stderr + done.stdout

@@ -1,8 +1,7 @@
-"""Real psana as a fixture, and where the real data lies.
+"""Real psana, and the drp command, as fixtures.
 
 `PSANA_PYTHON` names a Python interpreter with psana installed, `PSANA_DRP_PYTHON` one with psana and this
-package; `.ci/run` makes both. The folder `shared` with the real data is looked for beside the checkout, or
-where `DRP_SHARED` says.
+package; `.ci/run` makes both.
 """
 
 import json
@@ -15,7 +14,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import ROOT
+
 ORACLE = Path(__file__).with_name("psana_oracle.py")
 ORACLE_TIMEOUT_S = 60.0
 
@@ -92,49 +92,41 @@ def psana() -> Psana:
     return Psana(python_from("PSANA_PYTHON", "psana"))
 
 
-@pytest.fixture(scope="session")
-def data() -> Path:
-    """Folder of the real xtc2 files."""
-    folder = Path(os.environ.get("DRP_SHARED", ROOT.parent / "shared")) / "data" / "xtc2"
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}; DRP_SHARED names the folder that has data/xtc2")
-    return folder
-
-
 @dataclass(frozen=True, slots=True)
 class Drp:
-    """The drp command of one interpreter."""
+    """The drp command: that of the checkout, or the one installed beside `python`."""
 
     python: Path
+    installed: bool = False
 
     def __call__(
-        self, *arguments: object, cwd: Path = ROOT, timeout_s: float = 90.0, **environment: str
+        self, *arguments: object, cwd: Path = ROOT, timeout_s: float = 90.0
     ) -> subprocess.CompletedProcess[str]:
         """Run `drp` in `cwd`, and return what it printed and its exit code."""
-        installed = self.python.with_name("drp")
-        command: list[object] = [installed]
-        if not installed.exists():
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        command: list[object] = [self.python.with_name("drp")]
+        if not self.installed:
             environment["PYTHONPATH"] = str(ROOT)
             command = [self.python, "-c", "import sys; from drp.cli.drp import main; sys.exit(main())"]
         return subprocess.run(
-            [*map(str, command), *map(str, arguments)],
+            [str(word) for word in (*command, *arguments)],
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout_s,
-            env=os.environ | environment,
+            env=environment,
             check=False,
         )
 
 
 @pytest.fixture(scope="session")
 def drp() -> Drp:
-    """The drp command of the interpreter under test."""
+    """The drp command of the checkout, run by the interpreter under test."""
     return Drp(Path(sys.executable))
 
 
 @pytest.fixture(scope="session")
 def drp_beside_psana() -> Drp:
     """The drp command of an interpreter that has psana installed too."""
-    return Drp(python_from("PSANA_DRP_PYTHON", "psana and this package"))
+    return Drp(python_from("PSANA_DRP_PYTHON", "psana and this package"), installed=True)

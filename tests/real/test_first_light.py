@@ -70,12 +70,16 @@ FILES = {
 
 @pytest.fixture(scope="module", params=FILES)
 def light(
-    request: pytest.FixtureRequest, drp: Any, psana: Any, data: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    drp: Any,
+    psana: Any,
+    xtc2_data: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Light:
     """Run drp as the first page of the manual does, and let psana read what went in and what came out."""
     detector, segments = FILES[request.param]
     folder = tmp_path_factory.mktemp("light")
-    source, out, report = data / request.param, folder / "out", folder / "report.json"
+    source, out, report = xtc2_data / request.param, folder / "out", folder / "report.json"
     script = "fex_scripts/myroi.py --roi 100:200,50:150"
     done = drp("-p", script, "--source", source, "-o", out, "--report", report)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

@@ -73,12 +73,12 @@ def record(drp: Any, script: Path, source: Path, folder: Path) -> Path:
 
 @pytest.mark.parametrize("names_on", NAMES_ON)
 def test_script_with_psanas_names_makes_the_same_file_with_and_without_psana(
-    names_on: str, drp: Any, drp_beside_psana: Any, psana: Any, data: Path, tmp_path: Path
+    names_on: str, drp: Any, drp_beside_psana: Any, psana: Any, xtc2_data: Path, tmp_path: Path
 ) -> None:
     assert not has_psana(drp.python)
     assert has_psana(drp_beside_psana.python)
     script = write_script(tmp_path, names_on)
-    source = data / "test_jungfrau05M_calib.xtc2"
+    source = xtc2_data / "test_jungfrau05M_calib.xtc2"
     without = record(drp, script, source, tmp_path / "without")
     beside = record(drp_beside_psana, script, source, tmp_path / "beside")
     assert without.name == beside.name
@@ -92,16 +92,20 @@ def test_script_with_psanas_names_makes_the_same_file_with_and_without_psana(
     assert notes == [f"event {number} of run 7 of mfx101332224" for number in range(2)]
 
 
-def test_psanas_other_modules_are_those_installed(drp_beside_psana: Any, data: Path, tmp_path: Path) -> None:
+def test_psanas_other_modules_are_those_installed(
+    drp_beside_psana: Any, xtc2_data: Path, tmp_path: Path
+) -> None:
     script = write_script(tmp_path, "ds", before=OTHER_MODULE)
-    assert record(drp_beside_psana, script, data / "test_jungfrau05M_calib.xtc2", tmp_path / "other").exists()
+    assert record(
+        drp_beside_psana, script, xtc2_data / "test_jungfrau05M_calib.xtc2", tmp_path / "other"
+    ).exists()
 
 
 def test_psanas_other_modules_are_missed_by_name_where_psana_is_not(
-    drp: Any, data: Path, tmp_path: Path
+    drp: Any, xtc2_data: Path, tmp_path: Path
 ) -> None:
     script = write_script(tmp_path, "ds", before=OTHER_MODULE)
-    done = drp("-p", script, "--source", data / "test_jungfrau05M_calib.xtc2", cwd=tmp_path)
+    done = drp("-p", script, "--source", xtc2_data / "test_jungfrau05M_calib.xtc2", cwd=tmp_path)
     assert done.returncode == 1
     assert "psana.psexp.prometheus_manager" in done.stdout + done.stderr
 

@@ -34,21 +34,23 @@ def by_name(fields: list[dict[str, Any]]) -> dict[tuple[object, ...], dict[str, 
     }
 
 
-def golden_of(data: Path, name: str) -> dict[str, Any]:
+def golden_of(xtc2_data: Path, name: str) -> dict[str, Any]:
     """Read the golden file of a data file."""
-    golden: dict[str, Any] = json.loads((data / "golden" / (name.replace("/", "-") + ".json")).read_text())
+    golden: dict[str, Any] = json.loads(
+        (xtc2_data / "golden" / (name.replace("/", "-") + ".json")).read_text()
+    )
     return golden
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_dgrams_agree_with_golden(psana: Any, data: Path, name: str) -> None:
-    check_dgrams(psana.dgrams(data / name), golden_of(data, name))
+def test_dgrams_agree_with_golden(psana: Any, xtc2_data: Path, name: str) -> None:
+    check_dgrams(psana.dgrams(xtc2_data / name), golden_of(xtc2_data, name))
 
 
-def test_later_chunk_is_read_with_the_configure_of_the_first(psana: Any, data: Path) -> None:
-    golden = golden_of(data, "chunking/data-r0001-s000-c001.xtc2")
-    first = data / golden["external_config"]
-    check_dgrams(psana.dgrams(data / "chunking/data-r0001-s000-c001.xtc2", config=first), golden)
+def test_later_chunk_is_read_with_the_configure_of_the_first(psana: Any, xtc2_data: Path) -> None:
+    golden = golden_of(xtc2_data, "chunking/data-r0001-s000-c001.xtc2")
+    first = xtc2_data / golden["external_config"]
+    check_dgrams(psana.dgrams(xtc2_data / "chunking/data-r0001-s000-c001.xtc2", config=first), golden)
 
 
 def check_dgrams(answer: dict[str, Any], golden: dict[str, Any]) -> None:
@@ -61,8 +63,10 @@ def check_dgrams(answer: dict[str, Any], golden: dict[str, Any]) -> None:
         assert by_name(ours["fields"]) == by_name(theirs["fields"])
 
 
-def test_truncated_tail_is_told_apart_from_the_last_dgram(psana: Any, data: Path, tmp_path: Path) -> None:
-    whole = (data / "intg_det/xpptut15-r0014-s002-c000.xtc2").read_bytes()
+def test_truncated_tail_is_told_apart_from_the_last_dgram(
+    psana: Any, xtc2_data: Path, tmp_path: Path
+) -> None:
+    whole = (xtc2_data / "intg_det/xpptut15-r0014-s002-c000.xtc2").read_bytes()
     cut = tmp_path / "cut.xtc2"
     cut.write_bytes(whole[:-5])
     answer = psana.dgrams(cut)
@@ -70,23 +74,23 @@ def test_truncated_tail_is_told_apart_from_the_last_dgram(psana: Any, data: Path
     assert answer["dgrams"][-1]["service_name"] == "EndStep"
 
 
-def test_single_file_is_opened_as_a_user_does(psana: Any, data: Path) -> None:
-    (run,) = psana.files(data / "test_jungfrau05M_calib.xtc2", "jungfrau", steps=True)
+def test_single_file_is_opened_as_a_user_does(psana: Any, xtc2_data: Path) -> None:
+    (run,) = psana.files(xtc2_data / "test_jungfrau05M_calib.xtc2", "jungfrau", steps=True)
     assert (run["expt"], run["runnum"], run["timestamp"]) == ("mfx101332224", 7, 4776162078881255856)
     (step,) = run["steps"]
     assert [event["timestamp"] for event in step["events"]] == [4776162079372773723, 4776162079381031262]
     assert step["events"][0]["raw"]["jungfrau"]["shape"] == [1, 512, 1024]
 
 
-def test_run_of_three_streams_is_built_from_its_smalldata(psana: Any, data: Path) -> None:
-    (run,) = psana.run("xpptut15", 14, data / "intg_det")
+def test_run_of_three_streams_is_built_from_its_smalldata(psana: Any, xtc2_data: Path) -> None:
+    (run,) = psana.run("xpptut15", 14, xtc2_data / "intg_det")
     assert len(run["events"]) == 17
     present = [[stream is not None for stream in event["streams"]] for event in run["events"]]
     assert [sum(column) for column in zip(*present, strict=True)] == [17, 5, 2]
 
 
-def test_arrays_are_saved_on_request(psana: Any, data: Path, tmp_path: Path) -> None:
-    answer = psana.dgrams(data / "intg_det/xpptut15-r0014-s002-c000.xtc2", arrays=tmp_path / "arrays")
+def test_arrays_are_saved_on_request(psana: Any, xtc2_data: Path, tmp_path: Path) -> None:
+    answer = psana.dgrams(xtc2_data / "intg_det/xpptut15-r0014-s002-c000.xtc2", arrays=tmp_path / "arrays")
     saved = [
         Path(field["file"]) for dgram in answer["dgrams"] for field in dgram["fields"] if "file" in field
     ]

@@ -1,12 +1,14 @@
 """Files that our format package writes, read by real psana."""
 
-from collections.abc import Iterator
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.conftest import find_test_data
+from tests.xtc.reencode import reencode_file
 from xtc import (
     Alg,
     Config,
@@ -18,57 +20,17 @@ from xtc import (
     Names,
     Reader,
     TransitionId,
-    TypeId,
     daq_smd_id,
     encode_dgram,
     encode_shapes_data,
-    encode_xtc,
     smd_twin,
 )
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(90)]
 
-FILES = (
-    "chunking/xpptut15-r0014-s000-c000.xtc2",
-    "chunking/smalldata/xpptut15-r0014-s000-c000.smd.xtc2",
-    "fakesteps/xpptut15-r0014-s001-c000.xtc2",
-    "generated/dgramedit-scratch.xtc2",
-    "generated/json2xtc_test.xtc2",
-    "intg_det/xpptut15-r0014-s000-c000.xtc2",
-    "test_epix_calib.xtc2",
-    "test_jungfrau05M_calib.xtc2",
-    "test_timetool_psana.xtc2",
-    "test_ts.xtc2",
-)
+DATA = find_test_data()
+GOLDENS = sorted((DATA / "xtc2" / "golden").glob("*.json")) if DATA else []
 SAID = ("timestamp", "service", "env", "damage", "xtc_damage")
-
-
-def encode_again(dgram: Dgram) -> bytes:
-    """Return the dgram with everything in it decoded to records and values, and encoded from those."""
-    return encode_dgram(
-        dgram.service,
-        dgram.timestamp,
-        parts(dgram, -1),
-        env=dgram.env,
-        src=dgram.src,
-        damage=int(dgram.damage),
-        contains=dgram.contains,
-    )
-
-
-def parts(dgram: Dgram, parent: int) -> Iterator[bytes]:
-    """Yield the Xtcs below one Parent, each encoded again."""
-    shapes_data = {found.offset: found for found in dgram.shapes_data()}
-    for index, xtc in enumerate(dgram.xtcs()):
-        if xtc.parent != parent:
-            continue
-        if xtc.type == TypeId.Parent:
-            yield encode_xtc(TypeId.Parent, parts(dgram, index), src=xtc.src, damage=xtc.damage)
-        elif xtc.type == TypeId.Names:
-            yield Names.decode(dgram.view[xtc.offset : xtc.offset + xtc.extent]).encode()
-        else:
-            found = shapes_data[xtc.offset]
-            yield encode_shapes_data(found.names, found.values(), damage=int(found.damage))
 
 
 def fields_of(dgram: dict[str, Any]) -> list[dict[str, Any]]:
@@ -78,13 +40,16 @@ def fields_of(dgram: dict[str, Any]) -> list[dict[str, Any]]:
     )
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_file_encoded_again_loses_nothing(name: str, psana: Any, data: Path, tmp_path: Path) -> None:
-    ours = tmp_path / "again.xtc2"
-    ours.write_bytes(b"".join(encode_again(dgram) for dgram in Reader(data / name)))
-    before, after = psana.dgrams(data / name), psana.dgrams(ours)
+@pytest.mark.parametrize("golden", GOLDENS, ids=lambda path: path.name.removesuffix(".xtc2.json"))
+def test_file_encoded_again_loses_nothing(golden: Path, psana: Any, xtc2_data: Path, tmp_path: Path) -> None:
+    about = json.loads(golden.read_text())
+    first = xtc2_data / about["external_config"] if about["external_config"] else None
+    theirs, ours = xtc2_data / about["file"], tmp_path / "again.xtc2"
+    reencode_file(theirs, ours, first)
+    before, after = psana.dgrams(theirs, config=first), psana.dgrams(ours, config=first)
     assert after["tail_bytes"] == 0
-    assert [c["names"] for c in after["configs"]] == [c["names"] for c in before["configs"]]
+    assert len(after["dgrams"]) == about["ndgrams"]
+    assert [one["names"] for one in after["configs"]] == [one["names"] for one in before["configs"]]
     for old, new in zip(before["dgrams"], after["dgrams"], strict=True):
         assert {key: new[key] for key in SAID} == {key: old[key] for key in SAID}
         assert fields_of(new) == fields_of(old)
@@ -132,8 +97,10 @@ def every_array() -> dict[str, tuple[DataType, np.ndarray[Any, Any]]]:
     return made
 
 
-def test_edited_file_and_its_smalldata_are_opened_as_a_run(psana: Any, data: Path, tmp_path: Path) -> None:
-    source = Reader(data / "test_epix_calib.xtc2")
+def test_edited_file_and_its_smalldata_are_opened_as_a_run(
+    psana: Any, xtc2_data: Path, tmp_path: Path
+) -> None:
+    source = Reader(xtc2_data / "test_epix_calib.xtc2")
     edited = [edit(dgram) for dgram in source]
     last = next(reversed(list(source))).timestamp
     for service in (TransitionId.Disable, TransitionId.EndStep, TransitionId.EndRun):

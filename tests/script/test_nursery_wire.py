@@ -1,3 +1,5 @@
+"""Messages between drp and its nursery: what goes in comes out, and what is no message is refused."""
+
 import array
 import json
 import os

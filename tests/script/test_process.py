@@ -1,3 +1,5 @@
+"""Processes as /proc shows them: children, zombies, state, first environment; what is not there has none."""
+
 import os
 import select
 import signal

@@ -69,7 +69,14 @@ class ProcessLook:
 class DrpCommand:
     """One run of the command. `folder` takes its output, report, log, temporary files and run directory."""
 
-    def __init__(self, folder: Path, *arguments: str, output: Path | None = None, record: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        output: Path | None = None,
+        record: bool = True,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.output = output or folder / "out"
         self.cookie = secrets.token_hex(8)
@@ -77,7 +84,7 @@ class DrpCommand:
         self.report_path = folder / f"report-{self.cookie}.json"
         for name in ("run", "tmp"):
             (folder / name).mkdir(exist_ok=True, mode=0o700)
-        environment = {**os.environ, VARIABLE: self.cookie, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {}), VARIABLE: self.cookie}
         environment |= {"XDG_RUNTIME_DIR": str(folder / "run"), "TMPDIR": str(folder / "tmp")}
         recording = ["-o", str(self.output)] if record else []
         with self.log_path.open("wb") as log:

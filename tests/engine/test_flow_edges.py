@@ -1,0 +1,317 @@
+"""Corners of the flow that were wrong once, or nearly: barriers beside SlowUpdates, arenas that fill up out of order, doorbells of the main loop."""
+
+import os
+import struct
+
+import pytest
+from flow_bench import (
+    ANSWER,
+    BARRIER,
+    BEGIN_RUN,
+    BEGIN_STEP,
+    CONFIGURE,
+    DISABLE,
+    ENABLE,
+    L1,
+    REPLAYED,
+    SLOW,
+    Bench,
+    fex,
+)
+from ring_worker import REPLAY, STOP, RingWorker
+
+from drp.engine._flow import Flow
+from drp.shm._pebble import Pebble
+from drp.shm._port import Port
+from drp.sink._gather import Gather
+from drp.sink._l1 import L1Recorder
+
+WAITS_ARENA, RUNNING = 2, 0
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def kinds(bench: Bench) -> list[int]:
+    return [notice.kind for notice in bench.notices]
+
+
+def take_event(worker: RingWorker) -> int:
+    """Take and answer until an event is in hand; return its number."""
+    while (entry := worker.take()) is not None:
+        if entry.service == L1:
+            return entry.seq
+        worker.answer(entry.seq)
+    raise AssertionError("no event came")
+
+
+def test_a_late_answer_to_a_slow_update_does_not_pass_for_that_to_the_transition_after_it(
+    bench: Bench,
+) -> None:
+    worker = bench.workers[bench.add_worker(0)]
+    bench.begin()
+    bench.put(SLOW, b"slow")
+    bench.put(DISABLE)
+    bench.turn()
+    slow, disable = worker.take(), worker.take()
+    assert slow and disable and (slow.service, disable.service) == (SLOW, DISABLE)
+    worker.answer(slow.seq)
+    bench.turn()
+    assert BARRIER not in kinds(bench)
+    worker.answer(disable.seq)
+    bench.turn()
+    assert kinds(bench)[-2:] == [ANSWER, BARRIER]
+
+
+def test_a_late_answer_to_a_replay_does_not_pass_for_that_to_the_transition_being_asked(bench: Bench) -> None:
+    first = bench.add_worker(0)
+    bench.put(CONFIGURE)
+    bench.settle()
+    bench.answer_all()
+    bench.settle()
+    bench.put(BEGIN_RUN)
+    bench.turn()
+    second = bench.add_worker(1, fed=False)
+    assert bench.flow.replay(second, [CONFIGURE]) == 1
+    assert bench.flow.ask(second)
+    bench.workers[first].answer(bench.workers[first].take().seq)  # type: ignore[union-attr]
+    worker = bench.workers[second]
+    replay, asked = worker.take(), worker.take()
+    assert replay and asked and replay.flags == REPLAY and asked.service == BEGIN_RUN
+    worker.answer(replay.seq)
+    bench.turn()
+    assert BARRIER not in kinds(bench) and REPLAYED in kinds(bench)
+    worker.answer(asked.seq)
+    bench.turn()
+    assert kinds(bench)[-1] == BARRIER
+
+
+def test_the_answer_to_stop_is_no_answer_to_a_transition(bench: Bench) -> None:
+    number = bench.add_worker(0)
+    bench.begin()
+    bench.notices.clear()
+    bench.flow.stop_port(number)
+    entry = bench.workers[number].take()
+    assert entry is not None and entry.flags == STOP
+    bench.workers[number].answer(0)
+    bench.settle()
+    assert not bench.notices
+
+
+def test_an_event_before_any_slow_update_is_done_by_a_worker_that_has_seen_none() -> None:
+    bench = Bench()
+    a, b = bench.add_worker(0), bench.add_worker(1)
+    bench.begin()
+    bench.flow.starve_port(b)
+    bench.put(L1, b"raw")
+    bench.settle()
+    bench.put(SLOW, b"first")
+    bench.put(SLOW, b"second")
+    bench.settle()
+    assert bench.workers[b].take() is None
+    bench.flow.starve_port(a)
+    bench.flow.open_port(b, True)
+    bench.flow.bury(a, 3)
+    bench.settle()
+    services = []
+    while (entry := bench.workers[b].take()) is not None:
+        services.append(entry.service)
+        bench.workers[b].answer(entry.seq)
+        bench.settle()
+    assert services == [L1, SLOW, SLOW]
+
+
+def redo_behind(bench: Bench, dead: int, worker: int, n: int) -> None:
+    """Give `n` events to `dead`, one after them to `worker`, which answers it; then `dead` dies."""
+    bench.flow.starve_port(worker)
+    for _ in range(n):
+        bench.put(L1, b"raw")
+    bench.settle()
+    bench.flow.starve_port(dead)
+    bench.flow.open_port(worker, True)
+    bench.put(L1, b"raw")
+    bench.settle()
+    answer_with_fex(bench.workers[worker])
+    bench.settle()
+    bench.flow.bury(dead, 3)
+    bench.settle()
+
+
+def answer_with_fex(worker: RingWorker, value: int = 1) -> int:
+    seq = take_event(worker)
+    desc, data = fex(value)
+    worker.answer(seq, desc=desc, data=data)
+    return seq
+
+
+def test_results_freed_out_of_order_never_outgrow_the_table_of_blocks() -> None:
+    """One result at the front of the arena is kept while many after it come and go, more than there are slots."""
+    bench = Bench(n_events=8, arena_bytes=1 << 16, n_blocks=3)
+    a, b = bench.add_worker(0), bench.add_worker(1)
+    bench.begin()
+    bench.flow.starve_port(b)
+    bench.put(L1, b"raw")
+    bench.settle()
+    bench.flow.starve_port(a)
+    bench.flow.open_port(b, True)
+    for value in range(7):
+        bench.put(L1, b"raw")
+        bench.settle()
+        answer_with_fex(bench.workers[b], value)
+        bench.settle()
+    worker = bench.workers[a]
+    worker.answer(take_event(worker))
+    bench.settle()
+    events = [r for r in bench.recorded() if r[0] == L1]
+    assert len(events) == 8 and not any(damage for _, _, damage in events)
+    assert bench.values() == list(range(7))
+    assert bench.workers[b].arena_tail == bench.workers[b].position
+
+
+def test_slow_updates_answered_with_blocks_take_no_place_among_those_kept() -> None:
+    bench = Bench(n_events=4, arena_bytes=1 << 16, n_blocks=4)
+    a, b = bench.add_worker(0), bench.add_worker(1)
+    bench.begin()
+    bench.put(SLOW, b"0")
+    bench.answer_all()
+    bench.put(L1, b"raw")
+    bench.put(L1, b"raw")
+    bench.settle()
+    kept = answer_with_fex(bench.workers[b], 5)
+    other = take_event(bench.workers[a])
+    desc, data = fex(9)
+    for _ in range(12):
+        assert bench.put(SLOW, b"1")
+        bench.settle()
+        entry = bench.workers[b].take()
+        assert entry is not None
+        bench.workers[b].answer(entry.seq, desc=desc, data=data)
+        bench.settle()
+    bench.workers[a].answer(other)
+    bench.answer_all()
+    bench.settle()
+    assert bench.values() == [5]
+    assert kept and bench.workers[b].arena_tail == bench.workers[b].position
+
+
+def test_an_arena_that_is_full_while_the_next_event_to_record_queues_behind_gives_way() -> None:
+    """The worker waits for arena on one event, with an older one queued behind it: nobody else can do the older."""
+    bench = Bench(n_events=16, arena_bytes=1024)
+    a, b, c = (bench.add_worker(n) for n in range(3))
+    bench.begin()
+    for hungry in (a, b, c):
+        for other in (a, b, c):
+            bench.flow.open_port(other, other == hungry)
+        bench.put(L1, b"raw")
+        bench.settle()
+    # Event 0 is with a, 1 with b, 2 with c, and c answers 2; b dies first, so that c gets 1 before 0.
+    answer_with_fex(bench.workers[c])
+    bench.settle()
+    bench.flow.bury(b, 3)
+    bench.settle()
+    bench.flow.bury(a, 3)
+    bench.settle()
+    worker = bench.workers[c]
+    in_hand = worker.take()
+    assert in_hand is not None and in_hand.index == 1
+    tail = worker.arena_tail
+    worker.set_state(WAITS_ARENA)
+    bench.settle()
+    assert worker.arena_tail > tail
+    worker.set_state(RUNNING)
+    worker.answer(in_hand.seq)
+    bench.answer_all()
+    bench.settle()
+    assert bench.values() == [1]
+    assert [r[0] for r in bench.recorded()].count(L1) == 3
+
+
+def test_a_full_arena_gives_way_while_the_next_event_to_record_is_with_nobody() -> None:
+    bench = Bench(n_events=16, arena_bytes=1024)
+    a, b = bench.add_worker(0), bench.add_worker(1)
+    bench.begin()
+    bench.flow.starve_port(b)
+    for _ in range(2):
+        bench.put(L1, b"raw")
+    bench.settle()
+    bench.flow.starve_port(a)
+    bench.flow.open_port(b, True)
+    for _ in range(3):
+        bench.put(L1, b"raw")
+    bench.settle()
+    worker = bench.workers[b]
+    answer_with_fex(worker)
+    in_hand = take_event(worker)
+    bench.flow.starve_port(b)
+    bench.flow.bury(a, 3)
+    bench.settle()
+    assert bench.flow.load()["waiting"] == 3
+    tail = worker.arena_tail
+    worker.set_state(WAITS_ARENA)
+    bench.settle()
+    assert worker.arena_tail > tail
+    worker.set_state(RUNNING)
+    worker.answer(in_hand)
+    bench.flow.open_port(b, True)
+    bench.settle()
+    while len([r for r in bench.recorded() if r[0] == L1]) < 5:
+        bench.answer_all()
+        bench.settle()
+
+
+def test_a_worker_that_says_it_waits_for_an_empty_arena_is_not_believed(bench: Bench) -> None:
+    number = bench.add_worker(0)
+    bench.begin()
+    bench.put(L1, b"raw")
+    bench.settle()
+    take_event(bench.workers[number])
+    bench.workers[number].set_state(WAITS_ARENA)
+    ((_, _, _, _, service, waits, _, _),) = bench.flow.ports_now()
+    assert service == L1 and not waits
+
+
+def test_the_main_loop_is_woken_once_for_what_it_waits_for(bench: Bench) -> None:
+    number = bench.add_worker(0)
+    bench.begin()
+    os.read(bench.notify, 8)
+    bench.flow.wake_when_recorded(bench.flow.submit_next)
+    for _ in range(3):
+        bench.put(L1, b"raw")
+        bench.settle()
+        bench.workers[number].answer(take_event(bench.workers[number]))
+        while bench.flow.turn() or bench.flow.record_turn():
+            pass
+    assert struct.unpack("<Q", os.read(bench.notify, 8)) == (1,)
+
+
+def test_the_main_loop_is_woken_for_what_was_recorded_before_it_asked(bench: Bench) -> None:
+    bench.add_worker(0)
+    bench.begin()
+    os.read(bench.notify, 8)
+    bench.flow.wake_when_recorded(bench.flow.record_next - 1)
+    assert struct.unpack("<Q", os.read(bench.notify, 8)) == (1,)
+
+
+@pytest.mark.parametrize(("arena_bytes", "n_blocks"), [(0, 4), (4100, 4), (4096, 0)])
+def test_a_port_refuses_sizes_its_worker_could_not_use(arena_bytes: int, n_blocks: int) -> None:
+    with pytest.raises(ValueError, match=r"arena|block"):
+        Port(0, 0, arena_bytes, n_blocks)
+
+
+def test_a_pebble_with_more_transitions_than_a_ring_has_room_for_is_refused() -> None:
+    with pytest.raises(ValueError, match="transition"):
+        Flow(Pebble(4, 512, 300, 512), L1Recorder(Gather(), Bench().flow_table), -1)
+
+
+def test_a_worker_that_is_gone_is_asked_nothing(bench: Bench) -> None:
+    number = bench.add_worker(0)
+    bench.begin()
+    bench.flow.bury(number, 0)
+    bench.flow.sweep_ports()
+    assert not bench.flow.ask(number)
+    assert bench.flow.drain(number) == (0, 0, False, 0)
+    assert bench.flow.bury(number, 3) == 0
+    bench.flow.assign(number, 5)
+    assert bench.flow.replay(number, [CONFIGURE, BEGIN_RUN, BEGIN_STEP, ENABLE]) == 0

@@ -16,7 +16,7 @@ from xtc._dgram import Dgram, Tail
 from xtc.config import Config
 from xtc.errors import XtcError
 from xtc.kinds import DataType, TransitionId
-from xtc.names import Alg, Field, Names
+from xtc.names import Alg, Field, Names, to_bytes
 from xtc.reader import Reader
 from xtc.values import encode_shapes_data
 
@@ -25,6 +25,7 @@ _NAME = re.compile(
     r"(?P<expt>.+)-r(?P<run>\d+)-s(?P<stream>\d+)-c(?P<chunk>\d+)(?P<smd>\.smd)?\.xtc2(?:\.inprogress)?\Z"
 )
 MAX_CHUNKS = 10_000
+MAX_NAME_BYTES = 255                 # NAME_MAX of Linux
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +94,15 @@ def read_chunkinfo(dgram: Dgram) -> ChunkInfo | None:
             raise XtcError(
                 "chunkinfo lacks filename or chunkid", path=dgram.path, offset=dgram.offset, inside=place
             )
-        if not filename or "/" in filename or filename in (".", ".."):
+        too_long = len(to_bytes(filename)) > MAX_NAME_BYTES
+        if not filename or "/" in filename or filename in (".", "..") or too_long:
             raise XtcError(
                 "the next chunk is no file of the same folder",
                 path=dgram.path,
                 offset=dgram.offset,
                 inside=place,
                 expected="a bare file name",
-                found=repr(filename),
+                found=repr(filename[:80]),
             )
         return ChunkInfo(filename, chunkid)
     return None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +20,7 @@ from drp.engine.offline import reduce_offline
 from drp.engine.reducer import EXIT_INTERRUPTED, Interrupted, Reducer
 
 EXIT_USAGE = 2
+REPORT_MODE = 0o644
 
 log = logging.getLogger("drp")
 
@@ -63,14 +67,27 @@ def _usage(error: DrpError) -> int:
 
 def _tell(config: DrpConfig, report: Report) -> int:
     """Print the summary and write the report."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files and kinds of errors may hold what no encoding has.
+        sys.stdout.reconfigure(errors="backslashreplace")
     print("\n".join(summary(report)))
     if config.report is not None:
         try:
-            Path(config.report).write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+            _write(Path(config.report), json.dumps(report.as_dict(), indent=1) + "\n")
         except OSError as error:
             print(f"drp: the report {config.report} cannot be written: {error.strerror}", file=sys.stderr)
             return report.exit_code or 1
     return report.exit_code
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file; a symbolic link is followed only where it is ours or root's, as in a /tmp where anybody may lay one."""
+    if path.is_symlink() and path.lstat().st_uid not in (0, os.geteuid()):
+        raise OSError(errno.ELOOP, "it is the symbolic link of another user", str(path))
+    follow = 0 if path.is_symlink() else os.O_NOFOLLOW
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | follow, REPORT_MODE)
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _set_up_logging(config: DrpConfig, status: StatusLine) -> None:

@@ -107,7 +107,9 @@ class Roster:
             if held[worker] or not post.due(now):
                 continue
             # A spare with a reason to end is dead with its nursery, only not buried yet.
-            ready = (one for one in self.processes.values() if one.state is State.SPARE and one.reason is None)
+            ready = (
+                one for one in self.processes.values() if one.state is State.SPARE and one.reason is None
+            )
             spare = next(ready, None)
             if spare is not None:
                 held[None] -= 1

@@ -296,7 +296,7 @@ cdef class Collect(Dispatch):
         cdef PortState *p = self.ports[number]
         if p.answered == p.pushed or p.failed == FAILED_ANSWERED:
             return 0
-        return p.failed or sys_load64(&p.header.taken) > p.answered
+        return p.failed or p.taken > p.answered or sys_load64(&p.header.taken) > p.answered
 
     cdef uint64_t bury_port(self, int number, int cause) noexcept nogil:
         """Settle all that a dead worker leaves: the event in hand goes out raw with `cause` (0: is done again); returns its number, or 0.

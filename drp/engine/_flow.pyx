@@ -21,7 +21,7 @@ from drp.engine._recording cimport Recording
 from drp.shm._block cimport NamesTable
 from drp.shm._layout cimport ENTRY_REPLAY, ENTRY_STOP, RING_DEPTH, Bell, InEntry
 from drp.shm._pebble cimport Pebble, Slot, SlotBatch
-from drp.shm._port cimport Port, PortState, Sent, port_push, port_ring, port_room
+from drp.shm._port cimport Port, PortState, Sent, port_look, port_push, port_ring, port_room
 from drp.shm._sys cimport (
     sys_add32, sys_fence, sys_futex_wait, sys_load32, sys_load64, sys_now_ns, sys_sleep_ns, sys_store32)
 from drp.sink._l1 cimport L1Recorder
@@ -448,9 +448,9 @@ cdef class Flow(Recording):
             p = self.ports[i]
             if p == NULL or p.dead:
                 continue
-            taken = sys_load64(&p.header.taken)
-            if taken < p.answered or taken > p.pushed:
-                taken = p.answered
+            # At most one is in hand. Who waits for arena without holding any is not waiting for us.
+            port_look(p, sys_now_ns())
+            taken = min(max(p.taken, p.answered), p.answered + 1)
             out.append((i, p.pushed, taken, p.answered, p.sent[p.answered % RING_DEPTH].service if p.pushed > p.answered else 0,
                         waits_for_arena(p), p.n_done, p.service_ns))
         self.leave()

@@ -37,11 +37,15 @@ from drp.shm._port import describe as describe_peek
 from xtc import TransitionId
 
 MEMORY_PERIOD_S = 1.0
+KIND_LIMIT, MESSAGE_LIMIT, TRACEBACK_LIMIT = 200, 4096, 16384
 OUTPUT_PERIOD_S = 1.0
 NURSERY_TRIES = 3
 RUN_LEVEL = [int(TransitionId.Configure), int(TransitionId.BeginRun)]
 SHOWN_TO_ALL = (TransitionId.Configure, TransitionId.BeginRun, TransitionId.EndRun, TransitionId.Unconfigure)
 STEP_LEVEL = [int(TransitionId.BeginStep), int(TransitionId.Enable)]
+
+# All control characters but tab and newline, which tracebacks hold.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 
 log = logging.getLogger("drp.worker")
 
@@ -209,7 +213,7 @@ class Crew:
         self._hold_source(True)
         if self._started:
             log.error("the nursery is gone: %s", lost.reason)
-        self._do(self.supervisor.on_nursery_lost(time.monotonic()))
+            self._do(self.supervisor.on_nursery_lost(time.monotonic()))
         statuses = {one.pid: one.status for one in lost.reaped}
         for hand in list(self._hands.values()):
             if hand.forked is not None and hand.forked.pidfd in self._selector.get_map():
@@ -218,9 +222,11 @@ class Crew:
         self._forking.clear()
         self._reaping.clear()
         self._nursery.close()
-        if not self._started or self._losses_in_a_row >= NURSERY_TRIES:
+        if self._losses_in_a_row >= NURSERY_TRIES:
             self.failed = self.failed or NurseryError(lost.reason, hint="Without it no script can be run.")
             return
+        if not self._started:
+            log.warning("the nursery did not start, another is tried: %s", lost.reason)
         self._nursery = Nursery()
         self._nursery.start_begin()
         self.watch_nursery()
@@ -455,9 +461,19 @@ def read_failure(notice: Notice) -> tuple[Failure, ScriptReport]:
     try:
         size = int.from_bytes(notice.block[12:16], "little")
         told = json.loads(notice.block[16 : 16 + size])
-        return failure, ScriptReport(str(told["kind"]), str(told["message"]), str(told.get("traceback", "")))
-    except (ValueError, KeyError, TypeError):
+        kind, message, trace = (told[key] for key in ("kind", "message", "traceback"))
+    except (ValueError, KeyError, TypeError, RecursionError):
         return failure, ScriptReport("unknown", "the worker's report cannot be read")
+    if not all(isinstance(text, str) for text in (kind, message, trace)):
+        return failure, ScriptReport("unknown", "the worker's report is no text")
+    return failure, ScriptReport(
+        _shown(kind, KIND_LIMIT), _shown(message, MESSAGE_LIMIT), _shown(trace, TRACEBACK_LIMIT)
+    )
+
+
+def _shown(text: str, limit: int) -> str:
+    """Return what a worker says fit for a log and a terminal: cut at the limit, control characters and halves of surrogate pairs escaped."""
+    return text[:limit].translate(_ESCAPES).encode("utf-8", "backslashreplace").decode()
 
 
 def _resident_bytes(pid: int) -> int:

@@ -223,6 +223,7 @@ class Reducer:
             if self._crew.stop_asked is not None:
                 self._feed.stop()
             self._look_at_files()
+            self._look_at_disk()
             if self._stop_by_s is not None and now_s > self._stop_by_s:
                 return DrpError(
                     "what was in flight did not finish within --stop-timeout", hint="Raise --stop-timeout."
@@ -264,15 +265,23 @@ class Reducer:
 
     def _on_notify(self, fd: int) -> None:
         os.read(fd, 8)
-        if self._flow.paused:
+        self._look_at_disk()
+
+    @property
+    def _paused_errno(self) -> int:
+        """What keeps events, or the last of a chunk or a run, from the disk; 0 where nothing does."""
+        return self._flow.paused_errno if self._flow.paused else self._transitions.paused_errno
+
+    def _look_at_disk(self) -> None:
+        code = self._paused_errno
+        if code and not self._was_paused:
             log.error(
                 "recording pauses: %s; events wait in the pebble, it goes on when there is room",
-                os.strerror(self._flow.paused_errno),
+                os.strerror(code),
             )
-            self._was_paused = True
-        elif self._was_paused:
-            self._was_paused = False
+        elif self._was_paused and not code:
             log.warning("recording goes on")
+        self._was_paused = bool(code)
 
     def _route(self) -> None:
         """Hand the flow's notices to whom they concern."""
@@ -339,7 +348,7 @@ class Reducer:
             damaged=counts["drp"][0],
             restarts=self._crew.supervisor.roster.restarts,
             head_worker=None if head == 0xFFFF or not load["done_not_retired"] else head,
-            trouble=f"disk: {os.strerror(self._flow.paused_errno)}" if self._flow.paused else "",
+            trouble=f"disk: {os.strerror(self._paused_errno)}" if self._paused_errno else "",
         )
 
     def _report(self, error: DrpError | None) -> Report:
@@ -363,7 +372,9 @@ class Reducer:
             bytes_recorded=self._recorder.l1.bytes if config.out_dir else 0,
             files=[str(one.path) for one in self._recorder.files],
             workers=[
-                WorkerReport(post.worker or 0, self._crew.done_by(post.worker), post.restarts, dict(post.failures))
+                WorkerReport(
+                    post.worker or 0, self._crew.done_by(post.worker), post.restarts, dict(post.failures)
+                )
                 for post in supervisor.roster.posts
             ],
             spare_restarts=supervisor.roster.spare_post.restarts,

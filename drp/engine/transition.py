@@ -16,6 +16,7 @@ from drp.core.errors import DrpError, WorkerError
 from drp.engine._flow import Flow
 from drp.engine.crew import Crew
 from drp.engine.notices import Notice
+from drp.shm._block import BlockError
 from drp.sink.answer import Answer, combine, differences, read_answer
 from drp.sink.declare import Declared
 from drp.sink.recorder import Recorder, Written
@@ -43,6 +44,7 @@ class Transitions:
         self.error: DrpError | None = None
         self.unequal = 0
         self.configured = False
+        self.paused_errno = 0
         self._flow = flow
         self._crew = crew
         self._recorder = recorder
@@ -71,9 +73,10 @@ class Transitions:
         if notice.seq != self._flow.barrier:
             return
         try:
-            self._answers[worker] = read_answer(
-                notice.desc, notice.data, self._known(notice.service), worker=worker
-            )
+            answer = read_answer(notice.desc, notice.data, self._known(notice.service), worker=worker)
+            if answer.declared and notice.service not in ESSENTIAL:
+                raise WorkerError("it declares Names after the run has begun", worker=worker)
+            self._answers[worker] = answer
         except WorkerError as error:
             self._fail(error, notice.service)
 
@@ -92,7 +95,9 @@ class Transitions:
         except WorkerError as error:
             self._crew.on_replayed(notice, str(error))
             return
-        self._crew.on_replayed(notice, "" if declared == first.declared else _other_names(first.declared, declared))
+        self._crew.on_replayed(
+            notice, "" if declared == first.declared else _other_names(first.declared, declared)
+        )
 
     def on_barrier(self, notice: Notice) -> None:
         """Everybody who was asked has answered."""
@@ -127,7 +132,7 @@ class Transitions:
         try:
             ledger = self._ledger() if self._service == TransitionId.EndRun else None
             self._written = self._recorder.transition(dgram, answer, ledger=ledger)
-        except (DrpError, XtcError) as error:
+        except (DrpError, XtcError, BlockError) as error:
             self._fail(
                 error if isinstance(error, DrpError) else WorkerError(str(error)), self._service, always=True
             )
@@ -159,7 +164,9 @@ class Transitions:
             return False
         self._flow.hold_files()
         try:
-            if not self._recorder.settle(self._written):
+            settled = self._recorder.settle(self._written)
+            self.paused_errno = 0 if settled else self._recorder.l1.error
+            if not settled:
                 return False
         except DrpError as error:
             self._fail(error, self._service, always=True)

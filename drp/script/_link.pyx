@@ -153,10 +153,10 @@ cdef class RingLink(Link):
         self.waited_ns = 0
         self.taken += 1
         sys_store64(&self.header.taken, self.taken)
-        if self.taken != self.in_head:
-            sys_prefetch(self.pebble.base + self.in_ring[self.taken % RING_DEPTH].offset)
         if self.fault_point == AT_TAKEN:
             self.meet(entry.service)
+        if self.taken != self.in_head:
+            sys_prefetch(self.pebble.base + self.in_ring[self.taken % RING_DEPTH].offset)
         self.seq = entry.seq
         self.flags = entry.flags
         self.service = entry.service

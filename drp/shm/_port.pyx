@@ -139,7 +139,7 @@ cdef int port_peek(PortState *p, OutEntry *answer) noexcept nogil:
     if answer.block_bytes:
         position = answer.position
         offset = position % p.arena_bytes
-        if (position < p.block_end or answer.block_bytes > p.arena_bytes
+        if (position < p.block_end or answer.block_bytes > p.arena_bytes or p.next_block - p.first_block >= p.n_blocks
                 or position > p.block_end + p.arena_bytes
                 or position + answer.block_bytes > p.tail + p.arena_bytes
                 or offset + answer.block_bytes > p.arena_bytes or answer.desc_bytes > answer.block_bytes):
@@ -186,8 +186,8 @@ cdef void port_release_block(PortState *p, uint64_t block) noexcept nogil:
 
 
 cdef void port_look(PortState *p, uint64_t now_ns) noexcept nogil:
-    """Note when the worker was first seen to have taken what it has in hand."""
+    """Note when the worker was first seen to have taken what it has in hand. What cannot be is not believed: its clock would stand still."""
     cdef uint64_t taken = sys_load64(&p.header.taken)
-    if taken != p.taken:
+    if p.taken < taken <= p.pushed:
         p.taken = taken
         p.taken_ns = now_ns

@@ -278,8 +278,8 @@ cdef class Gather:
             result = GATHER_MALFORMED
             damage |= CORRUPTED
             n_children = 0
-            if payload > size - DGRAM_HEADER_BYTES:
-                payload = size - DGRAM_HEADER_BYTES
+        if payload > size - DGRAM_HEADER_BYTES:
+            payload = size - DGRAM_HEADER_BYTES
         kept = payload - self.mark(n_children, self.sort_drops(desc, edit))
         added = 0 if edit == NULL else edit.header_bytes + edit.data_bytes
         self.size = DGRAM_HEADER_BYTES + kept + added + info_bytes

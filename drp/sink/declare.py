@@ -23,6 +23,8 @@ ROLES = (None, "trigger", "reduce")
 MAX_DECLARED = 1024
 LAST_DETECTOR_INDEX = 127
 LAST_FREE_INDEX = 251
+BOOKKEEPING = ("drpinfo", "drpledger", "runinfo", "chunkinfo", "smdinfo")
+MAX_BOOKKEEPING = 16                 # what a Gather strips at most
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +43,18 @@ class Declared:
     def __str__(self) -> str:
         names = self.names
         fields = ", ".join(f"{one.name} {one.dtype.name} rank {one.rank}" for one in names.fields)
-        ids = [f"{key} {value}" for key, value in (("node", self.node_id), ("names", self.names_id)) if value is not None]
-        who = [names.detname, names.alg.name, ".".join(map(str, names.alg.version)), f"segment {names.segment}", *ids]
+        ids = [
+            f"{key} {value}"
+            for key, value in (("node", self.node_id), ("names", self.names_id))
+            if value is not None
+        ]
+        who = [
+            names.detname,
+            names.alg.name,
+            ".".join(map(str, names.alg.version)),
+            f"segment {names.segment}",
+            *ids,
+        ]
         return f"{' '.join(who)} ({fields})"
 
     @classmethod
@@ -62,7 +74,7 @@ class Declared:
             )
             role = item["role"]
             node_id, names_id = _asked(item, "node_id", MAX_NODE), _asked(item, "names_id", 255)
-        except (KeyError, TypeError, ValueError, XtcError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, XtcError) as error:
             raise WorkerError(f"a declaration cannot be read: {error!r}") from error
         if not DET_NAME.match(names.detname):
             raise WorkerError(
@@ -70,6 +82,8 @@ class Declared:
             )
         if role not in ROLES:
             raise WorkerError("a declaration has an unknown role", expected=ROLES, found=role)
+        if role == "reduce" and any(one.dtype > DataType.DOUBLE for one in names.fields):
+            raise WorkerError("only numbers can be reduced", found=[one.dtype.name for one in names.fields])
         return cls(names, role, node_id, names_id)
 
 
@@ -199,6 +213,13 @@ def assign_own(config: Config, script: Sequence[Names]) -> OwnNames:
         found[name] = replace(own, names_id=names_id)
         added.append(found[name])
     smd = [one.names_id for one in _of(config, "smdinfo")]
+    ours = [one for name in BOOKKEEPING for one in _of(config, name)]
+    if len(ours) > MAX_BOOKKEEPING:
+        raise XtcError(
+            "the Configure holds too many Names of the DAQ's own books",
+            expected=f"at most {MAX_BOOKKEEPING} of {', '.join(BOOKKEEPING)}",
+            found=len(ours),
+        )
     ids.taken.difference_update(smd)
     stripped = {one.names_id for name in ("drpinfo", "drpledger", "chunkinfo") for one in _of(config, name)}
     return OwnNames(

@@ -13,6 +13,7 @@ import fcntl
 import logging
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ class OutputFile:
         self.overwrite = overwrite
         self._partial = path.with_name(path.name + IN_PROGRESS)
         try:
-            path.parent.mkdir(mode=MODE_FOLDER, parents=True, exist_ok=True)
+            _make_folder(path.parent)
             self._refuse_whole()
             self._fd = _create(self._partial)
         except OSError as error:
@@ -177,6 +178,13 @@ class OutputFile:
         return FileReport(at, told["bytes"], told["lost_bytes"], told["lost_dgrams"], whole)
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each with the mode of ours: mkdir gives it to the last one only."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(mode=MODE_FOLDER, exist_ok=True)
+
+
 def _create(partial: Path) -> int:
     """Return the descriptor of a new, locked file; a stale one of that name is moved aside first."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -195,8 +203,11 @@ def _create(partial: Path) -> int:
 
 
 def _clear_stale(partial: Path) -> None:
-    fd = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
+    # It may be anybody's by now: a link is not followed, a FIFO not waited for.
+    fd = os.open(partial, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EEXIST, "something that is no file has its name", str(partial))
         _lock(fd, partial)
         aside = _move_aside(partial, partial.with_name(partial.name.removesuffix(IN_PROGRESS)))
     finally:

@@ -379,11 +379,13 @@ def _run_of(dgram: Dgram, config: Config, output: Output | None) -> tuple[str, i
     for value in Dgram(dgram.view, config=config).fields():
         if value.names.detname == "runinfo":
             found[value.field.name] = value.value
-    in_file = (found.get("expt"), found.get("runnum"))
+    # A file may declare them as anything; what is no text and no number says nothing.
+    told, number = found.get("expt"), found.get("runnum")
+    in_file = (told if isinstance(told, str) else None, number if isinstance(number, int) else None)
     experiment = (output and output.experiment) or in_file[0] or DEFAULT_EXPERIMENT
     run = output.run if output is not None and output.run is not None else in_file[1]
-    run = run if isinstance(run, int) else DEFAULT_RUN
-    return str(experiment), run, in_file == (experiment, run)
+    run = DEFAULT_RUN if run is None else run
+    return experiment, run, in_file == (experiment, run)
 
 
 def _remove_later_chunks(place: RunFiles, last: int) -> None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from drp.core.errors import SourceError
 from drp.source.base import near_misses
-from xtc import ChunkInfo, Config, Dgram, Scan, Tail, TransitionId, XtcError, find_smdinfo, read_chunkinfo
+from xtc import ChunkInfo, Config, DataType, Dgram, Scan, Tail, TransitionId, XtcError, find_smdinfo, read_chunkinfo
 from xtc.chunk import MAX_CHUNKS, chunk_number, find_config
 
 if TYPE_CHECKING:
@@ -126,9 +126,11 @@ class Recording:
         self._config = config
         self._is_smd = find_smdinfo(config) is not None
         try:
-            self._pulse = config.column("drpinfo", "drpinfo", "pulse_id")
+            pulse = config.column("drpinfo", "drpinfo", "pulse_id")
         except XtcError:
-            self._pulse = None
+            pulse = None
+        is_number = pulse is not None and (pulse.field.dtype, pulse.field.rank) == (DataType.UINT64, 0)
+        self._pulse = pulse if is_number else None
 
 
 def _as_uint64(column: array[int]) -> npt.NDArray[np.uint64]:

@@ -31,9 +31,19 @@ def check(command: DrpCommand, events: int, most_damaged: int) -> None:
 def test_a_killed_nursery_is_replaced_with_all_its_workers(
     drp: Start, folder: Path, good_second_run: Callable[[], None]
 ) -> None:
-    before = "helpers = [subprocess.Popen(['sleep', '1000'], start_new_session=apart) for apart in (False, True)]"
+    before = (
+        "helpers = [subprocess.Popen(['sleep', '1000'], start_new_session=apart) for apart in (False, True)]"
+    )
     command = drp(
-        write_script(folder, SLOW, before=before), "--source", "sim:digitizer", "-n", "3000", "--rate", "500", "-W", "3"
+        write_script(folder, SLOW, before=before),
+        "--source",
+        "sim:digitizer",
+        "-n",
+        "3000",
+        "--rate",
+        "500",
+        "-W",
+        "3",
     )
     command.until_recording(100_000)
     for _ in range(3):
@@ -62,7 +72,17 @@ def test_a_nursery_killed_while_it_starts_is_replaced(drp: Start, folder: Path) 
 
 def test_workers_killed_together_with_the_nursery(drp: Start, folder: Path) -> None:
     command = drp(
-        write_script(folder, SLOW), "--source", "sim:digitizer", "-n", "1500", "--rate", "500", "-W", "3", "--spares", "2"
+        write_script(folder, SLOW),
+        "--source",
+        "sim:digitizer",
+        "-n",
+        "1500",
+        "--rate",
+        "500",
+        "-W",
+        "3",
+        "--spares",
+        "2",
     )
     command.until_recording(200_000)
     for pid in [*command.workers(), command.nursery()]:
@@ -75,7 +95,19 @@ def test_workers_killed_together_with_the_nursery(drp: Start, folder: Path) -> N
 def test_a_nursery_that_stands_still_is_given_up(drp: Start, folder: Path) -> None:
     """Nothing is noticed before something is asked of it: then it has ten seconds."""
     body = f"{SLOW}\nif evt.index == 500: os._exit(1)"
-    command = drp(write_script(folder, body), "--source", "sim:digitizer", "-n", "4000", "--rate", "300", "-W", "2", "--spares", "0")
+    command = drp(
+        write_script(folder, body),
+        "--source",
+        "sim:digitizer",
+        "-n",
+        "4000",
+        "--rate",
+        "300",
+        "-W",
+        "2",
+        "--spares",
+        "0",
+    )
     command.until_recording(100_000)
     os.kill(command.nursery(), signal.SIGSTOP)
     assert command.wait(90) == 1, command.log
@@ -89,7 +121,16 @@ def test_a_nursery_that_cannot_start_ends_the_run(drp: Start, folder: Path) -> N
     broken.mkdir()
     (broken / "numba.py").write_text("raise RuntimeError('a broken numba')\n")
     script = write_script(folder)
-    command = drp(script, "--source", "sim:digitizer", "-n", "100", "-W", "1", environment={"PYTHONPATH": f"{broken}:{ROOT}"})
+    command = drp(
+        script,
+        "--source",
+        "sim:digitizer",
+        "-n",
+        "100",
+        "-W",
+        "1",
+        environment={"PYTHONPATH": f"{broken}:{ROOT}"},
+    )
     assert command.wait(60) == 1, command.log
     assert "a broken numba" in command.log
     assert "nursery" in command.report["error"]

@@ -77,7 +77,17 @@ def test_an_event_that_takes_too_long_is_given_up(drp: Start, folder: Path, hang
 
 def test_a_script_that_catches_everything_is_still_given_up(drp: Start, folder: Path) -> None:
     body = "if evt.index == 150:\n    while True:\n        try:\n            time.sleep(1)\n        except BaseException:\n            pass"
-    command = drp(write_script(folder, body), *SIM, "300", "-W", "1", "--event-timeout", "0.4", "--first-event-timeout", "20")
+    command = drp(
+        write_script(folder, body),
+        *SIM,
+        "300",
+        "-W",
+        "1",
+        "--event-timeout",
+        "0.4",
+        "--first-event-timeout",
+        "20",
+    )
     assert finish(command, 300).damaged == {150: "timed_out"}
 
 
@@ -87,12 +97,24 @@ FILL = "fex.fex.blob = np.full(sizes[evt.index % len(sizes)], 7, np.uint8)"
 
 
 def test_a_result_fits_to_the_last_byte_and_no_further(drp: Start, folder: Path) -> None:
-    script = write_script(folder, FILL + "\nif evt.index == 0: print('bound', info.pebble_bufsize)", fields=BLOB, configured=SIZES)
+    script = write_script(
+        folder,
+        FILL + "\nif evt.index == 0: print('bound', info.pebble_bufsize)",
+        fields=BLOB,
+        configured=SIZES,
+    )
     command = drp(f"{script} 0", *SIM, "10", "-W", "1")
     empty = finish(command, 10).events[0].size
     bound = next(int(line.split()[-1]) for line in command.log.splitlines() if "worker 0: bound" in line)
     fits = bound - empty
-    command = drp(f"{script} {fits} {fits + 1} 1000000 100000000 {fits - 1}", *SIM, "100", "-W", "2", output=folder / "sized")
+    command = drp(
+        f"{script} {fits} {fits + 1} 1000000 100000000 {fits - 1}",
+        *SIM,
+        "100",
+        "-W",
+        "2",
+        output=folder / "sized",
+    )
     verdict = finish(command, 100)
     assert verdict.events[0].size == bound
     assert verdict.damaged == {place: "truncated" for place in range(100) if place % 5 in (1, 2, 3)}
@@ -101,7 +123,9 @@ def test_a_result_fits_to_the_last_byte_and_no_further(drp: Start, folder: Path)
 
 
 def test_on_overflow_stop_ends_the_run_in_good_order(drp: Start, folder: Path) -> None:
-    script = write_script(folder, "fex.fex.blob = np.zeros(10 if evt.index < 50 else 1 << 20, np.uint8)", fields=BLOB)
+    script = write_script(
+        folder, "fex.fex.blob = np.zeros(10 if evt.index < 50 else 1 << 20, np.uint8)", fields=BLOB
+    )
     command = drp(script, *SIM, "1000000", "-W", "2", "--rate", "500", "--on-overflow", "stop")
     assert command.wait(30) == 1
     verdict = judge(command.file())
@@ -137,7 +161,9 @@ def pebble():
     ],
     ids=["all", "header", "out_head", "taken", "out-ring", "random"],
 )
-def test_a_script_that_scribbles_over_its_own_segment_hurts_no_other_event(drp: Start, folder: Path, scribble: str) -> None:
+def test_a_script_that_scribbles_over_its_own_segment_hurts_no_other_event(
+    drp: Start, folder: Path, scribble: str
+) -> None:
     # What the only worker published before is recorded by then; what it is asked next may be spoilt too, and costs one event at each try.
     body = f"if evt.index % 97 == 50:\n    time.sleep(0.2)\n    for begin, size in own_segments():\n        {scribble}"
     limits = ("--event-timeout", "1", "--first-event-timeout", "3")

@@ -58,6 +58,7 @@ class Storm:
     descriptors: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
+    family: list[int] = field(default_factory=list)
     stale: list[int] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)
 
@@ -102,8 +103,9 @@ class Storm:
         kin = children(pid) + (children(nursery) if nursery else [])
         zombies = {one for one in kin if state_of(one) == "Z"}
         self.stale += zombies & before
-        self.descriptors.append(len(os.listdir(f"/proc/{pid}/fd")))
-        self.threads.append(len(os.listdir(f"/proc/{pid}/task")))
+        self.descriptors.append(len(list(Path(f"/proc/{pid}/fd").iterdir())))
+        self.threads.append(len(list(Path(f"/proc/{pid}/task").iterdir())))
+        self.family.append(len(self.command.family()))
         self.segments.append(sum(maker == pid for _, maker in shared_memory()))
         return zombies
 
@@ -113,8 +115,12 @@ def record_source(drp: Start, folder: Path, events: int) -> Path:
     inside = folder / "source"
     inside.mkdir()
     script = inside / "nothing.py"
-    script.write_text("from drp import DataSource\nfor run in DataSource().runs():\n    for evt in run.events():\n        pass\n")
-    command = drp(script, "--source", "sim:digitizer,slow=200", "-n", str(events), "-W", "1", output=inside / "out")
+    script.write_text(
+        "from drp import DataSource\nfor run in DataSource().runs():\n    for evt in run.events():\n        pass\n"
+    )
+    command = drp(
+        script, "--source", "sim:digitizer,slow=200", "-n", str(events), "-W", "1", output=inside / "out"
+    )
     assert command.wait(60) == 0, command.log
     return command.file()
 
@@ -130,7 +136,9 @@ def test_a_storm_of_failures_loses_no_event(
     drp: Start, folder: Path, good_second_run: Callable[[], None], events: int, kills: int
 ) -> None:
     source = record_source(drp, folder, events)
-    script = write_script(folder, EVENT, fields=FIELDS, before=f"hang_at = {events // 2}\n{BEFORE}", begun=BEGUN)
+    script = write_script(
+        folder, EVENT, fields=FIELDS, before=f"hang_at = {events // 2}\n{BEFORE}", begun=BEGUN
+    )
     calm = drp(script, "--offline", "--source", str(source), output=folder / "calm")
     assert calm.wait(120) == 0, calm.log
     truth = PlainFile(calm.file())
@@ -138,11 +146,23 @@ def test_a_storm_of_failures_loses_no_event(
     marks.mkdir()
 
     limits = ("--first-event-timeout", "3")
-    command = drp(f"{script} {marks}", "--source", str(source), "--rate", RATE, "-W", "4", *limits, output=folder / "hurt")
+    command = drp(
+        f"{script} {marks}",
+        "--source",
+        str(source),
+        "--rate",
+        RATE,
+        "-W",
+        "4",
+        *limits,
+        output=folder / "hurt",
+    )
     command.until_recording()
     enough = 0.95 * calm.file().stat().st_size
     hurt = command.file()
-    storm = Storm(command, lambda: not hurt.exists() or hurt.stat().st_size > enough, marks / str(events // 2))
+    storm = Storm(
+        command, lambda: not hurt.exists() or hurt.stat().st_size > enough, marks / str(events // 2)
+    )
     raging = threading.Thread(target=storm.rage)
     raging.start()
     try:
@@ -159,7 +179,8 @@ def test_a_storm_of_failures_loses_no_event(
         f"\n{events} events, {report['elapsed_s']:.1f} s: {len(storm.killed)} kills, {len(marked)} raised or hung, "
         f"{len(ended)} processes ended, {report['restarts']} restarts ({report['spare_restarts']} of spares), "
         f"{len(verdict.damaged)} damaged {verdict.causes}, {events - len(verdict.events)} lost; descriptors {storm.descriptors[:1]}.."
-        f"{storm.descriptors[-1:]} (most {max(storm.descriptors)}), segments at most {max(storm.segments)}"
+        f"{storm.descriptors[-1:]} (most {max(storm.descriptors)}), segments at most {max(storm.segments)}, "
+        f"processes at most {max(storm.family)}"
     )
     assert code == 1, command.log
     assert report["closes"], report
@@ -181,6 +202,8 @@ def test_a_storm_of_failures_loses_no_event(
     half = len(storm.descriptors) // 2
     assert max(storm.descriptors[half:]) <= max(storm.descriptors[:half]) + 6
     assert max(storm.segments) <= 24
+    # The nursery, five workers with two helpers each, and a few that are just being buried or made.
+    assert max(storm.family) <= 30
     good_second_run()
 
 
@@ -190,4 +213,6 @@ def same_as(found: list, wanted: list, damaged: set[int]) -> None:
     for place, (one, truth) in enumerate(zip(found, wanted, strict=True)):
         if place not in damaged:
             assert one.raw == truth.raw, f"event {place} is not what it is offline"
-            assert (one.env, one.damage, one.names_ids) == (truth.env, truth.damage, truth.names_ids), f"event {place}"
+            assert (one.env, one.damage, one.names_ids) == (truth.env, truth.damage, truth.names_ids), (
+                f"event {place}"
+            )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +33,10 @@ QUICK_S = 20.0
         ({"configured": "sys.exit(0)"}, "without asking for runs"),
         ({"begun": "raise RuntimeError('at BeginRun')"}, "RuntimeError: at BeginRun"),
         ({"begun": "run.Detector('no_such_detector')"}, "no detector or variable 'no_such_detector'"),
-        ({"configured": "if info.worker_num == 1: raise RuntimeError('only one of us')"}, "RuntimeError: only one of us"),
+        (
+            {"configured": "if info.worker_num == 1: raise RuntimeError('only one of us')"},
+            "RuntimeError: only one of us",
+        ),
     ],
 )
 def test_a_script_that_cannot_begin_ends_the_run_with_its_traceback(
@@ -90,7 +95,9 @@ STEPS = """\
 
 
 @pytest.mark.parametrize("fault", ["raise RuntimeError('at EndStep')", "os._exit(9)", "ctypes.string_at(0)"])
-def test_a_failure_at_another_transition_replaces_the_worker_and_completes(drp: Start, folder: Path, fault: str) -> None:
+def test_a_failure_at_another_transition_replaces_the_worker_and_completes(
+    drp: Start, folder: Path, fault: str
+) -> None:
     text = write_script(folder, before="step_fails = True").read_text()
     head = text[: text.index("    for evt in run.events")].rstrip().removesuffix("pass")
     script = folder / "steps.py"
@@ -110,7 +117,9 @@ def test_a_failure_at_another_transition_replaces_the_worker_and_completes(drp: 
 
 def test_reductions_of_a_worker_that_dies_are_lost_and_the_others_count(drp: Start, folder: Path) -> None:
     body = "total[0] += 1\nif evt.index == 150: os._exit(1)"
-    script = write_script(folder, body, configured="total = ds.reduce('total', np.zeros(1, np.uint64), 'sum')")
+    script = write_script(
+        folder, body, configured="total = ds.reduce('total', np.zeros(1, np.uint64), 'sum')"
+    )
     command = drp(script, *SIM, "300", "-W", "2")
     assert command.wait(60) == 1, command.log
     verdict = judge(command.file())
@@ -181,3 +190,70 @@ def test_kills_from_outside_do_not_count_as_failures_in_a_row(drp: Start, folder
     assert command.wait(60) == 1, command.log
     assert judge(command.file()).damaged == dict.fromkeys(range(30), "died")
     assert "left out" not in command.log
+
+
+ONCE = """\
+def once(name):
+    try:
+        os.close(os.open(f"{sys.argv[1]}/{name}", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+@pytest.mark.parametrize("place", ["before", "configured", "begun"])
+def test_a_worker_killed_from_outside_at_configure_or_begin_run_is_asked_again(
+    drp: Start, folder: Path, place: str, workers: str
+) -> None:
+    """Whoever comes first is killed, the spare included; nobody's script is to blame, so the run begins."""
+    parts = (
+        {"before": ONCE, place: "once('a'); once('b')"}
+        if place != "before"
+        else {"before": f"{ONCE}\nonce('a'); once('b')"}
+    )
+    script = write_script(folder, **parts)
+    command = drp(f"{script} {folder}", *SIM, "200", "-W", workers)
+    assert command.wait(40) in (0, 1), command.log
+    verdict = judge(command.file())
+    assert verdict.damaged == {}
+    assert len(verdict.events) == 200
+    assert command.report["restarts"] == 2
+    assert command.report["closes"]
+    assert command.left() == []
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_a_worker_killed_from_outside_at_end_step_loses_no_event(
+    drp: Start, folder: Path, workers: str
+) -> None:
+    text = write_script(folder, before=ONCE).read_text()
+    head = text[: text.index("    for evt in run.events")].rstrip().removesuffix("pass")
+    script = folder / "steps.py"
+    script.write_text(head + "\n" + STEPS.format(fault="once('a')").replace("step_fails", "True"))
+    command = drp(f"{script} {folder}", "--source", "sim:digitizer,steps=3", "-n", "300", "-W", workers)
+    assert command.wait(40) == 1, command.log
+    verdict = judge(command.file())
+    assert verdict.damaged == {}
+    assert len(verdict.events) == 300
+    assert verdict.file.services.count(7) == 3
+    assert command.report["failed_transitions"] == 1
+    assert command.left() == []
+
+
+def test_a_spare_that_stands_still_costs_no_event(drp: Start, folder: Path) -> None:
+    """It is given the post of a worker that dies, takes nothing, and is given up; what it was sent is done by another."""
+    body = "if evt.index == 300: os._exit(1)"
+    limits = ("--event-timeout", "0.5", "--first-event-timeout", "1")
+    command = drp(write_script(folder, body), *SIM, "1500", "--rate", "500", "-W", "1", *limits)
+    spare = command.until(
+        lambda: [pid for pid, name in command.workers().items() if name == "drp-worker-1"], "a spare"
+    )
+    command.until_recording(50_000)
+    os.kill(spare[0], signal.SIGSTOP)
+    assert command.wait(40) == 1, command.log
+    assert judge(command.file()).damaged == {300: "died"}
+    assert command.report["restarts"] == 2
+    assert "was not even taken" in command.log
+    assert command.left() == []

@@ -46,13 +46,24 @@ for run in ds.runs():
 
 
 def write_script(
-    folder: Path, event: str = "", *, fields: str = "", before: str = "", configured: str = "", begun: str = "", after: str = ""
+    folder: Path,
+    event: str = "",
+    *,
+    fields: str = "",
+    before: str = "",
+    configured: str = "",
+    begun: str = "",
+    after: str = "",
 ) -> Path:
     """Write a script that adds `evt.index` to each event, and does `event` (statements) for each before it is added."""
     indented = "\n".join(f"        {line}" for line in event.splitlines())
     begun = "\n    ".join(begun.splitlines()) or "pass"
     path = folder / "script.py"
-    path.write_text(PRELUDE.format(event=indented, fields=fields, before=before, configured=configured, begun=begun, after=after))
+    path.write_text(
+        PRELUDE.format(
+            event=indented, fields=fields, before=before, configured=configured, begun=begun, after=after
+        )
+    )
     return path
 
 
@@ -122,7 +133,9 @@ class DrpCommand:
         try:
             return self.process.wait(limit_s)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"drp runs on after {limit_s} s; its log ends:\n{self.log[-LOG_TAIL:]}") from None
+            raise AssertionError(
+                f"drp runs on after {limit_s} s; its log ends:\n{self.log[-LOG_TAIL:]}"
+            ) from None
 
     def until(self, condition: Callable[[], Any], what: str, limit_s: float = 30.0) -> Any:
         """Wait until `condition` holds while drp runs; return what it returned."""
@@ -132,7 +145,9 @@ class DrpCommand:
             if value:
                 return value
             assert self.running, f"drp ended before {what}; its log ends:\n{self.log[-LOG_TAIL:]}"
-            assert time.monotonic() < deadline, f"{what} did not come in {limit_s} s; the log ends:\n{self.log[-LOG_TAIL:]}"
+            assert time.monotonic() < deadline, (
+                f"{what} did not come in {limit_s} s; the log ends:\n{self.log[-LOG_TAIL:]}"
+            )
             time.sleep(0.005)
 
     def until_logged(self, text: str, limit_s: float = 30.0) -> None:
@@ -149,7 +164,7 @@ class DrpCommand:
         """Wait until the file being written has that many bytes."""
 
         def there() -> bool:
-            files = [path for path in self.output.glob("*/*/xtc/*.xtc2.inprogress")]
+            files = list(self.output.glob("*/*/xtc/*.xtc2.inprogress"))
             return bool(files) and files[0].stat().st_size >= size_bytes
 
         self.until(there, f"{size_bytes} bytes of a file", limit_s)
@@ -175,19 +190,19 @@ class DrpCommand:
         """Ids of the SysV segments that drp made and that still are."""
         return [shm_id for shm_id, maker in shared_memory() if maker == self.pid]
 
-    def left(self) -> list[str]:
-        """All that is still there of a command that has ended; waits a little for the kernel to finish."""
+    def left(self, *, files: bool = True) -> list[str]:
+        """All that is still there of a command that has ended, with or without files; waits a little for the kernel to finish."""
         deadline = time.monotonic() + LEFT_LIMIT_S
-        while (found := list(self._leftovers())) and time.monotonic() < deadline:
+        while (found := list(self._leftovers(files))) and time.monotonic() < deadline:
             time.sleep(0.02)
         return found
 
-    def _leftovers(self) -> Iterator[str]:
+    def _leftovers(self, files: bool) -> Iterator[str]:
         for one in self.family():
             yield f"process {one.pid} {one.name} {one.state}"
         for shm_id in self.segments():
             yield f"shared memory segment {shm_id}"
-        for name in ("run/drp", "tmp"):
+        for name in ("run/drp", "tmp") if files else ():
             for path in (self.folder / name).glob("*"):
                 yield f"file {path}"
 

@@ -6,7 +6,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.plain_xtc2 import BEGIN_RUN, CONFIGURE, END_RUN, L1_ACCEPT, SLOW_UPDATE, PlainDgram, PlainFile
+from tests.support.plain_xtc2 import (
+    BEGIN_RUN,
+    CONFIGURE,
+    END_RUN,
+    L1_ACCEPT,
+    SLOW_UPDATE,
+    PlainDgram,
+    PlainFile,
+)
 
 FRAMES = 64
 CAUSES = ("none", "raised", "timed_out", "died", "truncated", "nonsense", "left", "no_worker")
@@ -56,7 +64,9 @@ def judge(path: Path, *, ended: bool = True, frames: int = FRAMES, first_pulse: 
         assert raw is not None, f"event {place} has no raw data"
         assert raw["frame"] == place % frames, f"event {place} is frame {raw['frame']}"
         whole = next(data for (_, alg, _), data in event.raw.items() if alg == "raw")
-        assert raw_of.setdefault(raw["frame"], whole) == whole, f"the raw data of event {place} are not those of the source"
+        assert raw_of.setdefault(raw["frame"], whole) == whole, (
+            f"the raw data of event {place} are not those of the source"
+        )
         check_fate(verdict, place, event, told)
     return verdict
 
@@ -69,7 +79,9 @@ def check_fate(verdict: Verdict, place: int, event: PlainDgram, told: dict[str, 
     """An event has what the script gave it, or nothing of it and the reason why."""
     cause = CAUSES[told["cause"]]
     fex = event.find("fex")
-    assert event.user_damage == told["cause"], f"event {place}: user damage {event.user_damage}, cause {told['cause']}"
+    assert event.user_damage == told["cause"], (
+        f"event {place}: user damage {event.user_damage}, cause {told['cause']}"
+    )
     assert event.damage & 0xFFF == BITS.get(cause, 0), f"event {place}: damage {event.damage:#x} for {cause}"
     if cause == "none":
         assert fex is not None, f"event {place} is not damaged and has no fex"
@@ -92,6 +104,8 @@ def counters_follow(verdict: Verdict) -> int:
         elif dgram.service == L1_ACCEPT:
             fex = dgram.find("fex")
             if fex is not None:
-                assert fex["counter"] == counter, f"event {place} has counter {fex['counter']}, the SlowUpdate before it {counter}"
+                assert fex["counter"] == counter, (
+                    f"event {place} has counter {fex['counter']}, the SlowUpdate before it {counter}"
+                )
             place += 1
     return seen

@@ -13,7 +13,17 @@ from typing import Any
 
 import numpy as np
 
-CONFIGURE, UNCONFIGURE, BEGIN_RUN, END_RUN, BEGIN_STEP, END_STEP, ENABLE, DISABLE, SLOW_UPDATE = 2, 3, 4, 5, 6, 7, 8, 9, 10
+CONFIGURE, UNCONFIGURE, BEGIN_RUN, END_RUN, BEGIN_STEP, END_STEP, ENABLE, DISABLE, SLOW_UPDATE = (
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    10,
+)
 L1_ACCEPT = 12
 PARENT, SHAPES_DATA, SHAPES, DATA, NAMES = range(5)
 CORRUPTED = 1 << 3
@@ -84,7 +94,9 @@ class PlainFile:
             left = len(self.data) - offset
             if left < 24:
                 break
-            nanoseconds, seconds, env, _, damage, contains, extent = struct.unpack_from("<IIIIHHI", self.data, offset)
+            nanoseconds, seconds, env, _, damage, contains, extent = struct.unpack_from(
+                "<IIIIHHI", self.data, offset
+            )
             assert extent >= 12, f"extent {extent} at {offset}"
             assert contains & 0xFFF == PARENT, f"type {contains} at {offset}"
             if left < 12 + extent:

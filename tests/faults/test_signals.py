@@ -1,0 +1,113 @@
+"""Signals to drp: one ends the run in good order, two end it at once, and a standstill is nobody's fault."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.drp_command import DrpCommand, write_script
+from tests.support.judge import judge
+from tests.support.plain_xtc2 import DISABLE, END_RUN, END_STEP
+
+pytestmark = pytest.mark.timeout(90)
+Start = Callable[..., DrpCommand]
+SIM = ("--source", "sim:digitizer", "--rate", "1000", "-W", "2", "-n", "1000000")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_one_signal_closes_the_run(drp: Start, folder: Path, number: signal.Signals) -> None:
+    command = drp(write_script(folder), *SIM)
+    command.until_recording(200_000)
+    command.signal(number)
+    assert command.wait(15) == 0, command.log
+    verdict = judge(command.file())
+    assert verdict.file.services[-3:] == [DISABLE, END_STEP, END_RUN]
+    assert verdict.damaged == {}
+    assert len(verdict.events) == command.report["ledger"]["total"] == command.report["source_events"]
+    assert command.report["closes"]
+    assert command.left() == []
+
+
+def test_a_signal_after_damage_still_says_so(drp: Start, folder: Path) -> None:
+    command = drp(write_script(folder, "if evt.index == 10: raise ValueError"), *SIM)
+    command.until_recording(200_000)
+    command.signal(signal.SIGINT)
+    assert command.wait(15) == 1, command.log
+    assert judge(command.file()).damaged == {10: "raised"}
+
+
+@pytest.mark.parametrize("body", ["", "if evt.index == 400: time.sleep(1000)"], ids=["at work", "hanging"])
+def test_two_signals_end_drp_at_once(
+    drp: Start, folder: Path, body: str, good_second_run: Callable[[], None]
+) -> None:
+    before = (
+        "helpers = [subprocess.Popen(['sleep', '1000'], start_new_session=apart) for apart in (False, True)]"
+    )
+    command = drp(
+        write_script(folder, body, before=before), *SIM, "--event-timeout", "60", "--stop-timeout", "60"
+    )
+    command.until_recording(200_000)
+    command.signal(signal.SIGINT)
+    if body:
+        command.until_logged("told to stop")
+    began = time.monotonic()
+    command.signal(signal.SIGTERM)
+    code = command.wait(10)
+    took_s = time.monotonic() - began
+    assert code == 130 or (not body and code == 0), command.log
+    assert took_s < 3.0, "the design says one second; this machine may be busy"
+    print(f"\nended {took_s:.2f} s after the second signal")
+    if code == 130:
+        judge(command.file(), ended=False)
+    assert command.left() == []
+    good_second_run()
+
+
+def test_a_signal_while_a_script_hangs_at_configure(drp: Start, folder: Path) -> None:
+    command = drp(write_script(folder, before="time.sleep(1000)"), *SIM, "--stop-timeout", "2")
+    command.until(command.workers, "workers")
+    command.signal(signal.SIGINT)
+    assert command.wait(20) == 1, command.log
+    assert command.left() == []
+
+
+def test_what_hangs_when_the_run_is_stopped_is_settled_within_the_stop_timeout(
+    drp: Start, folder: Path
+) -> None:
+    body = "if evt.index == 400: time.sleep(1000)"
+    command = drp(write_script(folder, body), *SIM, "--event-timeout", "1", "--first-event-timeout", "20")
+    command.until_recording(200_000)
+    command.signal(signal.SIGINT)
+    assert command.wait(15) == 1, command.log
+    verdict = judge(command.file())
+    assert verdict.damaged == {400: "timed_out"}
+    assert command.report["closes"]
+
+
+def test_a_standstill_of_drp_is_not_blamed_on_workers(drp: Start, folder: Path) -> None:
+    script = write_script(folder, "time.sleep(0.02)")
+    command = drp(
+        script, "--source", "sim:digitizer", "--rate", "100", "-W", "2", "-n", "600", "--event-timeout", "0.5"
+    )
+    command.until_recording(100_000)
+    command.signal(signal.SIGSTOP)
+    time.sleep(3)
+    command.signal(signal.SIGCONT)
+    assert command.wait(60) == 0, command.log
+    assert "stood still" in command.log
+    assert judge(command.file()).damaged == {}
+    assert command.report["restarts"] == 0
+
+
+def test_workers_do_not_see_the_terminal_s_signals(drp: Start, folder: Path) -> None:
+    """A worker and what it starts stand in a session of their own; nobody ignores what the script sends itself."""
+    command = drp(
+        write_script(folder, "if evt.index == 100: os.kill(os.getpid(), signal.SIGTERM)"), *SIM[:-1], "400"
+    )
+    assert command.wait(30) == 1
+    assert judge(command.file()).damaged == {100: "died"}
+    assert "SIGTERM" in command.log

@@ -79,6 +79,6 @@ def _read(path: Path) -> str:
 
 def _entries(path: Path) -> list[str]:
     try:
-        return os.listdir(path)
+        return [one.name for one in path.iterdir()]
     except OSError:
         return []

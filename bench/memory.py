@@ -72,7 +72,11 @@ def measure(settings: Setting, *, record: bool = True) -> list[str]:
     run_s = found_report["run_s"]
     title = f"memory: {found_report['ledger']['total']:,} events of {SOURCE} in {run_s:.1f} s, {found_report['restarts']} restarts"
     rows = [line for life in lives.values() for line in life.rows(run_s)]
-    return [title, *rows, f"  segments of drp: {min(held[1:-1], default=0)} to {max(held)}, {segments(process.pid)} afterwards"]
+    return [
+        title,
+        *rows,
+        f"  segments of drp: {min(held[1:-1], default=0)} to {max(held)}, {segments(process.pid)} afterwards",
+    ]
 
 
 def _workers(pid: int) -> list[int]:

@@ -86,7 +86,10 @@ def read_answer(
         return EMPTY
     if len(desc) > MAX_DESC_BYTES:
         raise WorkerError(
-            "the descriptor of an answer is too long", worker=worker, expected=f"at most {MAX_DESC_BYTES} bytes", found=len(desc)
+            "the descriptor of an answer is too long",
+            worker=worker,
+            expected=f"at most {MAX_DESC_BYTES} bytes",
+            found=len(desc),
         )
     try:
         message = _message(desc)

@@ -10,7 +10,7 @@ import numpy as np
 from drp import AlgDef, DataSource, DetectorDef
 
 parser = argparse.ArgumentParser(description="Keep a region of interest of every segment, and its sum.")
-parser.add_argument("--roi", help="ROWS:ROWS,COLS:COLS of each segment (default: its central quarter)")
+parser.add_argument("--roi", help="ROWS:ROWS,COLS:COLS of each segment (default: a quarter of each, from the middle)")
 parser.add_argument("--keep-every", type=int, default=100, help="keep raw too of every Nth event (0: never)")
 args = parser.parse_args()
 
@@ -18,7 +18,7 @@ args = parser.parse_args()
 def parse_roi(text, shape):
     """Return the two slices of a ROI such as 100:200,50:150, checked against a segment's (rows, columns)."""
     if text is None:
-        return tuple(slice(n // 4, n - n // 4) for n in shape)
+        return tuple(slice(3 * n // 8, n - 3 * n // 8) for n in shape)
     slices = tuple(slice(*(int(n) for n in axis.split(":"))) for axis in text.split(","))
     if len(slices) != 2 or any(not 0 <= s.start < s.stop <= n for s, n in zip(slices, shape, strict=False)):
         raise SystemExit(f"--roi {text} does not fit segments of {shape[0]} rows and {shape[1]} columns")

@@ -9,18 +9,22 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from drp.cli.options import DEFAULT_EVENTS, parse
+from drp.cli.options import DEFAULT_EVENTS, drp_version, parse
 from drp.cli.status import StatusLine
 from drp.core.config import DrpConfig
-from drp.core.errors import ConfigError, DrpError
+from drp.core.errors import ConfigError, DrpError, SourceError
 from drp.core.report import Report, summary
 from drp.engine.offline import reduce_offline
 from drp.engine.reducer import EXIT_INTERRUPTED, Interrupted, Reducer
 
+EXIT_FAILED = 1
 EXIT_USAGE = 2
 REPORT_MODE = 0o644
+# Names in a file and what a script says may hold anything: none of it may steer a terminal. Tab and newline may stay.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 
 log = logging.getLogger("drp")
 
@@ -34,7 +38,7 @@ class _LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        self._status.above(self.format(record))
+        self._status.above(self.format(record).translate(_ESCAPES))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = parse(sys.argv[1:] if argv is None else argv)
     except ConfigError as error:
-        return _usage(error)
+        print(f"drp: {error}", file=sys.stderr)
+        return EXIT_USAGE
     status = StatusLine(sys.stderr, live=sys.stderr.isatty())
     _set_up_logging(config, status)
     if config.source_is_default:
@@ -53,24 +58,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         status.close()
         print("drp: ended by a second signal; the files have no EndRun", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        # Only where there are no workers yet, or none at all: a run takes its signals itself.
+        status.close()
+        print("drp: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except DrpError as error:
         status.close()
-        return _usage(error)
+        print(f"drp: {error}", file=sys.stderr)
+        return EXIT_USAGE if isinstance(error, ConfigError | SourceError) else EXIT_FAILED
     status.close()
-    return _tell(config, report)
-
-
-def _usage(error: DrpError) -> int:
-    print(f"drp: {error}", file=sys.stderr)
-    return EXIT_USAGE
+    return _tell(config, replace(report, version=drp_version()))
 
 
 def _tell(config: DrpConfig, report: Report) -> int:
     """Print the summary and write the report."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names of files and kinds of errors may hold what no encoding has.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    print("\n".join(summary(report)))
+    _print("\n".join(summary(report)).translate(_ESCAPES))
     if config.report is not None:
         try:
             _write(Path(config.report), json.dumps(report.as_dict(), indent=1) + "\n")
@@ -78,6 +81,19 @@ def _tell(config: DrpConfig, report: Report) -> int:
             print(f"drp: the report {config.report} cannot be written: {error.strerror}", file=sys.stderr)
             return report.exit_code or 1
     return report.exit_code
+
+
+def _print(text: str) -> None:
+    """Print text that may hold what no encoding has; that nobody reads it any more is no fault of the run."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # Whoever read it has gone, or its disk is full: the run itself is what the exit code tells. Without the
+        # other stdout the interpreter tries again as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"drp: the summary cannot be printed: {error.strerror}", file=sys.stderr)
 
 
 def _write(path: Path, text: str) -> None:

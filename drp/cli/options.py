@@ -51,6 +51,14 @@ _ABSENT = {
 }
 
 
+def drp_version() -> str:
+    """Return the version that is installed."""
+    try:
+        return version("drp")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
 class _Parser(argparse.ArgumentParser):
     """An ArgumentParser whose usage errors are ConfigErrors."""
 
@@ -66,11 +74,7 @@ class _Absent(argparse.Action):
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_rest: Any) -> NoReturn:
-        try:
-            number = version("drp")
-        except PackageNotFoundError:
-            number = "(not installed)"
-        print(f"drp {number}")
+        print(f"drp {drp_version()}")
         parser.exit(0)
 
 
@@ -201,10 +205,18 @@ def _reading(field: str, read: Any, metavar: str) -> dict[str, Any]:
         return {"action": "store_true"}
     if isinstance(read, tuple):
         return {"choices": read}
+    if read is Path:
+        return {"type": _path, "metavar": metavar}
     if read is list:
         many = {"action": "extend", "nargs": "+"} if field == "sources" else {"action": "append"}
         return {**many, "metavar": metavar}
     return {"type": read, "metavar": metavar}
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return Path(text)
 
 
 def parse(argv: Sequence[str]) -> DrpConfig:
@@ -292,13 +304,49 @@ def _split(word: str) -> list[str]:
 
 
 def _check_files(config: DrpConfig) -> None:
-    if not Path(config.script).is_file():
-        raise ConfigError("there is no such script", option="-p", value=config.script, hint="Check the path.")
+    _check_script(Path(config.script))
+    if config.out_dir is not None:
+        _check_out_dir(config.out_dir)
+    if config.report is not None:
+        _check_report(config.report)
     for source in config.sources:
         if (source.endswith(".xtc2") or "/" in source) and not Path(source).exists():
             raise ConfigError(
                 "there is no such file", option="--source", value=source, hint="Check the path."
             )
+
+
+def _check_script(script: Path) -> None:
+    if not script.is_file():
+        what = "is a folder, not a script" if script.is_dir() else "there is no such script"
+        raise ConfigError(what, option="-p", value=script, hint="Check the path.")
+    if not os.access(script, os.R_OK):
+        raise ConfigError(
+            "the script cannot be read", option="-p", value=script, hint="Check its permissions."
+        )
+
+
+def _check_out_dir(folder: Path) -> None:
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(
+            f"{there} is a file, not a folder", option="-o", value=folder, hint="Name another folder."
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"nothing can be written in {there}", option="-o", value=folder, hint="Name another folder."
+        )
+
+
+def _check_report(path: Path) -> None:
+    if path.is_dir():
+        raise ConfigError("is a folder", option="--report", value=path, hint="Name a file.")
+    if not path.parent.is_dir():
+        raise ConfigError(
+            f"there is no folder {path.parent}", option="--report", value=path, hint="Make it first."
+        )
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError("it cannot be written", option="--report", value=path, hint="Name another file.")
 
 
 def _notes(named: dict[str, Any]) -> tuple[str, ...]:

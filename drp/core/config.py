@@ -119,7 +119,7 @@ _RANGES: dict[str, tuple[str, float, float]] = {
     "run": ("--run", 1, 9999),
     "chunk_bytes": ("--chunk-size", MIB, 1 << 60),
     "events": ("-n", 1, 1 << 62),
-    "rate_hz": ("--rate", 1e-3, 1e7),
+    "rate_hz": ("--rate", 0.001, 10_000_000),
     "event_timeout_s": ("--event-timeout", 0.01, 86_400),
     "first_event_timeout_s": ("--first-event-timeout", 0.01, 86_400),
     "stop_timeout_s": ("--stop-timeout", 0.1, 86_400),
@@ -136,7 +136,7 @@ def _check_ranges(config: DrpConfig) -> None:
         value = getattr(config, name)
         if value is not None and not least <= value <= most:
             raise ConfigError(
-                f"is out of range, it must lie between {least:g} and {most:g}", option=option, value=value
+                f"is out of range, it must lie between {least:,} and {most:,}", option=option, value=value
             )
     room = config.fex_room
     if not 0 <= room.share <= 100 or not 0 <= (room.size_bytes or 0) <= MAX_SLOT_BYTES:

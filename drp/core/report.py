@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from drp.core.ledger import Ledger
+from drp.core.ledger import Cause, Ledger
 from drp.core.quantiles import quantiles
 from drp.core.units import duration, si
 
@@ -96,7 +96,7 @@ class Report:
         if self.ledger.lost:
             found.append(f"{_events(self.ledger.lost)} lost")
         if self.ledger.drp.events:
-            found.append(f"drp damaged {_events(self.ledger.drp.events)}")
+            found.append(f"drp damaged {_events(self.ledger.drp.events)}{self._overflows}")
         if self.failed_transitions:
             found.append(f"workers failed at {self.failed_transitions} transitions")
         return tuple(found)
@@ -145,6 +145,14 @@ class Report:
             "failed_transitions": self.failed_transitions,
             "warnings": list(self.warnings),
         }
+
+    @property
+    def _overflows(self) -> str:
+        """What to do about results that did not fit, where there are any."""
+        count = self.ledger.drp.codes[Cause.truncated]
+        return (
+            f"; {count:,} for a result that did not fit: give more --fex-room, or keep less" if count else ""
+        )
 
     def _per_s(self, amount: int) -> float:
         return amount / self.elapsed_s if self.elapsed_s > 0 else 0.0

@@ -4,6 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from drp.engine._recording cimport Recording
 from drp.shm._layout cimport Bell
+from drp.shm._pebble cimport SlotBatch
 from drp.shm._segment cimport Segment
 
 cdef class Flow(Recording):
@@ -18,4 +19,5 @@ cdef class Flow(Recording):
     cdef int _pass(self) noexcept nogil
     cdef void _news(self) noexcept nogil
     cdef bint _has_work(self) noexcept nogil
+    cdef bint _may_lend(self, SlotBatch batch, int wanted) noexcept nogil
     cdef uint64_t _coalesce_ns(self) noexcept nogil

@@ -10,6 +10,7 @@ sleeps at most 20 ms. Only the engine's bell lies in shared memory, so that work
 engine sleeps for a fraction of that work instead of asking to be woken for every answer: switching threads costs more than what they do.
 """
 
+from libc.errno cimport ETIMEDOUT
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
@@ -73,6 +74,9 @@ cdef class Flow(Recording):
         if self.source_held and self.barrier == 0 and self.dispatch_next == self.submit_next:
             self.source_held = 0
             self.ring(&self.source_bell)
+        if self.lacks_transitions and self.n_free_transitions and self.n_free_events >= self.lacks_events:
+            self.lacks_transitions = 0
+            self.ring(&self.source_bell)
         notices = self.next_notice - notices
         self.leave()
         if notices:
@@ -132,7 +136,8 @@ cdef class Flow(Recording):
                 sys_store32(&self.engine_bell.asleep, 1)
                 sys_fence()
                 if not self._has_work():
-                    sys_futex_wait(&self.engine_bell.word, word, SLEEP_NS)
+                    if sys_futex_wait(&self.engine_bell.word, word, SLEEP_NS) == ETIMEDOUT and self._has_work():
+                        self.rescued[0] += 1
                 sys_store32(&self.engine_bell.asleep, 0)
 
     cdef void _news(self) noexcept nogil:
@@ -174,9 +179,19 @@ cdef class Flow(Recording):
                 now_ns = sys_now_ns()
                 if (batch.n_events >= wanted and batch.n_transitions and not batch.held) or now_ns >= limit_ns:
                     break
-                sys_futex_wait(&self.source_bell.word, word, min(SLEEP_NS, limit_ns - now_ns))
+                if (sys_futex_wait(&self.source_bell.word, word, min(SLEEP_NS, limit_ns - now_ns)) == ETIMEDOUT
+                        and now_ns + SLEEP_NS <= limit_ns and self._may_lend(batch, wanted)):
+                    self.rescued[2] += 1
             sys_store32(&self.source_bell.asleep, 0)
         return batch.n_events
+
+    cdef bint _may_lend(self, SlotBatch batch, int wanted) noexcept nogil:
+        """Whether a wait for slots is over."""
+        cdef bint enough
+        self.enter()
+        enough = batch.n_events + <int>self.n_free_events >= wanted and batch.n_transitions + <int>self.n_free_transitions
+        self.leave()
+        return enough
 
     def stop(self, give_up=False) -> None:
         """End both loops: the recorder when all that may be recorded is, or at once with `give_up`."""

@@ -36,6 +36,7 @@ cdef class Recording(Collect):
     cdef bint source_held            # until all it has put was dispatched and answered
     cdef L1Recorder writer
     cdef int notify_fd
+    cdef uint64_t rescued[3]         # sleeps of engine, recorder and source that ended by their limit though there was news
     cdef uint32_t stopping
     cdef uint32_t giving_up
     cdef uint64_t waits_recorded     # the main thread wants to be told, once, when record_next is here; 0: it does not

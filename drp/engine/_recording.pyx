@@ -7,6 +7,7 @@ What it cannot write (disk full, input/output error) it tries again every 0.1 s:
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.errno cimport ETIMEDOUT
 from libc.string cimport memset
 from posix.unistd cimport write
 
@@ -103,7 +104,8 @@ cdef class Recording(Collect):
                 sys_store32(&self.recorder_bell.asleep, 1)
                 sys_fence()
                 if not self._may_record():
-                    sys_futex_wait(&self.recorder_bell.word, word, SLEEP_NS)
+                    if sys_futex_wait(&self.recorder_bell.word, word, SLEEP_NS) == ETIMEDOUT and self._may_record():
+                        self.rescued[1] += 1
                 sys_store32(&self.recorder_bell.asleep, 0)
 
     cdef bint _may_record(self) noexcept nogil:
@@ -240,6 +242,11 @@ cdef class Recording(Collect):
     def release_files(self) -> None:
         """Let the recorder's thread write again."""
         pthread_mutex_unlock(&self.writing)
+
+    @property
+    def rescues(self) -> tuple[int, int, int]:
+        """Sleeps of engine, recorder and source that ended by their limit though there was news: doorbells that were not heard."""
+        return self.rescued[0], self.rescued[1], self.rescued[2]
 
     def counts(self) -> dict:
         """What was counted as it was recorded."""

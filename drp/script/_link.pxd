@@ -67,6 +67,7 @@ cdef class RingLink(Link):
     cdef int fault_signal
     cdef uint8_t fault_service
     cdef uint64_t fault_left         # passes until it is met
+    cdef bint disowned               # this process is a copy of the worker
 
     cdef int wait_entry(self) except -1
     cdef int wait_arena(self, uint64_t end) except -1

@@ -12,6 +12,7 @@ Between every two steps of it lies a named point, at which a test can have this 
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport ETIMEDOUT
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memmove
 from posix.signal cimport kill
@@ -88,6 +89,11 @@ cdef class Link:
         return self.flags & ENTRY_REPLAY != 0
 
 
+def copied() -> LinkError:
+    """Return what to raise where a copy of the worker goes on as if it were the worker."""
+    return LinkError("a copy of the worker, made by os.fork(), is still in the event loop", hint="End it with os._exit().")
+
+
 cdef class RingLink(Link):
     """The worker's end of its rings and its arena, all attached for as long as this object or a view of the pebble lives."""
 
@@ -134,8 +140,14 @@ cdef class RingLink(Link):
             if self.fault_left == 0:
                 kill(getpid(), self.fault_signal)
 
+    def disown(self) -> None:
+        """Use the rings no more: this process is a copy, made by os.fork(), of the worker that they belong to."""
+        self.disowned = True
+
     cdef int take(self) except -1:
         cdef InEntry *entry
+        if self.disowned:
+            raise copied()
         if self.pending:
             raise LinkError("the dgram in hand has not been answered")
         if self.stopped:
@@ -183,7 +195,7 @@ cdef class RingLink(Link):
         cdef uint64_t until = start + self.spin_ns
         cdef uint64_t slept_from
         cdef uint32_t word
-        cdef int k
+        cdef int k, why
         if self.spin_ns:
             with nogil:
                 while sys_load64(&header.in_head) == taken and sys_now_ns() < until:
@@ -199,7 +211,9 @@ cdef class RingLink(Link):
                 self.meet(0)
             if sys_load64(&header.in_head) == taken:
                 with nogil:
-                    sys_futex_wait(&header.bell_word, word, SLEEP_NS)
+                    why = sys_futex_wait(&header.bell_word, word, SLEEP_NS)
+                if why == ETIMEDOUT and sys_load64(&header.in_head) != taken:
+                    header.rescued += 1
             sys_store32(&header.asleep, 0)
             PyErr_CheckSignals()
         sys_store32(&header.state, STATE_RUNNING)
@@ -215,6 +229,8 @@ cdef class RingLink(Link):
 
     cdef uint8_t *room(self, size_t keep, size_t need) except? NULL:
         cdef uint64_t begin = self.begin
+        if self.disowned:
+            raise copied()
         # A block of more than half of the arena might wait for ever: what lies before it would have to be freed a second time.
         if need > self.arena_bytes // 2 - BLOCK_ALIGN:
             return NULL
@@ -257,6 +273,8 @@ cdef class RingLink(Link):
 
     cdef int answer(self, uint32_t status, size_t skip, uint32_t block_bytes, uint32_t desc_bytes) except -1:
         cdef uint64_t position = self.begin + skip
+        if self.disowned:
+            raise copied()
         if not self.pending:
             raise LinkError("there is no dgram in hand to answer")
         if self.fault_point == AT_BLOCK_WRITTEN:

@@ -64,18 +64,6 @@ class DrpInfo:
             alias=self.alias or f"{names.detname}_{names.segment}",
         )
 
-    def about(self, names: Names | None) -> DrpInfo:
-        """Return the same, with the detector of `names` where drp was not told one."""
-        if names is None or self.det_type:
-            return self
-        return replace(
-            self,
-            det_name=names.detname,
-            det_type=names.dettype,
-            det_id=names.detid,
-            det_segment=names.segment,
-        )
-
 
 def find_detector(config: Config, name: str | None = None) -> Names | None:
     """Return the Names a script is about: the first `raw` alg of `name` (default: of the first detector that has one).

@@ -17,7 +17,7 @@ from drp.script._event import Stream
 from drp.script._link import Link
 from drp.script.declare import AddedDetector, Declaration, Declarations, data_type, parse_fields
 from drp.script.errors import DeclarationError, LeftEventLoopError, ScriptError
-from drp.script.info import DrpInfo, find_detector
+from drp.script.info import DrpInfo
 from drp.script.reduce import Array, Op, Reductions
 from drp.script.run import Run, Step
 from drp.script.setup import Setup
@@ -34,8 +34,7 @@ class Session:
     def __init__(self, link: Link, info: DrpInfo, args: list[str], *, check_views: bool = False) -> None:
         self.stream = Stream(link, self, check_views)
         self.link = link
-        self._told = info
-        self.info = self._given_info = info
+        self.info = self._told = info
         self.args = args
         self._setup: Setup | None = None
         self.configure_answer: bytes | None = None
@@ -69,8 +68,7 @@ class Session:
     def configure(self) -> None:
         """Take the Configure in hand."""
         self._setup = Setup(self.stream.dgram)
-        self.info = self._given_info.completed(self._setup.config)
-        self.info = self._told.about(find_detector(self._setup.config, self._told.det_name or None))
+        self.info = self._told.completed(self._setup.config)
         self.configure_answer = None
 
     def hold_begin_run(self) -> None:
@@ -191,7 +189,9 @@ class Session:
 
     def reduce(self, name: str, array: Array, op: Op) -> Array:
         """Declare a reduced array; raise DeclarationError."""
-        self._must_be_declaring(f"reduce {name!r}")
+        self._must_be_declaring(
+            f"reduce {name!r}", hint="Declare the array once, before the loop, and add to it in place in the loop."
+        )
         return self.reductions.register(name, array, op, at_configure=self.at_configure)
 
     # What the stream calls.
@@ -257,9 +257,9 @@ class Session:
             )
         return AddedData(declaration, self.declarations.declare(declaration))
 
-    def _must_be_declaring(self, what: str) -> None:
+    def _must_be_declaring(self, what: str, hint: str = "") -> None:
         if not self.declaring:
-            raise DeclarationError(f"{what}: new data are declared before the first event")
+            raise DeclarationError(f"{what}: new data are declared before the first event", hint=hint)
 
     def _note(self, service: int) -> None:
         """Take in what a dgram changes for everybody: environment, configuration values, the step."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import faulthandler
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -77,6 +78,7 @@ def main(spec: WorkerSpec) -> int:
             attach(spec.bells_id, spec.bells_bytes, False),
             spec.bell_index,
         )
+        os.register_at_fork(after_in_child=link.disown)
         info = DrpInfo.from_dict({"worker_num": spec.worker, **spec.info})
         return serve(link, info, list(spec.argv), check_views=spec.check_views)
     except LinkError as error:

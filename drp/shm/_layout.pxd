@@ -96,7 +96,8 @@ cdef struct WorkerHeader:
     uint64_t taken                   # in-entries taken so far; taken - out_head is 0 or 1
     uint32_t asleep                  # the worker's half of its doorbell
     uint32_t state                   # WorkerState
-    uint8_t pad2[48]
+    uint32_t rescued                 # sleeps that ended by their limit though there was news
+    uint8_t pad2[44]
     # offset 192, written by the worker
     uint64_t out_head
     uint8_t pad3[56]

@@ -75,9 +75,24 @@ cdef class Port:
         return self.state.pushed - self.state.answered
 
     @property
+    def events(self) -> int:
+        """L1Accepts among them."""
+        return self.state.events
+
+    @property
+    def credit(self) -> int:
+        """How many L1Accepts may be among them, 2 to MAX_CREDIT."""
+        return self.state.credit
+
+    @property
     def unrecorded(self) -> int:
         """Results in the arena that are still needed."""
         return self.state.next_block - self.state.first_block
+
+    @property
+    def rescued(self) -> int:
+        """Sleeps of the worker that ended by their limit though there was an entry to take."""
+        return self.state.header.rescued
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -139,7 +154,7 @@ cdef int port_peek(PortState *p, OutEntry *answer) noexcept nogil:
     if answer.block_bytes:
         position = answer.position
         offset = position % p.arena_bytes
-        if (position < p.block_end or answer.block_bytes > p.arena_bytes or p.next_block - p.first_block >= p.n_blocks
+        if (position < p.block_end or answer.block_bytes > p.arena_bytes
                 or position > p.block_end + p.arena_bytes
                 or position + answer.block_bytes > p.tail + p.arena_bytes
                 or offset + answer.block_bytes > p.arena_bytes or answer.desc_bytes > answer.block_bytes):
@@ -172,7 +187,7 @@ cdef void port_pass_block(PortState *p) noexcept nogil:
         return
     p.tail = p.block_end
     sys_store64(&p.header.arena_tail, p.tail)
-    p.rung = 1
+    p.freed = 1
 
 
 cdef void port_release_block(PortState *p, uint64_t block) noexcept nogil:

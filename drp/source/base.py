@@ -108,6 +108,13 @@ def open_source(text: str | Sequence[str], options: SourceOptions | None = None)
     texts = [text] if isinstance(text, str) else list(text)
     if not texts:
         raise SourceError("no source was given")
+    others = [
+        text for text in texts if not Path(text).is_file() and _find(text.partition(":")[0]) is not None
+    ]
+    if others and len(texts) > 1:
+        raise SourceError(
+            "it cannot be read together with others", source=others[0], hint="Give one source, or files"
+        )
     if len(texts) == 1 and not Path(texts[0]).is_file():
         return _open_named(texts[0], options)
     from drp.source.replay import Replay  # noqa: PLC0415 - the file reader is only for those who read files
@@ -131,6 +138,8 @@ def _open_named(text: str, options: SourceOptions) -> Source:
     opener = _find(name)
     if opener is not None:
         return opener(rest, options)
+    if Path(text).is_dir():
+        raise SourceError("it is a folder", source=text, hint="Name the files in it")
     if "/" in text or "." in text:
         folder = Path(text).parent
         others = [path.name for path in folder.iterdir()] if folder.is_dir() else []

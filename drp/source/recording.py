@@ -10,6 +10,7 @@ file and what to do.
 from __future__ import annotations
 
 import mmap
+import re
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,24 +21,40 @@ import numpy.typing as npt
 
 from drp.core.errors import SourceError
 from drp.source.base import near_misses
-from xtc import ChunkInfo, Config, DataType, Dgram, Scan, Tail, TransitionId, XtcError, find_smdinfo, read_chunkinfo
+from xtc import (
+    ChunkInfo,
+    Config,
+    DataType,
+    Dgram,
+    Scan,
+    Tail,
+    TransitionId,
+    XtcError,
+    find_smdinfo,
+    read_chunkinfo,
+)
 from xtc.chunk import MAX_CHUNKS, chunk_number, find_config
 
 if TYPE_CHECKING:
     from xtc import Column
+
+_GZIP = b"\x1f\x8b"
+_STREAM = re.compile(r"(?P<run>.+-r\d+)-s(?P<stream>\d+)-c\d+(\.smd)?\.xtc2")
 
 
 class Recording:
     """Dgram i is `sizes[i]` bytes at `offsets[i]` of `maps[which[i]]`, the map of `paths[which[i]]`.
 
     `which`, `offsets`, `sizes`, `timestamps` and `pulse_ids` (0: not known) are uint64 arrays, `services`
-    uint8. `tails` holds the path and place of each cut-off end.
+    uint8. `tails` holds the path and place of each cut-off end; `smalldata` the files that hold only where the
+    events of others lie.
     """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
         self.paths: list[Path] = []
         self.maps: list[mmap.mmap] = []
         self.tails: list[tuple[Path, Tail]] = []
+        self.smalldata: list[Path] = []
         self._columns = {
             name: array("Q") for name in ("which", "offsets", "sizes", "timestamps", "pulse_ids")
         }
@@ -59,6 +76,7 @@ class Recording:
         self.maps.clear()
 
     def _read_all(self, given: list[Path]) -> None:
+        _refuse_streams_of_one_run(given)
         followed: list[Path] = []
         for path in given:
             if any(_same(path, chunk) for chunk in followed):
@@ -125,6 +143,8 @@ class Recording:
             raise XtcError("the Configure has no Names", offset=dgram.offset)
         self._config = config
         self._is_smd = find_smdinfo(config) is not None
+        if self._is_smd and self.paths[-1] not in self.smalldata:
+            self.smalldata.append(self.paths[-1])
         try:
             pulse = config.column("drpinfo", "drpinfo", "pulse_id")
         except XtcError:
@@ -137,6 +157,20 @@ def _as_uint64(column: array[int]) -> npt.NDArray[np.uint64]:
     return np.frombuffer(column, dtype=np.uint64)
 
 
+def _refuse_streams_of_one_run(paths: Sequence[Path]) -> None:
+    streams: dict[str, tuple[str, Path]] = {}
+    for path in paths:
+        if (found := _STREAM.fullmatch(path.name)) is None:
+            continue
+        stream, first = streams.setdefault(found["run"], (found["stream"], path))
+        if stream != found["stream"]:
+            raise SourceError(
+                f"it is another stream of the run than {first.name}: they are to be read side by side, and a drp reads one",
+                source=str(path),
+                hint="Start a drp for each",
+            )
+
+
 def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
@@ -146,6 +180,11 @@ def _map(path: Path) -> mmap.mmap:
         with path.open("rb") as file:
             if file.seek(0, 2) == 0:
                 raise SourceError("the file is empty", source=str(path))
+            file.seek(0)
+            if file.read(len(_GZIP)) == _GZIP:
+                raise SourceError(
+                    "it is compressed with gzip", source=str(path), hint="Expand it first: gunzip -k"
+                )
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
         others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []

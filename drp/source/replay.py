@@ -49,6 +49,11 @@ class Replay:
         self.max_transition_bytes = int(recording.sizes[~is_event].max(initial=24))
         self._pace = Pace(options.rate_hz, options.clock_ns)
         self._deck = _looped(recording) if options.loop else _deck(recording, np.arange(len(recording)))
+        for path in recording.smalldata:
+            log.warning(
+                "%s is smalldata: it says where the events of another file lie, and holds none of their data",
+                path,
+            )
         for path, tail in recording.tails:
             log.warning(
                 "%s ends in a cut-off dgram: %d of %d bytes at byte %d",

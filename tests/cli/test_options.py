@@ -110,6 +110,12 @@ def test_every_other_option_reaches_its_field() -> None:
     [
         ("", "-p: there is no script. Name one"),
         ("-p missing.py", "-p missing.py: there is no such script"),
+        ("-p .", "-p .: is a folder, not a script"),
+        ("-p myroi.py -o a.xtc2", "-o a.xtc2: a.xtc2 is a file, not a folder"),
+        ("-p myroi.py -o a.xtc2/out", "/a.xtc2 is a file, not a folder"),
+        ("-p myroi.py --report .", "--report .: is a folder"),
+        ("-p myroi.py --report gone/r.json", "--report gone/r.json: there is no folder gone"),
+        ("-p myroi.py -n 0", "-n 0: is out of range, it must lie between 1 and 4,611,686,018,427,387,904"),
         ("-p 9", "-p 9: is no platform. A platform is a digit, 0-7"),
         ("-p 1 -p 2 -p myroi.py", "-p 2: names a second platform"),
         ("-p myroi.py -p other.py", "-p other.py: names a second script"),
@@ -148,6 +154,17 @@ def test_what_cannot_be_used_is_one_line_that_says_what_to_do(line: str, text: s
 def test_a_word_that_is_no_command_is_refused(word: str, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         parse(["-p", word])
+
+
+@pytest.mark.usefixtures("script")
+def test_an_empty_folder_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--output: is empty"):
+        parse(["-p", "myroi.py", "-o", ""])
+
+
+@pytest.mark.usefixtures("script")
+def test_a_folder_that_is_still_to_be_made_is_taken() -> None:
+    assert parse(["-p", "myroi.py", "-o", "new/and/newer"]).out_dir == Path("new/and/newer")
 
 
 def test_help_shows_groups_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,7 @@ def test_every_error_survives_pickling_with_its_fields_and_notes(error: e.DrpErr
     ("error", "text"),
     [
         (EVERY[1], "--event-timeout -1: must be positive. Give seconds, such as 2"),
+        (e.DrpError("it said: no.", hint="Mend it"), "it said: no. Mend it"),
         (EVERY[2], "a.xtc2, dgram 3: cannot be read. Check the path"),
         (EVERY[3], "a.xtc2: out of order (before it: Configure)"),
         (EVERY[4], "the script in worker 3, at BeginRun: raised\nTraceback ..."),

@@ -36,14 +36,20 @@ def test_good_run_closes_and_exits_with_0() -> None:
 
 
 def test_each_fault_alone_makes_the_exit_code_1_and_is_named() -> None:
-    damaged, lost = Ledger(), Ledger()
+    damaged, lost, large = Ledger(), Ledger(), Ledger()
     damaged.count(Fate.recorded_no_verdict, 5)
     damaged.count_damage(drp=Cause.raised.damage)
+    large.count(Fate.recorded_no_verdict, 5)
+    large.count_damage(drp=Cause.truncated.damage)
     lost.count(Fate.recorded_no_verdict, 4)
     lost.count(Fate.lost_with_process)
     for report, text in (
         (good(source_events=1001), "the ledger holds 1,000 events, the source gave 1,001"),
         (good(5, ledger=damaged), "drp damaged 1 event"),
+        (
+            good(5, ledger=large),
+            "drp damaged 1 event; 1 for a result that did not fit: give more --fex-room, or keep less",
+        ),
         (good(5, ledger=lost), "1 event lost"),
         (good(failed_transitions=2), "workers failed at 2 transitions"),
         (good(error="the disk is gone\nand more"), "the disk is gone"),

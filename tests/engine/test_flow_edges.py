@@ -12,10 +12,12 @@ from flow_bench import (
     CONFIGURE,
     DISABLE,
     ENABLE,
+    FAILED,
     L1,
     REPLAYED,
     SLOW,
     Bench,
+    blob,
     fex,
 )
 from ring_worker import REPLAY, STOP, RingWorker
@@ -292,6 +294,26 @@ def test_the_main_loop_is_woken_for_what_was_recorded_before_it_asked(bench: Ben
     os.read(bench.notify, 8)
     bench.flow.wake_when_recorded(bench.flow.record_next - 1)
     assert struct.unpack("<Q", os.read(bench.notify, 8)) == (1,)
+
+
+def test_a_result_over_one_that_is_kept_is_refused() -> None:
+    bench = Bench(n_events=8, arena_bytes=512)
+    a, b = bench.add_worker(0), bench.add_worker(1)
+    bench.begin()
+    bench.flow.starve_port(b)
+    bench.put(L1, b"raw")
+    bench.settle()
+    bench.flow.starve_port(a)
+    bench.flow.open_port(b, True)
+    worker = bench.workers[b]
+    desc, data = blob(bytes(400))
+    for _ in range(2):
+        bench.put(L1, b"raw")
+        bench.settle()
+        worker.answer(take_event(worker), desc=desc, data=data)
+        bench.settle()
+    assert bench.ports[b].unrecorded == 1
+    assert (bench.notices[-1].kind, bench.notices[-1].cause) == (FAILED, 5)
 
 
 @pytest.mark.parametrize(("arena_bytes", "n_blocks"), [(0, 4), (4100, 4), (4096, 0)])

@@ -142,3 +142,10 @@ def test_event_slots_of_any_size_do(tmp_path: Path) -> None:
     size = f"pebbleBufSize={(8 << 20) + 1001}"  # more than a transition's, and a multiple of nothing
     done = drp("-p", script, "--source", "sim:digitizer:32", "-n", 20, "-W", 1, "-k", size)
     assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_the_script_to_copy_fits_every_area_detector_without_options(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "fex_scripts" / "myroi.py"
+    for detector in ("jungfrau", "epixhr"):
+        done = drp("-p", script, "--source", f"sim:{detector}", "-n", 2, "-o", tmp_path / detector)
+        assert done.returncode == 0, done.stderr + done.stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.drp_command import DrpCommand, write_script
+from tests.support.drp_command import DrpCommand, rest_slow, write_script
 from tests.support.judge import judge
 from tests.support.plain_xtc2 import PlainFile
 
@@ -40,7 +40,9 @@ def disk(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "free_bytes", [DISK_BYTES // 2, 4096 * 3 + 100], ids=["in the middle", "from the first event"]
+    "free_bytes",
+    rest_slow(1, [DISK_BYTES // 2, 4096 * 3 + 100]),
+    ids=["in the middle", "from the first event"],
 )
 def test_recording_pauses_on_a_full_disk_and_goes_on(
     drp: Start, folder: Path, disk: Path, free_bytes: int
@@ -67,6 +69,7 @@ def test_recording_pauses_on_a_full_disk_and_goes_on(
     assert command.left() == []
 
 
+@pytest.mark.slow
 def test_a_disk_that_stays_full_ends_within_the_stop_timeout(
     drp: Start, folder: Path, disk: Path, good_second_run: Callable[[], None]
 ) -> None:
@@ -91,6 +94,7 @@ def test_a_disk_that_stays_full_ends_within_the_stop_timeout(
     good_second_run()
 
 
+@pytest.mark.slow
 def test_a_run_so_small_that_only_its_end_meets_the_full_disk(drp: Start, folder: Path, disk: Path) -> None:
     """All of it is staged in memory until the files are to be closed: then it says what it waits for."""
     ballast = disk / "ballast"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.drp_command import DrpCommand, ProcessLook, write_script
+from tests.support.drp_command import DrpCommand, ProcessLook, rest_slow, write_script
 from tests.support.judge import judge
 
 pytestmark = pytest.mark.timeout(120)
@@ -21,7 +21,7 @@ HELPERS = (
 SIM = ("--source", "sim:digitizer", "--rate", "1000", "-W", "3")
 
 
-@pytest.mark.parametrize("with_nursery", [False, True], ids=["drp alone", "and its nursery"])
+@pytest.mark.parametrize("with_nursery", rest_slow(1, [False, True]), ids=["drp alone", "and its nursery"])
 def test_a_killed_drp_leaves_a_readable_file_and_nothing_else(
     drp: Start, folder: Path, with_nursery: bool
 ) -> None:
@@ -71,6 +71,7 @@ def kill(family: list[ProcessLook], name: str) -> None:
                 os.kill(one.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_drp_killed_before_its_run_began_leaves_nothing(drp: Start, folder: Path) -> None:
     command = drp(write_script(folder, before="time.sleep(1000)"), *SIM, "-n", "100")
     command.until(command.workers, "workers")

@@ -28,6 +28,7 @@ def check(command: DrpCommand, events: int, most_damaged: int) -> None:
     assert command.left() == []
 
 
+@pytest.mark.slow
 def test_a_killed_nursery_is_replaced_with_all_its_workers(
     drp: Start, folder: Path, good_second_run: Callable[[], None]
 ) -> None:
@@ -60,6 +61,7 @@ def test_a_killed_nursery_is_replaced_with_all_its_workers(
     good_second_run()
 
 
+@pytest.mark.slow
 def test_a_nursery_killed_while_it_starts_is_replaced(drp: Start, folder: Path) -> None:
     command = drp(write_script(folder), "--source", "sim:digitizer", "-n", "500", "-W", "2")
     for _ in range(2):
@@ -115,6 +117,7 @@ def test_a_nursery_that_stands_still_is_given_up(drp: Start, folder: Path) -> No
     assert "the nursery is gone" in command.log
 
 
+@pytest.mark.slow
 def test_a_nursery_that_cannot_start_ends_the_run(drp: Start, folder: Path) -> None:
     """What is imported before the first fork fails: the error says so, and nothing is tried for ever."""
     broken = folder / "site"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.drp_command import DrpCommand, write_script
+from tests.support.drp_command import DrpCommand, rest_slow, write_script
 from tests.support.judge import judge
 
 pytestmark = pytest.mark.timeout(90)
@@ -29,12 +29,15 @@ def good(command: DrpCommand, events: int) -> None:
 
 @pytest.mark.parametrize(
     "flood",
-    [
-        "print('word ' * 20)\nprint('complaint', file=sys.stderr)",
-        "for _ in range(20): os.write(1, b'x' * 70000)",
-        "os.write(2, os.urandom(3000))",
-        "os.write(1, b'\\0\\x1b[2J\\r\\n' * 500)",
-    ],
+    rest_slow(
+        1,
+        [
+            "print('word ' * 20)\nprint('complaint', file=sys.stderr)",
+            "for _ in range(20): os.write(1, b'x' * 70000)",
+            "os.write(2, os.urandom(3000))",
+            "os.write(1, b'\\0\\x1b[2J\\r\\n' * 500)",
+        ],
+    ),
     ids=["lines", "one endless line", "binary", "escapes"],
 )
 def test_a_flood_of_output_is_bounded_counted_and_harmless(drp: Start, folder: Path, flood: str) -> None:
@@ -47,6 +50,7 @@ def test_a_flood_of_output_is_bounded_counted_and_harmless(drp: Start, folder: P
     assert b"\0" not in log
 
 
+@pytest.mark.slow
 def test_a_script_reads_end_of_file_from_stdin(drp: Start, folder: Path) -> None:
     before = "print('stdin gave', repr(sys.stdin.read()))\ntry:\n    input()\nexcept EOFError:\n    print('end of file')"
     command = drp(write_script(folder, before=before), *SIM, "50", "-W", "1")
@@ -55,6 +59,7 @@ def test_a_script_reads_end_of_file_from_stdin(drp: Start, folder: Path) -> None
     assert "worker 0: end of file" in command.log
 
 
+@pytest.mark.slow
 def test_a_script_may_close_its_output(drp: Start, folder: Path) -> None:
     command = drp(
         write_script(folder, before="sys.stdout.close(); os.close(1); os.close(2)"), *SIM, "300", "-W", "2"
@@ -62,6 +67,7 @@ def test_a_script_may_close_its_output(drp: Start, folder: Path) -> None:
     good(command, 300)
 
 
+@pytest.mark.slow
 def test_a_helper_that_keeps_a_worker_s_output_open_holds_nothing_up(drp: Start, folder: Path) -> None:
     """Grandchildren in another session inherit the pipes; a worker that ends is buried with them."""
     before = "helper = subprocess.Popen(['sleep', '1000'], start_new_session=True)"
@@ -72,6 +78,7 @@ def test_a_helper_that_keeps_a_worker_s_output_open_holds_nothing_up(drp: Start,
     assert command.left() == []
 
 
+@pytest.mark.slow
 def test_one_hung_worker_and_a_small_pebble_lose_nothing(drp: Start, folder: Path) -> None:
     """The others go on until the pebble is full; then the source waits for the hung event."""
     script = write_script(folder, "if evt.index == 1000: time.sleep(1000)\ntime.sleep(0.0005)")

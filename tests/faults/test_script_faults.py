@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.drp_command import DrpCommand, write_script
+from tests.support.drp_command import DrpCommand, rest_slow, write_script
 from tests.support.judge import Verdict, judge
 
 pytestmark = pytest.mark.timeout(90)
@@ -31,17 +31,24 @@ def finish(command: DrpCommand, events: int, *, limit_s: float = 60) -> Verdict:
 
 @pytest.mark.parametrize(
     ("body", "cause", "said"),
-    [
-        ("if evt.index % 97 == 50: raise ValueError('no such peak')", "raised", "ValueError: no such peak"),
-        ("if evt.index % 97 == 50: ctypes.string_at(0)", "died", "SIGSEGV"),
-        ("if evt.index % 97 == 50: os._exit(3)", "died", "exited with code 3"),
-        ("if evt.index % 97 == 50: sys.exit()", "left", "sys.exit() was called"),
-        ("if evt.index % 97 == 50: sys.exit(7)", "raised", "SystemExit: 7"),
-        ("if evt.index % 97 == 50: break", "left", "the run in hand has not ended"),
-        ("if evt.index % 97 == 50: os.kill(os.getpid(), 9)", "died", "SIGKILL"),
-        ("if evt.index % 97 == 50: raise KeyboardInterrupt", "raised", "KeyboardInterrupt"),
-        ("if evt.index % 97 == 50: raise MemoryError", "raised", "MemoryError"),
-    ],
+    rest_slow(
+        3,
+        [
+            (
+                "if evt.index % 97 == 50: raise ValueError('no such peak')",
+                "raised",
+                "ValueError: no such peak",
+            ),
+            ("if evt.index % 97 == 50: ctypes.string_at(0)", "died", "SIGSEGV"),
+            ("if evt.index % 97 == 50: os._exit(3)", "died", "exited with code 3"),
+            ("if evt.index % 97 == 50: sys.exit()", "left", "sys.exit() was called"),
+            ("if evt.index % 97 == 50: sys.exit(7)", "raised", "SystemExit: 7"),
+            ("if evt.index % 97 == 50: break", "left", "the run in hand has not ended"),
+            ("if evt.index % 97 == 50: os.kill(os.getpid(), 9)", "died", "SIGKILL"),
+            ("if evt.index % 97 == 50: raise KeyboardInterrupt", "raised", "KeyboardInterrupt"),
+            ("if evt.index % 97 == 50: raise MemoryError", "raised", "MemoryError"),
+        ],
+    ),
 )
 def test_a_failure_costs_the_event_in_hand_and_nothing_else(
     drp: Start, folder: Path, body: str, cause: str, said: str
@@ -57,12 +64,15 @@ def test_a_failure_costs_the_event_in_hand_and_nothing_else(
 
 @pytest.mark.parametrize(
     "hang",
-    [
-        "time.sleep(1000)",
-        "while True: pass",
-        "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); time.sleep(1000)",
-        "os.kill(os.getpid(), signal.SIGSTOP)",
-    ],
+    rest_slow(
+        1,
+        [
+            "time.sleep(1000)",
+            "while True: pass",
+            "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); time.sleep(1000)",
+            "os.kill(os.getpid(), signal.SIGSTOP)",
+        ],
+    ),
 )
 def test_an_event_that_takes_too_long_is_given_up(drp: Start, folder: Path, hang: str) -> None:
     script = write_script(folder, f"if evt.index == 150:\n    {hang}")
@@ -75,6 +85,7 @@ def test_an_event_that_takes_too_long_is_given_up(drp: Start, folder: Path, hang
         assert f'File "{script}", line' in command.log, "where it hung is not in the log"
 
 
+@pytest.mark.slow
 def test_a_script_that_catches_everything_is_still_given_up(drp: Start, folder: Path) -> None:
     body = "if evt.index == 150:\n    while True:\n        try:\n            time.sleep(1)\n        except BaseException:\n            pass"
     command = drp(
@@ -122,6 +133,7 @@ def test_a_result_fits_to_the_last_byte_and_no_further(drp: Start, folder: Path)
     assert all(verdict.events[place].find("fex")["blob"].tolist() == [7] * fits for place in range(0, 100, 5))
 
 
+@pytest.mark.slow
 def test_on_overflow_stop_ends_the_run_in_good_order(drp: Start, folder: Path) -> None:
     script = write_script(
         folder, "fex.fex.blob = np.zeros(10 if evt.index < 50 else 1 << 20, np.uint8)", fields=BLOB
@@ -151,14 +163,17 @@ def pebble():
 
 @pytest.mark.parametrize(
     "scribble",
-    [
-        "ctypes.memset(begin, 255, size)",
-        "ctypes.memset(begin, 0, 256)",
-        "ctypes.memset(begin + 192, 255, 8)",
-        "ctypes.memset(begin + 128, 255, 8)",
-        "ctypes.memset(begin + 256 + 65536, 255, 65536)",
-        "ctypes.memmove(begin, os.urandom(256 + 131072), 256 + 131072)",
-    ],
+    rest_slow(
+        1,
+        [
+            "ctypes.memset(begin, 255, size)",
+            "ctypes.memset(begin, 0, 256)",
+            "ctypes.memset(begin + 192, 255, 8)",
+            "ctypes.memset(begin + 128, 255, 8)",
+            "ctypes.memset(begin + 256 + 65536, 255, 65536)",
+            "ctypes.memmove(begin, os.urandom(256 + 131072), 256 + 131072)",
+        ],
+    ),
     ids=["all", "header", "out_head", "taken", "out-ring", "random"],
 )
 def test_a_script_that_scribbles_over_its_own_segment_hurts_no_other_event(
@@ -173,12 +188,14 @@ def test_a_script_that_scribbles_over_its_own_segment_hurts_no_other_event(
     assert set(verdict.causes) <= {"nonsense", "timed_out", "died"}
 
 
+@pytest.mark.slow
 def test_a_script_cannot_write_into_the_pebble(drp: Start, folder: Path) -> None:
     body = "if evt.index == 50: ctypes.memset(pebble() + 4096, 255, 64)"
     command = drp(write_script(folder, body, before=MAPS), *SIM, "200", "-W", "2")
     assert finish(command, 200).damaged == {50: "died"}
 
 
+@pytest.mark.slow
 def test_a_worker_that_leaks_is_replaced_between_two_events(drp: Start, folder: Path) -> None:
     script = write_script(folder, "kept.append(np.ones(1 << 20, np.uint8))", before="kept = []")
     command = drp(script, *SIM, "600", "--rate", "200", "-W", "1", "--worker-memory", "250M")

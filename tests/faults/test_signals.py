@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.drp_command import DrpCommand, write_script
+from tests.support.drp_command import DrpCommand, rest_slow, write_script
 from tests.support.judge import judge
 from tests.support.plain_xtc2 import DISABLE, END_RUN, END_STEP
 
@@ -18,7 +18,7 @@ Start = Callable[..., DrpCommand]
 SIM = ("--source", "sim:digitizer", "--rate", "1000", "-W", "2", "-n", "1000000")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", rest_slow(1, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]))
 def test_one_signal_closes_the_run(drp: Start, folder: Path, number: signal.Signals) -> None:
     command = drp(write_script(folder), *SIM)
     command.until_recording(200_000)
@@ -32,6 +32,7 @@ def test_one_signal_closes_the_run(drp: Start, folder: Path, number: signal.Sign
     assert command.left() == []
 
 
+@pytest.mark.slow
 def test_a_signal_after_damage_still_says_so(drp: Start, folder: Path) -> None:
     command = drp(write_script(folder, "if evt.index == 10: raise ValueError"), *SIM)
     command.until_recording(200_000)
@@ -40,7 +41,11 @@ def test_a_signal_after_damage_still_says_so(drp: Start, folder: Path) -> None:
     assert judge(command.file()).damaged == {10: "raised"}
 
 
-@pytest.mark.parametrize("body", ["", "if evt.index == 400: time.sleep(1000)"], ids=["at work", "hanging"])
+@pytest.mark.parametrize(
+    "body",
+    rest_slow(1, ["", "if evt.index == 400:\n    print('hangs now')\n    time.sleep(1000)"]),
+    ids=["at work", "hanging"],
+)
 def test_two_signals_end_drp_at_once(
     drp: Start, folder: Path, body: str, good_second_run: Callable[[], None]
 ) -> None:
@@ -51,6 +56,8 @@ def test_two_signals_end_drp_at_once(
         write_script(folder, body, before=before), *SIM, "--event-timeout", "60", "--stop-timeout", "60"
     )
     command.until_recording(200_000)
+    if body:
+        command.until_logged("hangs now")
     command.signal(signal.SIGINT)
     if body:
         command.until_logged("told to stop")
@@ -67,6 +74,7 @@ def test_two_signals_end_drp_at_once(
     good_second_run()
 
 
+@pytest.mark.slow
 def test_a_signal_while_a_script_hangs_at_configure(drp: Start, folder: Path) -> None:
     command = drp(write_script(folder, before="time.sleep(1000)"), *SIM, "--stop-timeout", "2")
     command.until(command.workers, "workers")
@@ -75,12 +83,13 @@ def test_a_signal_while_a_script_hangs_at_configure(drp: Start, folder: Path) ->
     assert command.left() == []
 
 
+@pytest.mark.slow
 def test_what_hangs_when_the_run_is_stopped_is_settled_within_the_stop_timeout(
     drp: Start, folder: Path
 ) -> None:
-    body = "if evt.index == 400: time.sleep(1000)"
+    body = "if evt.index == 400:\n    print('hangs now')\n    time.sleep(1000)"
     command = drp(write_script(folder, body), *SIM, "--event-timeout", "1", "--first-event-timeout", "20")
-    command.until_recording(200_000)
+    command.until_logged("hangs now")
     command.signal(signal.SIGINT)
     assert command.wait(15) == 1, command.log
     verdict = judge(command.file())
@@ -88,6 +97,7 @@ def test_what_hangs_when_the_run_is_stopped_is_settled_within_the_stop_timeout(
     assert command.report["closes"]
 
 
+@pytest.mark.slow
 def test_a_standstill_of_drp_is_not_blamed_on_workers(drp: Start, folder: Path) -> None:
     script = write_script(folder, "time.sleep(0.02)")
     command = drp(
@@ -103,6 +113,7 @@ def test_a_standstill_of_drp_is_not_blamed_on_workers(drp: Start, folder: Path) 
     assert command.report["restarts"] == 0
 
 
+@pytest.mark.slow
 def test_workers_do_not_see_the_terminal_s_signals(drp: Start, folder: Path) -> None:
     """A worker and what it starts stand in a session of their own; nobody ignores what the script sends itself."""
     command = drp(

@@ -40,6 +40,8 @@ if marks:
     if evt.index == hang_at:
         mark(evt)
         time.sleep(1000)
+    if evt.index >= calm_from and not os.path.exists(f"{marks}.calm"):
+        open(f"{marks}.calm", "w").close()
     time.sleep(random.uniform(0, 0.02))
     if evt.index % 97 == 96:
         mark(evt)
@@ -137,7 +139,11 @@ def test_a_storm_of_failures_loses_no_event(
 ) -> None:
     source = record_source(drp, folder, events)
     script = write_script(
-        folder, EVENT, fields=FIELDS, before=f"hang_at = {events // 2}\n{BEFORE}", begun=BEGUN
+        folder,
+        EVENT,
+        fields=FIELDS,
+        before=f"hang_at, calm_from = {events // 2}, {events * 9 // 10}\n{BEFORE}",
+        begun=BEGUN,
     )
     calm = drp(script, "--offline", "--source", str(source), output=folder / "calm")
     assert calm.wait(120) == 0, calm.log
@@ -158,11 +164,9 @@ def test_a_storm_of_failures_loses_no_event(
         output=folder / "hurt",
     )
     command.until_recording()
-    enough = 0.95 * calm.file().stat().st_size
-    hurt = command.file()
-    storm = Storm(
-        command, lambda: not hurt.exists() or hurt.stat().st_size > enough, marks / str(events // 2)
-    )
+    # Who is killed when the run is over already is no restart: the last tenth is left alone.
+    calm_now = folder / "marks.calm"
+    storm = Storm(command, calm_now.exists, marks / str(events // 2))
     raging = threading.Thread(target=storm.rage)
     raging.start()
     try:
@@ -198,10 +202,11 @@ def test_a_storm_of_failures_loses_no_event(
     assert command.left() == []
     assert storm.stale == []
     assert [pid for pid in storm.seen if state_of(pid)] == []
-    assert set(storm.threads) == {storm.threads[0]}
+    assert max(storm.threads) == storm.threads[0]
     half = len(storm.descriptors) // 2
     assert max(storm.descriptors[half:]) <= max(storm.descriptors[:half]) + 6
-    assert max(storm.segments) <= 24
+    # While the hung event holds the order up, the segments of those who died since wait for their results to be recorded.
+    assert max(storm.segments) <= 60
     # The nursery, five workers with two helpers each, and a few that are just being buried or made.
     assert max(storm.family) <= 30
     good_second_run()

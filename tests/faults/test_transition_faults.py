@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.drp_command import DrpCommand, write_script
+from tests.support.drp_command import DrpCommand, rest_slow, write_script
 from tests.support.judge import judge
 
 pytestmark = pytest.mark.timeout(90)
@@ -21,23 +21,26 @@ QUICK_S = 20.0
 
 @pytest.mark.parametrize(
     ("parts", "said"),
-    [
-        ({"before": "import no_such_module"}, "No module named 'no_such_module'"),
-        ({"before": "this is no Python"}, "SyntaxError"),
-        ({"before": "raise RuntimeError('at once')"}, "RuntimeError: at once"),
-        ({"before": "sys.exit(4)"}, "SystemExit: 4"),
-        ({"before": "sys.exit(0)"}, "without making a DataSource"),
-        ({"before": "ctypes.string_at(0)"}, "SIGSEGV"),
-        ({"before": "os._exit(0)"}, "exited with code 0"),
-        ({"configured": "raise RuntimeError('after add_detector')"}, "RuntimeError: after add_detector"),
-        ({"configured": "sys.exit(0)"}, "without asking for runs"),
-        ({"begun": "raise RuntimeError('at BeginRun')"}, "RuntimeError: at BeginRun"),
-        ({"begun": "run.Detector('no_such_detector')"}, "no detector or variable 'no_such_detector'"),
-        (
-            {"configured": "if info.worker_num == 1: raise RuntimeError('only one of us')"},
-            "RuntimeError: only one of us",
-        ),
-    ],
+    rest_slow(
+        1,
+        [
+            ({"before": "import no_such_module"}, "No module named 'no_such_module'"),
+            ({"before": "this is no Python"}, "SyntaxError"),
+            ({"before": "raise RuntimeError('at once')"}, "RuntimeError: at once"),
+            ({"before": "sys.exit(4)"}, "SystemExit: 4"),
+            ({"before": "sys.exit(0)"}, "without making a DataSource"),
+            ({"before": "ctypes.string_at(0)"}, "SIGSEGV"),
+            ({"before": "os._exit(0)"}, "exited with code 0"),
+            ({"configured": "raise RuntimeError('after add_detector')"}, "RuntimeError: after add_detector"),
+            ({"configured": "sys.exit(0)"}, "without asking for runs"),
+            ({"begun": "raise RuntimeError('at BeginRun')"}, "RuntimeError: at BeginRun"),
+            ({"begun": "run.Detector('no_such_detector')"}, "no detector or variable 'no_such_detector'"),
+            (
+                {"configured": "if info.worker_num == 1: raise RuntimeError('only one of us')"},
+                "RuntimeError: only one of us",
+            ),
+        ],
+    ),
 )
 def test_a_script_that_cannot_begin_ends_the_run_with_its_traceback(
     drp: Start, folder: Path, parts: dict[str, str], said: str
@@ -70,6 +73,7 @@ def test_names_that_differ_between_workers_fail_configure(drp: Start, folder: Pa
     assert command.left() == []
 
 
+@pytest.mark.slow
 def test_names_that_differ_from_the_first_answer_cost_the_replacement(drp: Start, folder: Path) -> None:
     """The first workers agree; one that comes later declares something else, and is left out in the end."""
     before = "late = os.path.exists(sys.argv[1])"
@@ -94,7 +98,9 @@ STEPS = """\
 """
 
 
-@pytest.mark.parametrize("fault", ["raise RuntimeError('at EndStep')", "os._exit(9)", "ctypes.string_at(0)"])
+@pytest.mark.parametrize(
+    "fault", rest_slow(1, ["raise RuntimeError('at EndStep')", "os._exit(9)", "ctypes.string_at(0)"])
+)
 def test_a_failure_at_another_transition_replaces_the_worker_and_completes(
     drp: Start, folder: Path, fault: str
 ) -> None:
@@ -115,6 +121,7 @@ def test_a_failure_at_another_transition_replaces_the_worker_and_completes(
     assert command.left() == []
 
 
+@pytest.mark.slow
 def test_reductions_of_a_worker_that_dies_are_lost_and_the_others_count(drp: Start, folder: Path) -> None:
     body = "total[0] += 1\nif evt.index == 150: os._exit(1)"
     script = write_script(
@@ -141,6 +148,7 @@ def test_a_worker_that_hangs_at_configure_is_given_up_after_its_limit(drp: Start
     assert command.left() == []
 
 
+@pytest.mark.slow
 def test_a_script_that_always_fails_is_left_out_and_raw_passes_damaged(drp: Start, folder: Path) -> None:
     script = write_script(folder, "raise ValueError('never')")
     command = drp(script, *SIM, "3000", "-W", "2", "--rate", "1000", "--spares", "1")
@@ -155,6 +163,7 @@ def test_a_script_that_always_fails_is_left_out_and_raw_passes_damaged(drp: Star
     assert command.left() == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_left_out_is_tried_again(drp: Start, folder: Path) -> None:
     """The script fails until a file is there, which a healthy operator makes; then events are whole again."""
     script = write_script(folder, "if not os.path.exists(sys.argv[1]): raise ValueError('not yet')")
@@ -171,6 +180,7 @@ def test_a_worker_that_was_left_out_is_tried_again(drp: Start, folder: Path) -> 
     assert command.left() == []
 
 
+@pytest.mark.slow
 def test_on_script_failure_stop_ends_the_run_in_good_order(drp: Start, folder: Path) -> None:
     command = drp(
         write_script(folder, "if evt.index == 200: raise ValueError('enough')"),
@@ -184,6 +194,7 @@ def test_on_script_failure_stop_ends_the_run_in_good_order(drp: Start, folder: P
     assert command.left() == []
 
 
+@pytest.mark.slow
 def test_kills_from_outside_do_not_count_as_failures_in_a_row(drp: Start, folder: Path) -> None:
     script = write_script(folder, "if evt.index < 30: os.kill(os.getpid(), 9)")
     command = drp(script, *SIM, "100", "-W", "1")
@@ -202,6 +213,7 @@ def once(name):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "3"])
 @pytest.mark.parametrize("place", ["before", "configured", "begun"])
 def test_a_worker_killed_from_outside_at_configure_or_begin_run_is_asked_again(
@@ -224,6 +236,7 @@ def test_a_worker_killed_from_outside_at_configure_or_begin_run_is_asked_again(
     assert command.left() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "3"])
 def test_a_worker_killed_from_outside_at_end_step_loses_no_event(
     drp: Start, folder: Path, workers: str
@@ -242,6 +255,7 @@ def test_a_worker_killed_from_outside_at_end_step_loses_no_event(
     assert command.left() == []
 
 
+@pytest.mark.slow
 def test_a_spare_that_stands_still_costs_no_event(drp: Start, folder: Path) -> None:
     """It is given the post of a worker that dies, takes nothing, and is given up; what it was sent is done by another."""
     body = "if evt.index == 300: os._exit(1)"

@@ -173,7 +173,7 @@ for run in ds.runs():
         ("ds.damage(evt, 'OutOfOder')", "OutOfOrder"),
         ("ds.damage(evt, user=3)", "8..15"),
         ("define(ds, z=(np.int8, 0))", "before the first event"),
-        ("ds.reduce('s', np.zeros(3))", "before the first event"),
+        ("ds.reduce('s', np.zeros(3))", "before the first event. Declare the array once, before the loop"),
     ],
 )
 def test_what_does_not_fit_is_an_error_that_says_so(script: Script, line: str, words: str) -> None:

@@ -12,7 +12,7 @@ from drp.script.errors import ScriptError
 from drp.script.info import DrpInfo
 from drp.script.offline import run_offline
 from drp.sink.recorder import Output
-from xtc import Dgram, Reader, TransitionId
+from xtc import Config, Dgram, Reader, TransitionId
 
 ROOT = Path(__file__).resolve().parents[2]
 MYROI = str(ROOT / "fex_scripts" / "myroi.py")
@@ -204,3 +204,14 @@ def test_a_failure_after_the_events_leaves_a_whole_file(tmp_path: Path) -> None:
     report = run_offline([str(script)], [source(tmp_path)], Output(tmp_path / "out"))
     assert (report.events, report.failed, report.failed_transitions, report.exit_code) == (10, 0, 1, 1)
     assert recorded(tmp_path / "out")[-1].service == TransitionId.EndRun
+
+
+def test_a_type_that_the_user_names_leaves_the_rest_to_the_configure(tmp_path: Path) -> None:
+    builder = Builder(1, (8, 6))
+    path = tmp_path / "in.xtc2"
+    path.write_bytes(b"".join([builder.configure(), *builder.run(3)]))
+    report = run_offline([MYROI, "--roi", "0:2,0:2"], [path], Output(tmp_path / "out"), info=DrpInfo(det_type="mine"))
+    assert (report.events, report.exit_code) == (3, 0)
+    names = Config(recorded(tmp_path / "out")[0]).names.values()
+    raw, fex = (next(one for one in names if one.alg.name == alg) for alg in ("raw", "fex"))
+    assert (fex.detname, fex.detid, fex.dettype) == (raw.detname, raw.detid, "mine")

@@ -60,6 +60,33 @@ def line(tmp_path: Path) -> Iterator[Line]:
         one.parent.process.join()
 
 
+def test_a_copy_of_the_worker_that_goes_on_in_the_loop_touches_no_ring(line: Line) -> None:
+    parent = line.start("""
+import os, signal
+import numpy as np
+from drp import AlgDef, DataSource, DetectorDef
+ds = DataSource()
+fex = ds.add_detector(DetectorDef("cam", "epixhr", "serial0"), AlgDef("fex", 0, 0, 1), {"x": (np.uint8, 0)})
+copy = None
+for run in ds.runs():
+    for number, _ in enumerate(run.events()):
+        if number == 1:
+            copy = os.fork()
+            if copy == 0:
+                signal.alarm(5)
+        fex.fex.x = 77 if copy == 0 else number
+        ds.add_data(fex.fex)
+        if copy:
+            copy, status = None, os.waitpid(copy, 0)[1]
+            assert os.waitstatus_to_exitcode(status) == 3
+""")
+    line.begin()
+    for index in range(4):
+        parent.push(line.builder.event(index))
+    answers = parent.answers(4)
+    assert [(one.status, one.data[-1]) for one in answers] == [(0, 0), (0, 1), (0, 2), (0, 3)]
+
+
 def test_every_entry_gets_one_answer_in_order_and_stop_ends_with_zero(line: Line) -> None:
     parent = line.start(SCRIPT, "40")
     assert line.begin()[0].json["names"][0]["alg"] == "fex"

@@ -47,7 +47,9 @@ def test_a_file_may_have_the_name_of_a_source(tmp_path: Path, monkeypatch: pytes
         ("xtc2", "needs a file"),
         ("/no/such/folder/a.xtc2", "no folder"),
         ([], "no source"),
-        (["sim", "sim"], "no such file"),
+        (["sim", "sim"], "sim: it cannot be read together with others"),
+        (["a.xtc2", "sim:jungfrau"], "sim:jungfrau: it cannot be read together with others"),
+        (str(Path(__file__).parent), "it is a folder. Name the files in it"),
     ],
 )
 def test_what_cannot_be_opened_says_what_could(text: str | list[str], said: str) -> None:

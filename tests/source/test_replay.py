@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import shutil
 from itertools import pairwise
@@ -164,6 +165,24 @@ def test_what_is_no_xtc2_is_named(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(SourceError, match=r"a\.xtc2: .*(empty|no xtc2 file)"):
         Replay([path])
+
+
+def test_a_compressed_file_is_to_be_expanded(tmp_path: Path) -> None:
+    path = tmp_path / "a.xtc2.gz"
+    path.write_bytes(gzip.compress(configure(1)))
+    with pytest.raises(SourceError, match=r"compressed with gzip\. Expand it first"):
+        Replay([path])
+
+
+def test_streams_of_one_run_are_not_read_one_after_the_other(tmp_path: Path, drain: Any) -> None:
+    one, other, later = (
+        tmp_path / f"x-{name}-c000.xtc2" for name in ("r0001-s000", "r0001-s001", "r0002-s001")
+    )
+    for path in (one, other, later):
+        write(path, configure(1), event(2, 1))
+    with pytest.raises(SourceError, match=r"another stream of the run than x-r0001-s000-c000\.xtc2"):
+        Replay([one, other])
+    assert xs(drain(Replay([one, later]))) == [1, 1]
 
 
 def test_a_missing_file_names_those_like_it(tmp_path: Path) -> None:
@@ -348,11 +367,15 @@ def test_real_files_come_byte_for_byte(data: Path, drain: Any) -> None:
         assert b"".join(drain(open_source(str(path))).dgrams) == path.read_bytes()
 
 
-def test_the_real_chunks_are_followed_and_their_smd_is_not(data: Path, drain: Any, tmp_path: Path) -> None:
+def test_the_real_chunks_are_followed_and_their_smd_is_not(
+    data: Path, drain: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = data / "chunking"
     basket = drain(open_source(str(folder / "xpptut15-r0014-s000-c000.xtc2")))
     assert basket.services.count(12) == 15
     smd = shutil.copy(folder / "smalldata" / "xpptut15-r0014-s000-c000.smd.xtc2", tmp_path / "a.smd.xtc2")
-    assert drain(open_source(str(smd))).services.count(12) == 15
+    with caplog.at_level(logging.WARNING):
+        assert drain(open_source(str(smd))).services.count(12) == 15
+    assert "a.smd.xtc2 is smalldata" in caplog.text
     with pytest.raises(SourceError, match=r"xpptut15-r0014-s000-c000\.xtc2"):
         open_source(str(folder / "data-r0001-s000-c001.xtc2"))

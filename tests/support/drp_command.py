@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLE = "DRP_TEST_RUN"
 COMMAND = "import sys; from drp.cli.drp import main; sys.exit(main())"
@@ -65,6 +67,12 @@ def write_script(
         )
     )
     return path
+
+
+def rest_slow(quick: int, cases: list[Any]) -> list[Any]:
+    """Return the cases of a parametrized test, all but the first `quick` of them marked slow."""
+    slow = [case if isinstance(case, tuple) else (case,) for case in cases[quick:]]
+    return [*cases[:quick], *(pytest.param(*case, marks=pytest.mark.slow) for case in slow)]
 
 
 @dataclass(frozen=True)

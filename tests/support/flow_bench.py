@@ -32,6 +32,7 @@ CONFIGURE, UNCONFIGURE, BEGIN_RUN, END_RUN, BEGIN_STEP, END_STEP, ENABLE, DISABL
 ANSWER, REPLAYED, FAILED, BARRIER, OVERFLOWED = 1, 2, 3, 4, 5
 SHAPES_DATA = 1
 FEX = Names(1, "digitizer", "digi", "s1", 0, Alg("fex", (0, 0, 1)), (Field("x", DataType.UINT32, 0),))
+BLOB = Names(2, "digitizer", "digi", "s1", 0, Alg("blob", (0, 0, 1)), (Field("b", DataType.UINT8, 1),))
 
 
 def dgram(service: int, timestamp: int, payload: bytes = b"") -> bytes:
@@ -55,7 +56,7 @@ class Bench:
         self.smd_fd = os.memfd_create("smd")
         self.notify = os.eventfd(0, os.EFD_NONBLOCK)
         self.pebble = Pebble(self.n_events, self.bound, 32, 1024)
-        table = self.flow_table = NamesTable([FEX])
+        table = self.flow_table = NamesTable([FEX, BLOB])
         self.recorder = L1Recorder(Gather(), table)
         big = FileWriter(self.read_fd)
         self.recorder.set_files(big, FileWriter(self.smd_fd, before=big), 7)
@@ -65,6 +66,7 @@ class Bench:
         self.time = 1
         self.flow.hand_in(self.batch, 0, 0)
         self.workers: dict[int, RingWorker] = {}
+        self.ports: dict[int, Port] = {}
 
     def close(self) -> None:
         for fd in (self.read_fd, self.smd_fd, self.notify):
@@ -74,6 +76,7 @@ class Bench:
         port = Port(worker, 0, self.arena_bytes, self.n_blocks or self.n_events + 32)
         number = self.flow.add_port(port)
         self.workers[number] = RingWorker(port.segment)
+        self.ports[number] = port
         if fed:
             self.flow.open_port(number, True)
         return number
@@ -148,12 +151,28 @@ def fex(value: int) -> tuple[bytes, bytes]:
 
 
 def fex_data(dgram: bytes) -> int:
-    """Offset of the Data of the first ShapesData of FEX in a recorded event, 0 where it has none."""
+    """Offset of the Data Xtc of FEX in a recorded event, 0 where it has none."""
+    return data_of(dgram, FEX)[0]
+
+
+def blob_of(dgram: bytes) -> bytes | None:
+    """The bytes of BLOB in a recorded event, None where it has none."""
+    at, extent = data_of(dgram, BLOB)
+    return dgram[at + 12 : at + extent] if at else None
+
+
+def data_of(dgram: bytes, names: Names) -> tuple[int, int]:
+    """Offset and extent of the Data Xtc of the first ShapesData of these Names, (0, 0) where there is none."""
     at = 24
     while at < len(dgram):
         src, _, kind, extent = struct.unpack_from("<IHHI", dgram, at)
-        if dgram[11] & 15 == L1 and src == FEX.names_id and kind & 0xFFF == SHAPES_DATA:
+        if dgram[11] & 15 == L1 and src == names.names_id and kind & 0xFFF == SHAPES_DATA:
             (shapes,) = struct.unpack_from("<I", dgram, at + 12 + 8)
-            return at + 12 + shapes
+            return at + 12 + shapes, extent - 12 - shapes
         at += extent
-    return 0
+    return 0, 0
+
+
+def blob(data: bytes) -> tuple[bytes, bytes]:
+    """Descriptor and data of a result that adds one array of bytes."""
+    return encode_block(adds=[(1, ((len(data),),), data)])

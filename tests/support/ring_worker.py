@@ -95,6 +95,14 @@ class RingWorker:
         )
         self.set_out_head(head + 1)
 
+    def scribble(self) -> None:
+        """Write nonsense over all of the arena that a worker may write to now."""
+        free = self.arena_bytes - (self.position - self.arena_tail)
+        at = self.position % self.arena_bytes
+        first = min(free, self.arena_bytes - at)
+        self.memory[ARENA + at : ARENA + at + first] = b"\xee" * first
+        self.memory[ARENA : ARENA + free - first] = b"\xee" * (free - first)
+
     def arena_room(self, n: int) -> bool:
         position = self.position
         if position % self.arena_bytes + n > self.arena_bytes:

@@ -1,0 +1,77 @@
+"""What the command does beside a run: it tells what it came to, and says so where it cannot begin or go on."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drp.cli import drp as command
+from drp.cli.options import drp_version
+from drp.core.errors import ScriptError, SourceError
+from drp.core.ledger import Fate, Ledger
+from drp.core.report import Report
+from drp.engine.reducer import EXIT_INTERRUPTED
+
+
+class StandIn:
+    """A Reducer that runs nothing."""
+
+    ends_in: BaseException | None = None
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def run(self) -> Report:
+        if self.ends_in is not None:
+            raise self.ends_in
+        ledger = Ledger()
+        ledger.count(Fate.not_recorded, 1)
+        return Report(source="a source", script="s.py", source_events=1, ledger=ledger, elapsed_s=1.0)
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    script = tmp_path / "s.py"
+    script.write_text("")
+    monkeypatch.setattr(command, "Reducer", StandIn)
+    monkeypatch.setattr(StandIn, "ends_in", None)
+    return ["-p", str(script), "--report", str(tmp_path / "r.json")]
+
+
+def test_the_report_names_the_version(line: list[str]) -> None:
+    assert command.main(line) == 0
+    assert json.loads(Path(line[-1]).read_text())["drp_version"] == drp_version() != ""
+
+
+def test_an_interrupt_before_the_workers_are_there_leaves_no_traceback(
+    line: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(StandIn, "ends_in", KeyboardInterrupt())
+    assert command.main(line) == EXIT_INTERRUPTED
+    assert capsys.readouterr().err.endswith("drp: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(SourceError("gone"), command.EXIT_USAGE), (ScriptError("mistaken"), command.EXIT_FAILED)],
+)
+def test_only_what_cannot_begin_is_a_usage_error(
+    line: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    monkeypatch.setattr(StandIn, "ends_in", error)
+    assert command.main(line) == code
+
+
+def test_a_summary_that_nobody_reads_does_not_change_the_exit_code(line: list[str]) -> None:
+    code = (
+        "import sys; from drp.cli import drp; sys.path.insert(0, sys.argv[1]); from test_drp import StandIn; "
+        "drp.Reducer = StandIn; sys.exit(drp.main(sys.argv[2:]))"
+    )
+    with Path("/dev/full").open("w") as full:
+        words = [sys.executable, "-c", code, str(Path(__file__).parent), *line]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "drp: the summary cannot be printed: No space left on device" in done.stderr
+    assert json.loads(Path(line[-1]).read_text())["closes"]

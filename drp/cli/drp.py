@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -93,7 +94,8 @@ def _print(text: str) -> None:
         # Whoever read it has gone, or its disk is full: the run itself is what the exit code tells. Without the
         # other stdout the interpreter tries again as it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"drp: the summary cannot be printed: {error.strerror}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"drp: the summary cannot be printed: {error.strerror}", file=sys.stderr, flush=True)
 
 
 def _write(path: Path, text: str) -> None:

@@ -27,7 +27,9 @@ def go_round(folder: Path, count: int) -> tuple[list[float], tuple[int, ...]]:
     script.write_text(SCRIPT)
     drp, builder = Whole(folder, script, INFO, n_events=1), Builder(segments=1)
     drp.deadline += count / 1000
-    drp.put([builder.configure(), builder.begin_run(), builder.begin_step(), builder.bare(TransitionId.Enable)])
+    drp.put(
+        [builder.configure(), builder.begin_run(), builder.begin_step(), builder.bare(TransitionId.Enable)]
+    )
     while not (drp.transitions.idle and drp.flow.record_next == drp.flow.submit_next):
         drp.turn()
     port = next(iter(drp.hired.values())).port

@@ -125,22 +125,6 @@ def test_an_event_before_any_slow_update_is_done_by_a_worker_that_has_seen_none(
     assert services == [L1, SLOW, SLOW]
 
 
-def redo_behind(bench: Bench, dead: int, worker: int, n: int) -> None:
-    """Give `n` events to `dead`, one after them to `worker`, which answers it; then `dead` dies."""
-    bench.flow.starve_port(worker)
-    for _ in range(n):
-        bench.put(L1, b"raw")
-    bench.settle()
-    bench.flow.starve_port(dead)
-    bench.flow.open_port(worker, True)
-    bench.put(L1, b"raw")
-    bench.settle()
-    answer_with_fex(bench.workers[worker])
-    bench.settle()
-    bench.flow.bury(dead, 3)
-    bench.settle()
-
-
 def answer_with_fex(worker: RingWorker, value: int = 1) -> int:
     seq = take_event(worker)
     desc, data = fex(value)

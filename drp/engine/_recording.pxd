@@ -50,6 +50,8 @@ cdef class Recording(Collect):
     cdef readonly uint64_t n_synthesised
     cdef readonly uint64_t bytes_in
     cdef readonly uint64_t n_malformed
+    cdef uint64_t n_cut              # results found here not to fit
+    cdef bint cut_told
     cdef uint64_t began_ns           # when the first L1Accept was handed in, 0: none was recorded yet
     cdef uint64_t ended_ns           # when the last one was recorded
     cdef readonly bint paused
@@ -64,4 +66,5 @@ cdef class Recording(Collect):
     cdef bint _record_or_wait(self, Item *item) noexcept nogil
     cdef int _record(self, Item *item) noexcept nogil
     cdef void _release(self, uint64_t first, uint64_t last) noexcept nogil
+    cdef void _tell_cut(self) noexcept nogil
     cdef void _count(self, Item *item, Slot *s, uint64_t now_ns) noexcept nogil

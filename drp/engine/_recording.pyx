@@ -11,7 +11,7 @@ from libc.errno cimport ETIMEDOUT
 from libc.string cimport memset
 from posix.unistd cimport write
 
-from drp.engine._collect cimport N_BUCKETS, Collect, bucket
+from drp.engine._collect cimport N_BUCKETS, N_NOTICES, NOTICE_OVERFLOW, Collect, Notice, bucket
 from drp.engine._order cimport Item
 from drp.shm._layout cimport BLOCK_WORDS, Bell
 from drp.shm._pebble cimport L1_ACCEPT, SLOW_UPDATE, Pebble, Slot
@@ -28,6 +28,7 @@ cdef enum:
     CAUSE_TRUNCATED = 4
     DAMAGE_TIMED_OUT = 64
     DAMAGE_TRUNCATED = 1
+    NO_PORT = -1
 
 
 cdef uint16_t cause_damage(uint8_t cause) noexcept nogil:
@@ -162,6 +163,7 @@ cdef class Recording(Collect):
                 s.pulse_id, s.capacity)
             if outcome == RECORD_TRUNCATED and item.cause == 0:
                 item.cause = CAUSE_TRUNCATED
+                self.n_cut += 1
             elif outcome == RECORD_MALFORMED:
                 self.n_malformed += 1
         elif item.big != NULL:
@@ -207,11 +209,25 @@ cdef class Recording(Collect):
         told = self.waits_recorded and last >= self.waits_recorded
         if told:
             self.waits_recorded = 0
+        if self.n_cut and not self.cut_told and self.notice_room() > 1:
+            self.cut_told = 1
+            self._tell_cut()
+            told = 1
         self.leave()
         if enough:
             self.ring(&self.source_bell)
         if told:
             self.notify()
+
+    cdef void _tell_cut(self) noexcept nogil:
+        """Tell the main loop of the first result that only here, beside the raw data it keeps, turned out not to fit."""
+        cdef Notice *notice = &self.notices[self.next_notice % N_NOTICES]
+        memset(notice, 0, sizeof(Notice))
+        notice.kind = NOTICE_OVERFLOW
+        notice.cause = CAUSE_TRUNCATED
+        notice.service = L1_ACCEPT
+        notice.port = NO_PORT
+        self.next_notice += 1
 
     cdef void _count(self, Item *item, Slot *s, uint64_t now_ns) noexcept nogil:
         self.bytes_in += s.size

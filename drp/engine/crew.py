@@ -37,6 +37,7 @@ from drp.shm._port import describe as describe_peek
 from xtc import TransitionId
 
 MEMORY_PERIOD_S = 1.0
+NO_INCARNATION = 0
 KIND_LIMIT, MESSAGE_LIMIT, TRACEBACK_LIMIT = 200, 4096, 16384
 OUTPUT_PERIOD_S = 1.0
 NURSERY_TRIES = 3
@@ -245,8 +246,12 @@ class Crew:
     def on_overflow(self, notice: Notice) -> None:
         """A result did not fit."""
         hand = self._by_port.get(notice.port)
-        if hand is not None:
-            self._do(self.supervisor.on_overflow(hand.incarnation, time.monotonic()))
+        incarnation = NO_INCARNATION if hand is None else hand.incarnation
+        self._do(self.supervisor.on_overflow(incarnation, time.monotonic()))
+
+    def pardon(self) -> None:
+        """A new Configure is being answered: workers that were left out are made again, and asked."""
+        self._do(self.supervisor.on_configure(time.monotonic()))
 
     def on_replayed(self, notice: Notice, differs: str) -> None:
         """A worker answered a replayed Configure or BeginRun; `differs` says how its Names are not those of the first answer."""

@@ -121,9 +121,12 @@ class Transitions:
         if not self._flow.waiting_to_finish:
             self._flow.wake_when_recorded(self._seq - 1)
             return False
-        nobody = not self._answers and self._service in ESSENTIAL and not self._flow.pass_raw
-        if nobody or not self._flow.answered:
-            # Workers died of what is no fault of the script's, and who replaces them is asked: there will be another notice.
+        if not self._answers and self._service == TransitionId.Configure:
+            self._crew.pardon()
+        nobody = not self._answers and self._service in ESSENTIAL
+        if (nobody and not self._flow.pass_raw) or not self._flow.answered:
+            # Workers died of what is no fault of the script's, or were left out, and who replaces them is asked: there
+            # will be another notice.
             self._stage = Stage.IDLE
             return False
         answer = self._combined()

@@ -149,3 +149,53 @@ def test_the_script_to_copy_fits_every_area_detector_without_options(tmp_path: P
     for detector in ("jungfrau", "epixhr"):
         done = drp("-p", script, "--source", f"sim:{detector}", "-n", 2, "-o", tmp_path / detector)
         assert done.returncode == 0, done.stderr + done.stdout
+
+
+FAILS_IN_RUN_1 = """
+import numpy as np
+from drp import AlgDef, DataSource, DetectorDef
+
+ds = DataSource()
+info = ds.drp_info
+definition = DetectorDef(info.det_name, info.det_type, info.det_id)
+fex = ds.add_detector(definition, AlgDef("fex", 0, 0, 1), {"x": (np.uint64, 0)})
+for run in ds.runs():
+    for evt in run.events():
+        if run.runnum == 1:
+            raise ValueError("not this run")
+        fex.fex.x = evt.index
+        ds.add_data(fex.fex)
+"""
+
+
+def test_workers_left_out_are_tried_again_at_the_next_configure(tmp_path: Path) -> None:
+    (tmp_path / "pass.py").write_text(PASS)
+    (tmp_path / "fails.py").write_text(FAILS_IN_RUN_1)
+    for run in (1, 2):
+        source = f"sim:digitizer:16,run={run}"
+        assert (
+            drp("-p", tmp_path / "pass.py", "--source", source, "-n", 200, "-o", tmp_path / "in").returncode
+            == 0
+        )
+    first, second = sorted(path for path in (tmp_path / "in").rglob("*.xtc2") if "smd" not in path.name)
+    done = drp("-p", tmp_path / "fails.py", "--source", first, second, "-W", 2, "-o", tmp_path / "out")
+    assert done.returncode == 1
+    assert "400 of 400" in " ".join(done.stdout.split()).replace("  ", " ")
+    damaged = []
+    for path in sorted(path for path in (tmp_path / "out").rglob("*.xtc2") if "smd" not in path.name):
+        damaged.append([bool(d.damage) for d in Reader(path) if d.service == TransitionId.L1Accept])
+    assert damaged == [[True] * 200, [False] * 200]
+
+
+def test_a_result_too_large_beside_its_raw_data_stops_the_run_that_asks_for_it(tmp_path: Path) -> None:
+    script = tmp_path / "large.py"
+    script.write_text(
+        REDUCE.replace("a[: evt.index % 9]", "np.zeros(40000, np.uint16)").replace(
+            "if evt.index % 5:", "if False:"
+        )
+    )
+    args = ("-p", script, "--source", "sim:digitizer:32", "--rate", 500, "-n", 5000, "-W", 1)
+    done = drp(*args, "--on-overflow", "stop")
+    assert done.returncode == 1
+    assert "--on-overflow stop" in done.stdout
+    assert "of 5,000 events" not in done.stdout

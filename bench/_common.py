@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -36,9 +36,9 @@ class Setting:
     turns: int = 5
     scale: float = 1.0
 
-    def events(self, usual: int) -> int:
+    def events(self, usual: int, least: int = 100) -> int:
         """Return how many events a run that usually has `usual` is to have."""
-        return max(100, int(usual * self.scale))
+        return max(least, int(usual * self.scale))
 
 
 SHORT = Setting(turns=3, scale=0.2)
@@ -47,8 +47,12 @@ SHORT = Setting(turns=3, scale=0.2)
 def setting(argv: Sequence[str] | None = None, *, doc: str | None = None) -> Setting:
     """Read the options that all benchmarks have."""
     parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
-    parser.add_argument("--turns", type=int, default=Setting().turns, help="repetitions (default: %(default)s)")
-    parser.add_argument("--scale", type=float, default=1.0, help="how many times the usual amount (default: 1)")
+    parser.add_argument(
+        "--turns", type=int, default=Setting().turns, help="repetitions (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="how many times the usual amount (default: 1)"
+    )
     parser.add_argument("--short", action="store_true", help="a look only: 3 turns of a fifth")
     given = parser.parse_args(argv)
     return SHORT if given.short else Setting(given.turns, given.scale)
@@ -73,7 +77,11 @@ def command(script: Path, source: str, *options: str) -> list[str]:
 def start(argv: Sequence[str], report: Path) -> subprocess.Popen[str]:
     """Start a drp command that writes `report`."""
     return subprocess.Popen(
-        [*argv, "--report", str(report)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL
+        [*argv, "--report", str(report)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        stdin=subprocess.DEVNULL,
     )
 
 
@@ -82,11 +90,14 @@ def finish(process: subprocess.Popen[str], report: Path, *, may_fault: bool = Fa
     text, _ = process.communicate(timeout=LIMIT_S)
     found: dict[str, Any] = json.loads(report.read_text()) if report.exists() else {}
     if not found or not found["closes"] or (process.returncode and not may_fault):
-        raise SystemExit(f"bench: {shlex.join(map(str, process.args))}\nended with {process.returncode}:\n{text}")  # type: ignore[arg-type]
+        told = shlex.join(cast(list[str], process.args))
+        raise SystemExit(f"bench: {told}\nended with {process.returncode}:\n{text}")
     return found
 
 
-def run_drp(script: str, source: str, *options: str, record: bool = True, arguments: str = "") -> dict[str, Any]:
+def run_drp(
+    script: str, source: str, *options: str, record: bool = True, arguments: str = ""
+) -> dict[str, Any]:
     """Run drp once with the script of that name in `scripts/`, output on tmpfs; return its report."""
     with scratch() as folder:
         word = Path(f"{SCRIPTS / script} {arguments}".strip())

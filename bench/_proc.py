@@ -13,7 +13,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One process at one time: sizes in bytes, `private_bytes` without what it shares with others."""
+    """One process at one time: sizes in bytes, `private_bytes` what it alone has written."""
 
     rss_bytes: int
     pss_bytes: int
@@ -50,9 +50,8 @@ def look(pid: int) -> Look | None:
         sizes[key] = int(value.split()[0]) * 1024
     if "Rss" not in sizes:
         return None
-    private = sizes["Private_Clean"] + sizes["Private_Dirty"]
     descriptors, threads = (len(_entries(Path(f"/proc/{pid}/{one}"))) for one in ("fd", "task"))
-    return Look(sizes["Rss"], sizes["Pss"], private, descriptors, threads)
+    return Look(sizes["Rss"], sizes["Pss"], sizes["Private_Dirty"], descriptors, threads)
 
 
 def segments(creator: int) -> int:
@@ -79,6 +78,6 @@ def _read(path: Path) -> str:
 
 def _entries(path: Path) -> list[str]:
     try:
-        return os.listdir(path)
+        return [one.name for one in path.iterdir()]
     except OSError:
         return []

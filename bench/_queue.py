@@ -28,7 +28,9 @@ def events_per_s(events: int, depth: int) -> float:
     frames = np.random.default_rng(1).integers(0, 4096, (N_FRAMES, SAMPLES), np.uint16)
     there = sysv_ipc.MessageQueue(None, sysv_ipc.IPC_CREX, mode=0o600, max_message_size=64)
     back = sysv_ipc.MessageQueue(None, sysv_ipc.IPC_CREX, mode=0o600, max_message_size=64)
-    shared = sysv_ipc.SharedMemory(sysv_ipc.IPC_PRIVATE, flags=sysv_ipc.IPC_CREAT, mode=0o600, size=frames.nbytes)
+    shared = sysv_ipc.SharedMemory(
+        sysv_ipc.IPC_PRIVATE, flags=sysv_ipc.IPC_CREAT, mode=0o600, size=frames.nbytes
+    )
     try:
         shared.write(frames.tobytes())
         child = os.fork()
@@ -55,7 +57,9 @@ def _child(there: sysv_ipc.MessageQueue, back: sysv_ipc.MessageQueue, shared: sy
         back.send(ANSWER.pack(seq, raw[3]))
 
 
-def _drive(there: sysv_ipc.MessageQueue, back: sysv_ipc.MessageQueue, frames: np.ndarray, events: int, depth: int) -> float:
+def _drive(
+    there: sysv_ipc.MessageQueue, back: sysv_ipc.MessageQueue, frames: np.ndarray, events: int, depth: int
+) -> float:
     expected = frames[:, 3].tolist()
     sent = 0
     began = time.perf_counter()

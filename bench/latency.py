@@ -41,7 +41,9 @@ def measure(settings: Setting) -> Table:
             took = time.monotonic() - began
             workers = sum(time_s for pid, time_s in used.items() if name(pid).startswith("drp-worker"))
             found = finish(process, report)
-        table.add(f"{rate_hz} Hz: CPU of drp itself", "% of core", 100 * (sum(used.values()) - workers) / took)
+        table.add(
+            f"{rate_hz} Hz: CPU of drp itself", "% of core", 100 * (sum(used.values()) - workers) / took
+        )
         table.add(f"{rate_hz} Hz: CPU of workers and spare", "% of core", 100 * workers / took)
         if rate_hz > 1:
             for quantile in ("p50", "p99", "max"):

@@ -1,8 +1,8 @@
 """Memory, descriptors, threads and segments of drp and its worker over ten million small events.
 
 Input: as in `small_events`, one worker and a spare, recorded on tmpfs (about 4 GB), or with `--no-record` not at all. RSS counts the pages of shared
-memory that a process has touched, so it grows until each slot and the whole arena were used once; PSS divides what is shared; `private` is what
-a leak would show in. Growth is from the look at 20 % of the events to the last one.
+memory that a process has touched, so it grows until each slot and the whole arena were used once; PSS divides what is shared; `private` is what the
+process alone has written, where a leak would show. Growth is from the look at 20 % of the events to the last one.
 """
 
 from __future__ import annotations
@@ -72,7 +72,11 @@ def measure(settings: Setting, *, record: bool = True) -> list[str]:
     run_s = found_report["run_s"]
     title = f"memory: {found_report['ledger']['total']:,} events of {SOURCE} in {run_s:.1f} s, {found_report['restarts']} restarts"
     rows = [line for life in lives.values() for line in life.rows(run_s)]
-    return [title, *rows, f"  segments of drp: {min(held[1:-1], default=0)} to {max(held)}, {segments(process.pid)} afterwards"]
+    return [
+        title,
+        *rows,
+        f"  segments of drp: {min(held[1:-1], default=0)} to {max(held)}, {segments(process.pid)} afterwards",
+    ]
 
 
 def _workers(pid: int) -> list[int]:

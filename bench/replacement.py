@@ -34,7 +34,16 @@ def kill_some(kills: int, spares: int) -> list[float]:
         told, report = folder / "told", folder / "report.json"
         told.touch()
         word = Path(f"{SCRIPTS / 'first.py'} {told} {WORK_US}")
-        options = ("-W", str(WORKERS), "--spares", str(spares), "--rate", str(RATE_HZ), "-o", str(folder / "out"))
+        options = (
+            "-W",
+            str(WORKERS),
+            "--spares",
+            str(spares),
+            "--rate",
+            str(RATE_HZ),
+            "-o",
+            str(folder / "out"),
+        )
         process = start(command(word, SOURCE, *options), report)
         took_ms = []
         try:
@@ -49,7 +58,9 @@ def kill_some(kills: int, spares: int) -> list[float]:
     died = sum(one["failures"].get("died", 0) for one in found["workers"])
     damaged = found["damage"]["drp"]["events"]
     if found["restarts"] != kills or damaged > kills:
-        raise SystemExit(f"bench: {kills} kills, {found['restarts']} restarts ({died} died), {damaged} events damaged")
+        raise SystemExit(
+            f"bench: {kills} kills, {found['restarts']} restarts ({died} died), {damaged} events damaged"
+        )
     return took_ms
 
 
@@ -71,7 +82,11 @@ def _heard(told: Path) -> dict[int, int]:
 
 def _wait_for_all(process: subprocess.Popen[str], wanted: int) -> None:
     """Wait until all processes are forked; their scripts still need a moment."""
-    wait_for(lambda: sum(name(pid).startswith("drp-worker") for pid in tree(process.pid)) == wanted, "workers", LIMIT_S)
+    wait_for(
+        lambda: sum(name(pid).startswith("drp-worker") for pid in tree(process.pid)) == wanted,
+        "workers",
+        LIMIT_S,
+    )
     time.sleep(0.3)
 
 

@@ -18,7 +18,9 @@ EVENTS = 1_000_000
 
 def measure(settings: Setting) -> Table:
     """Measure drp with one and two workers, and the queue one at a time and at depth."""
-    table = Table(f"small events: {SOURCE}, a script that reads an array and adds a scalar, recorded on tmpfs")
+    table = Table(
+        f"small events: {SOURCE}, a script that reads an array and adds a scalar, recorded on tmpfs"
+    )
     events = settings.events(EVENTS)
 
     def drp(workers: int) -> None:
@@ -28,7 +30,9 @@ def measure(settings: Setting) -> Table:
     turns(
         settings,
         lambda: drp(1),
-        lambda: table.add(f"message queue, {MAX_DEPTH} in flight", "events/s", events_per_s(events // 5, MAX_DEPTH)),
+        lambda: table.add(
+            f"message queue, {MAX_DEPTH} in flight", "events/s", events_per_s(events // 5, MAX_DEPTH)
+        ),
         lambda: drp(2),
         lambda: table.add("message queue, one at a time", "events/s", events_per_s(events // 50, 1)),
     )

@@ -10,7 +10,9 @@ import numpy as np
 from drp import AlgDef, DataSource, DetectorDef
 
 parser = argparse.ArgumentParser(description="Keep a region of interest of every segment, and its sum.")
-parser.add_argument("--roi", help="ROWS:ROWS,COLS:COLS of each segment (default: a quarter of each, from the middle)")
+parser.add_argument(
+    "--roi", help="ROWS:ROWS,COLS:COLS of each segment (default: a quarter of each, from the middle)"
+)
 parser.add_argument("--keep-every", type=int, default=100, help="keep raw too of every Nth event (0: never)")
 args = parser.parse_args()
 

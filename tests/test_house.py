@@ -154,6 +154,26 @@ def test_tests_are_no_packages() -> None:
     assert names((ROOT / "tests").rglob("__init__.py")) == []
 
 
+# What would run, or believe, something that came from outside. `exec` and `compile` run the user's own script, in two places.
+DANGEROUS = re.compile(
+    r"\b(?:c?[pP]ickle|marshal|shelve|dill|allow_pickle=True|shell=True|os\.system|os\.popen|mktemp|except:|yaml\.load)"
+    r"|(?<![\w.])(?:eval|exec|__import__)\("
+)
+RUNS_SCRIPTS = {"drp/script/runner.py", "drp/script/psana_names.py"}
+
+
+def test_nothing_from_outside_is_run_or_unpickled() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in files(".py", ".pyx")
+        if path.relative_to(ROOT).parts[0] in ("xtc", "drp", "fex_scripts")
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if DANGEROUS.search(line.partition("#")[0])
+        and not ("exec(" in line and path.relative_to(ROOT).as_posix() in RUNS_SCRIPTS)
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize("word", FORBIDDEN)
 def test_forbidden_words_are_in_no_file(word: str) -> None:
     said = [path for path in (*files(*TEXTS), ROOT / ".ci" / "run") if word in path.read_text()]

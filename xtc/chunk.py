@@ -25,7 +25,7 @@ _NAME = re.compile(
     r"(?P<expt>.+)-r(?P<run>\d+)-s(?P<stream>\d+)-c(?P<chunk>\d+)(?P<smd>\.smd)?\.xtc2(?:\.inprogress)?\Z"
 )
 MAX_CHUNKS = 10_000
-MAX_NAME_BYTES = 255                 # NAME_MAX of Linux
+MAX_NAME_BYTES = 255  # NAME_MAX of Linux
 
 
 @dataclass(frozen=True, slots=True)

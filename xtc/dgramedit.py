@@ -168,7 +168,7 @@ class DgramEdit:
         """Bytes of the edited dgram, that is of what `save` writes."""
         return len(self._bytes())
 
-    def Detector(  # noqa: PLR0917 - the reference's signature
+    def Detector(
         self,
         detdef: DetectorDef,
         algdef: AlgDef,

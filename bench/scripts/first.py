@@ -14,7 +14,7 @@ work_ns = 1000 * int(sys.argv[2])
 ds = DataSource()
 for run in ds.runs():
     first = True
-    for evt in run.events():
+    for _ in run.events():
         began = time.monotonic_ns()
         if first:
             first = False

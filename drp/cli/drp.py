@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -23,6 +24,8 @@ from drp.engine.reducer import EXIT_INTERRUPTED, Interrupted, Reducer
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 REPORT_MODE = 0o644
+# Names in a file and what a script says may hold anything: none of it may steer a terminal. Tab and newline may stay.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 
 log = logging.getLogger("drp")
 
@@ -36,7 +39,7 @@ class _LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        self._status.above(self.format(record))
+        self._status.above(self.format(record).translate(_ESCAPES))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _tell(config: DrpConfig, report: Report) -> int:
     """Print the summary and write the report."""
-    _print_summary(report)
+    _print("\n".join(summary(report)).translate(_ESCAPES))
     if config.report is not None:
         try:
             _write(Path(config.report), json.dumps(report.as_dict(), indent=1) + "\n")
@@ -79,6 +82,20 @@ def _tell(config: DrpConfig, report: Report) -> int:
             print(f"drp: the report {config.report} cannot be written: {error.strerror}", file=sys.stderr)
             return report.exit_code or 1
     return report.exit_code
+
+
+def _print(text: str) -> None:
+    """Print text that may hold what no encoding has; that nobody reads it any more is no fault of the run."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # Whoever read it has gone, or its disk is full: the run itself is what the exit code tells. Without the
+        # other stdout the interpreter tries again as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError):
+            print(f"drp: the summary cannot be printed: {error.strerror}", file=sys.stderr, flush=True)
 
 
 def _write(path: Path, text: str) -> None:
@@ -89,18 +106,6 @@ def _write(path: Path, text: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | follow, REPORT_MODE)
     with os.fdopen(fd, "w", encoding="utf-8") as file:
         file.write(text)
-
-
-def _print_summary(report: Report) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names of files and kinds of errors may hold what no encoding has.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        print("\n".join(summary(report)), flush=True)
-    except OSError as error:
-        # Whoever read it has gone, or its disk is full: the run itself is what the exit code tells.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"drp: the summary cannot be printed: {error.strerror}", file=sys.stderr)
 
 
 def _set_up_logging(config: DrpConfig, status: StatusLine) -> None:

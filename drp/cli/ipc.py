@@ -31,14 +31,20 @@ class SharedSegment:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the drp-ipc command with `argv` (default: the process's own) and return its exit code."""
-    parser = argparse.ArgumentParser(prog="drp-ipc", description="Show or clear what drp processes of this user hold.")
+    parser = argparse.ArgumentParser(
+        prog="drp-ipc", description="Show or clear what drp processes of this user hold."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="ls|clean")
     verbs.add_parser("ls", help="list running drp processes, their shared memory, and what dead ones left")
     verbs.add_parser("clean", help="remove what dead drp processes left, and nothing else")
     verb = parser.parse_args(sys.argv[1:] if argv is None else argv).verb
     try:
         directory = run_directory()
-        lines = list_all(look(directory), segments()) if verb == "ls" else [f"removed: {one}" for one in sweep(directory)]
+        lines = (
+            list_all(look(directory), segments())
+            if verb == "ls"
+            else [f"removed: {one}" for one in sweep(directory)]
+        )
     except (DrpError, OSError) as error:
         print(f"drp-ipc: {error}", file=sys.stderr)
         return 1
@@ -59,7 +65,11 @@ def list_all(entries: Sequence[tuple[RunEntry, bool]], shared: Sequence[SharedSe
     for entry, alive in entries:
         run = "between runs" if entry.run is None else f"run {entry.run}"
         state = "running" if alive else "dead, drp-ipc clean removes its record"
-        lines.append(f"pid {entry.pid}  {entry.alias} of {entry.instrument}, partition {entry.partition}, {run}: {state}")
+        lines.append(
+            f"pid {entry.pid}  {entry.alias} of {entry.instrument}, partition {entry.partition}, {run}: {state}"
+        )
         mine = [one for one in shared if alive and one.maker == entry.pid]
-        lines += [f"  segment {one.id}  {si(one.size_bytes, 'B')}, attached by {one.attached}" for one in mine]
+        lines += [
+            f"  segment {one.id}  {si(one.size_bytes, 'B')}, attached by {one.attached}" for one in mine
+        ]
     return lines

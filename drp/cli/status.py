@@ -58,6 +58,7 @@ class StatusLine:
         self._live = live
         self._width = width
         self._shown = ""
+        self._broken = False
         self._next_s = 0.0 if live else PLAIN_EVERY_S
 
     def show(self, snapshot: Snapshot) -> None:
@@ -68,20 +69,27 @@ class StatusLine:
         if self._live:
             self._next_s = snapshot.elapsed_s + LIVE_EVERY_S
             self._shown = text[: self._width - 1]
-            self._stream.write(_CLEAR + self._shown)
+            self._put(_CLEAR + self._shown)
         else:
             self._next_s = snapshot.elapsed_s + PLAIN_EVERY_S
-            self._stream.write(text + "\n")
-        self._stream.flush()
+            self._put(text + "\n")
 
     def above(self, text: str) -> None:
         """Write `text`, which needs no newline at its end, and put the live line under it again."""
-        self._stream.write(f"{_CLEAR}{text}\n{self._shown}" if self._live else f"{text}\n")
-        self._stream.flush()
+        self._put(f"{_CLEAR}{text}\n{self._shown}" if self._live else f"{text}\n")
 
     def close(self) -> None:
         """Take the live line away."""
         if self._shown:
             self._shown = ""
-            self._stream.write(_CLEAR)
+            self._put(_CLEAR)
+
+    def _put(self, text: str) -> None:
+        """Write and flush. That nobody reads any more, or a full disk, must not end a run: then nothing more is shown."""
+        if self._broken:
+            return
+        try:
+            self._stream.write(text)
             self._stream.flush()
+        except OSError:
+            self._broken = True

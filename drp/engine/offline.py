@@ -43,5 +43,3 @@ def reduce_offline(config: DrpConfig) -> Report:
         failed_transitions=done.failed_transitions,
         warnings=config.notes,
     )
-
-

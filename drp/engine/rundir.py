@@ -245,7 +245,7 @@ def sweep(directory: Path) -> list[Abandoned]:
     """Remove the records that no living process locks, and return what they said; touch nothing else."""
     abandoned: list[Abandoned] = []
     with _opened(directory) as directory_fd:
-        for name in sorted(os.listdir(directory_fd)):  # noqa: PTH208  by descriptor, not by name
+        for name in sorted(os.listdir(directory_fd)):
             if name.endswith(_SUFFIX):
                 abandoned += _sweep_one(directory_fd, directory / name)
     return abandoned
@@ -255,7 +255,7 @@ def look(directory: Path) -> list[tuple[RunEntry, bool]]:
     """Return what the records in the run directory say, and whether the process of each lives; change nothing."""
     found: list[tuple[RunEntry, bool]] = []
     with _opened(directory) as directory_fd:
-        for name in sorted(os.listdir(directory_fd)):  # noqa: PTH208  by descriptor, not by name
+        for name in sorted(os.listdir(directory_fd)):
             if not name.endswith(_SUFFIX):
                 continue
             try:

@@ -190,7 +190,8 @@ class Session:
     def reduce(self, name: str, array: Array, op: Op) -> Array:
         """Declare a reduced array; raise DeclarationError."""
         self._must_be_declaring(
-            f"reduce {name!r}", hint="Declare the array once, before the loop, and add to it in place in the loop."
+            f"reduce {name!r}",
+            hint="Declare the array once, before the loop, and add to it in place in the loop.",
         )
         return self.reductions.register(name, array, op, at_configure=self.at_configure)
 

@@ -24,6 +24,7 @@ OPERATIONS = {"sum": np.add, "min": np.minimum, "max": np.maximum}
 MAX_BRIEF = 500
 WORDS = {"declared": "Names", "adds": "added data", "drops": "removed data", "user": "user damage"}
 HEADER = struct.Struct("<IIHBBI")
+MAX_DESC_BYTES = 4 << 20  # as in drp.shm._layout
 Array = npt.NDArray[np.generic]
 Add = tuple[int, Sequence[Sequence[int]], bytes | bytearray | memoryview]
 
@@ -83,6 +84,13 @@ def read_answer(
     """
     if not desc:
         return EMPTY
+    if len(desc) > MAX_DESC_BYTES:
+        raise WorkerError(
+            "the descriptor of an answer is too long",
+            worker=worker,
+            expected=f"at most {MAX_DESC_BYTES} bytes",
+            found=len(desc),
+        )
     try:
         message = _message(desc)
         declared = tuple(Declared.from_json(item) for item in message["names"])

@@ -21,10 +21,11 @@ from xtc.names import DET_NAME
 Role = Literal["trigger", "reduce"] | None
 ROLES = (None, "trigger", "reduce")
 MAX_DECLARED = 1024
+MAX_FIELDS = 4096
 LAST_DETECTOR_INDEX = 127
 LAST_FREE_INDEX = 251
 BOOKKEEPING = ("drpinfo", "drpledger", "runinfo", "chunkinfo", "smdinfo")
-MAX_BOOKKEEPING = 16                 # what a Gather strips at most
+MAX_BOOKKEEPING = 16  # what a Gather strips at most
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ class Declared:
     def from_json(cls, item: Mapping[str, Any]) -> Declared:
         """Read one object of an answer's `names`; raise WorkerError where it cannot be held by the format."""
         try:
+            if len(item["fields"]) > MAX_FIELDS:
+                raise ValueError(f"{len(item['fields'])} fields, at most {MAX_FIELDS}")
             fields = tuple(Field(str(name), DataType[kind], int(rank)) for name, kind, rank in item["fields"])
             major, minor, micro = item["version"]
             names = Names(

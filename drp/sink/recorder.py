@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 DEFAULT_CHUNK_BYTES = 500_000_000_000
 DEFAULT_EXPERIMENT = "expt"
 DEFAULT_RUN = 1
+MALFORMED = 2  # GATHER_MALFORMED
 
 _log = logging.getLogger(__name__)
 
@@ -148,7 +149,11 @@ class Recorder:
     @property
     def chunk_is_full(self) -> bool:
         """Whether the chunk being written holds what a chunk may: the next Enable begins another."""
-        return self.output is not None and self._big is not None and self._big.writer.accepted >= self.output.chunk_bytes
+        return (
+            self.output is not None
+            and self._big is not None
+            and self._big.writer.accepted >= self.output.chunk_bytes
+        )
 
     @property
     def open_files(self) -> tuple[int | None, tuple[str, ...]]:
@@ -341,7 +346,12 @@ def _edit(
         drops=(*answer.drops, *drops), adds=(*answer.adds, *adds), damage=answer.damage, user=answer.user
     )
     gather = Gather(None, setup.own.stripped)
-    return _append(gather.assemble(dgram.view, table=setup.table, desc=desc, data=data)[0], tail)
+    record, outcome = gather.assemble(dgram.view, table=setup.table, desc=desc, data=data)
+    if outcome == MALFORMED:
+        _log.warning(
+            "%s has extents that do not add up: recorded whole, marked Corrupted", dgram.service.name
+        )
+    return _append(record, tail)
 
 
 def _edit_configure(setup: _Setup) -> bytes:

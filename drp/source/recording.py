@@ -21,7 +21,18 @@ import numpy.typing as npt
 
 from drp.core.errors import SourceError
 from drp.source.base import near_misses
-from xtc import ChunkInfo, Config, DataType, Dgram, Scan, Tail, TransitionId, XtcError, find_smdinfo, read_chunkinfo
+from xtc import (
+    ChunkInfo,
+    Config,
+    DataType,
+    Dgram,
+    Scan,
+    Tail,
+    TransitionId,
+    XtcError,
+    find_smdinfo,
+    read_chunkinfo,
+)
 from xtc.chunk import MAX_CHUNKS, chunk_number, find_config
 
 if TYPE_CHECKING:

@@ -27,7 +27,9 @@ def test_segments_of_this_process_are_found() -> None:
     assert [(one.size_bytes, one.maker, one.attached) for one in mine] == [(12345, os.getpid(), 1)]
 
 
-def test_ls_shows_a_living_process_with_its_segments(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ls_shows_a_living_process_with_its_segments(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     segment = create(4096)
     with RunRecord(directory, entry(os.getpid())):
         assert main(["ls"]) == 0

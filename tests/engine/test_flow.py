@@ -91,6 +91,38 @@ def test_a_worker_that_comes_late_is_asked_too_and_waited_for(bench: Bench) -> N
     assert bench.notices[-1].kind == BARRIER
 
 
+def test_no_event_is_taken_before_the_enable_is_answered(bench: Bench) -> None:
+    bench.add_worker(0)
+    bench.batch.await_enable = True
+    for service in (CONFIGURE, BEGIN_RUN, BEGIN_STEP):
+        bench.put(service)
+        bench.settle()
+        bench.answer_all()
+        bench.settle()
+    bench.put(ENABLE)
+    bench.settle()
+    assert bench.batch.events_free == 0
+    assert not bench.put(L1)
+    bench.answer_all()
+    bench.settle()
+    assert bench.put(L1)
+
+
+def test_an_idle_worker_gets_its_event_though_another_has_more_credit(bench: Bench) -> None:
+    a = bench.add_worker(0)
+    bench.begin()
+    for _ in range(3):
+        bench.put(L1)
+        bench.turn()
+        bench.answer_all()
+        bench.settle()
+    b = bench.add_worker(1)
+    bench.put(L1)
+    bench.put(L1)
+    bench.turn()
+    assert [bench.workers[n].take() is not None for n in (a, b)] == [True, True]
+
+
 def test_results_are_recorded_in_source_order_whoever_is_first(bench: Bench) -> None:
     a, b = bench.add_worker(0), bench.add_worker(1)
     bench.begin()

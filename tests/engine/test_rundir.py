@@ -114,7 +114,7 @@ def test_intruder_cannot_look_into_or_write_to_the_directory(shared_temp: Path) 
     path = run_directory({})
     assert as_intruder(lambda: os.close(os.open(path, os.O_RDONLY))) == errno.EACCES
     assert as_intruder(lambda: os.close(os.open(path / "x.json", os.O_CREAT))) == errno.EACCES
-    assert as_intruder(lambda: os.rename(path, shared_temp / "elsewhere")) == errno.EPERM  # noqa: PTH104
+    assert as_intruder(lambda: os.rename(path, shared_temp / "elsewhere")) == errno.EPERM
 
 
 def test_file_of_that_name_is_refused(tmp_path: Path) -> None:

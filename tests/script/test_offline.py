@@ -210,7 +210,9 @@ def test_a_type_that_the_user_names_leaves_the_rest_to_the_configure(tmp_path: P
     builder = Builder(1, (8, 6))
     path = tmp_path / "in.xtc2"
     path.write_bytes(b"".join([builder.configure(), *builder.run(3)]))
-    report = run_offline([MYROI, "--roi", "0:2,0:2"], [path], Output(tmp_path / "out"), info=DrpInfo(det_type="mine"))
+    report = run_offline(
+        [MYROI, "--roi", "0:2,0:2"], [path], Output(tmp_path / "out"), info=DrpInfo(det_type="mine")
+    )
     assert (report.events, report.exit_code) == (3, 0)
     names = Config(recorded(tmp_path / "out")[0]).names.values()
     raw, fex = (next(one for one in names if one.alg.name == alg) for alg in ("raw", "fex"))

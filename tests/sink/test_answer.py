@@ -153,3 +153,24 @@ def test_the_total_of_a_run_is_over_its_steps() -> None:
     assert [one.values.tolist() for one in total.total] == [[3, 3], -2.0]
     total.begin_run()
     assert total.total == ()
+
+
+def test_an_answer_that_is_too_long_is_refused_before_it_is_read() -> None:
+    with pytest.raises(WorkerError, match="too long"):
+        read_answer(bytes(16) + b"[" * (4 << 20), b"")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"segment": float("inf")},
+        {"version": [float("nan"), 0, 0]},
+        {"fields": [["x", "UINT16", 0]] * 5000},
+        {"role": "reduce", "fields": [["x", "CHARSTR", 1]]},
+        {"alg": "\ud800"},
+    ],
+    ids=["infinite", "not a number", "too many fields", "a sum of texts", "half a surrogate"],
+)
+def test_a_declaration_that_cannot_be_is_an_error_of_the_worker(wrong: dict[str, Any]) -> None:
+    with pytest.raises(WorkerError):
+        read_answer(*block({"names": [FEX | wrong], "reduce": []}), worker=3)

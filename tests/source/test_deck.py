@@ -115,7 +115,7 @@ def test_a_loop_outside_the_deck_is_refused() -> None:
 
 
 class Pool:
-    """A real pebble, and a batch that has all its slots."""
+    """A real pebble, and a batch that has all its slots; `size_bytes` an odd number of cache lines, so that it is the stride too."""
 
     def __init__(self, events: int, transitions: int, size_bytes: int) -> None:
         names = Names(1, "d", "d", "", 0, Alg("raw"), (Field("x", DataType.UINT8),))
@@ -140,7 +140,7 @@ def test_a_real_batch_gets_what_any_batch_gets(make_basket: Any) -> None:
     decks = [deck_of(made), deck_of(made)]
     for deck in decks:
         deck.loop(4, 8, times, np.zeros(8, np.uint64), 4 * 10**9, 0)
-    pool, basket = Pool(12, 32, 128), make_basket(events=12)
+    pool, basket = Pool(12, 32, 192), make_basket(events=12)
     decks[0].deal(basket, PLENTY, PLENTY)
     try:
         put = decks[1].deal(pool.batch, PLENTY, PLENTY)

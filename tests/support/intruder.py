@@ -36,7 +36,9 @@ def succeed(attempts: Mapping[str, Attempt]) -> list[str]:
             os.setresuid(NOBODY, NOBODY, NOBODY)
             # Who changes its uid is not dumpable; the attempts must fail for being another user, not for that.
             LIBC.prctl(4, 1, 0, 0, 0)
-            os.write(writing, json.dumps([name for name, attempt in attempts.items() if allowed(attempt)]).encode())
+            os.write(
+                writing, json.dumps([name for name, attempt in attempts.items() if allowed(attempt)]).encode()
+            )
         finally:
             os._exit(0)
     os.close(writing)
@@ -82,7 +84,9 @@ def on_process(pid: int) -> dict[str, Attempt]:
         f"seize {pid}": lambda: must(LIBC.ptrace(PTRACE_SEIZE, pid, zero, zero)),
         f"memory {pid}": lambda: os.open(f"/proc/{pid}/mem", os.O_RDWR),
         f"environment {pid}": lambda: Path(f"/proc/{pid}/environ").read_bytes(),
-        f"maps {pid}": lambda: os.open(f"/proc/{pid}/maps", os.O_RDONLY) and Path(f"/proc/{pid}/maps").read_bytes(),
+        f"maps {pid}": lambda: (
+            os.open(f"/proc/{pid}/maps", os.O_RDONLY) and Path(f"/proc/{pid}/maps").read_bytes()
+        ),
         f"descriptors {pid}": lambda: os.listdir(f"/proc/{pid}/fd"),
         f"first descriptor {pid}": lambda: os.open(f"/proc/{pid}/fd/1", os.O_WRONLY),
         f"slow down {pid}": lambda: os.setpriority(os.PRIO_PROCESS, pid, 19),

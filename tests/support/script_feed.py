@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from drp.script._link import FeedLink
-
 from drp.script.info import DrpInfo
 from drp.script.worker import serve
 from xtc import TransitionId

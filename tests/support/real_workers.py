@@ -108,11 +108,6 @@ class Whole:
         if notice.service == TransitionId.BeginRun:
             self.seat(self.hired[notice.port])
 
-    def ask_late_comers(self) -> None:
-        for one in self.hired.values():
-            if not one.seated and self.flow.ask(one.number):
-                one.seated = True
-
     # The workers.
 
     def hire(self, worker: int, fault: str, *, seated: bool = False) -> int:
@@ -120,6 +115,7 @@ class Whole:
         number = self.flow.add_port(port)
         if not seated:
             self.flow.replay(number, [int(one) for one in RUN_LEVEL])
+            seated = self.flow.answering in RUN_LEVEL and self.flow.ask(number)
         spec = WorkerSpec(
             worker=worker,
             incarnation=0,

@@ -2,6 +2,7 @@
 
 import os
 import struct
+from collections.abc import Callable, Iterator
 
 import pytest
 from flow_bench import (
@@ -31,9 +32,26 @@ from drp.sink._l1 import L1Recorder
 WAITS_ARENA, RUNNING = 2, 0
 
 
+Make = Callable[..., Bench]
+
+
 @pytest.fixture
-def bench() -> Bench:
-    return Bench()
+def make() -> Iterator[Make]:
+    """Make benches that are closed at the end."""
+    made: list[Bench] = []
+
+    def make_one(**options: int) -> Bench:
+        made.append(Bench(**options))
+        return made[-1]
+
+    yield make_one
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def bench(make: Make) -> Bench:
+    return make()
 
 
 def kinds(bench: Bench) -> list[int]:
@@ -102,8 +120,8 @@ def test_the_answer_to_stop_is_no_answer_to_a_transition(bench: Bench) -> None:
     assert not bench.notices
 
 
-def test_an_event_before_any_slow_update_is_done_by_a_worker_that_has_seen_none() -> None:
-    bench = Bench()
+def test_an_event_before_any_slow_update_is_done_by_a_worker_that_has_seen_none(make: Make) -> None:
+    bench = make()
     a, b = bench.add_worker(0), bench.add_worker(1)
     bench.begin()
     bench.flow.starve_port(b)
@@ -132,9 +150,9 @@ def answer_with_fex(worker: RingWorker, value: int = 1) -> int:
     return seq
 
 
-def test_results_freed_out_of_order_never_outgrow_the_table_of_blocks() -> None:
+def test_results_freed_out_of_order_never_outgrow_the_table_of_blocks(make: Make) -> None:
     """One result at the front of the arena is kept while many after it come and go, more than there are slots."""
-    bench = Bench(n_events=8, arena_bytes=1 << 16, n_blocks=3)
+    bench = make(n_events=8, arena_bytes=1 << 16, n_blocks=3)
     a, b = bench.add_worker(0), bench.add_worker(1)
     bench.begin()
     bench.flow.starve_port(b)
@@ -156,8 +174,8 @@ def test_results_freed_out_of_order_never_outgrow_the_table_of_blocks() -> None:
     assert bench.workers[b].arena_tail == bench.workers[b].position
 
 
-def test_slow_updates_answered_with_blocks_take_no_place_among_those_kept() -> None:
-    bench = Bench(n_events=4, arena_bytes=1 << 16, n_blocks=4)
+def test_slow_updates_answered_with_blocks_take_no_place_among_those_kept(make: Make) -> None:
+    bench = make(n_events=4, arena_bytes=1 << 16, n_blocks=4)
     a, b = bench.add_worker(0), bench.add_worker(1)
     bench.begin()
     bench.put(SLOW, b"0")
@@ -182,9 +200,9 @@ def test_slow_updates_answered_with_blocks_take_no_place_among_those_kept() -> N
     assert kept and bench.workers[b].arena_tail == bench.workers[b].position
 
 
-def test_an_arena_that_is_full_while_the_next_event_to_record_queues_behind_gives_way() -> None:
+def test_an_arena_that_is_full_while_the_next_event_to_record_queues_behind_gives_way(make: Make) -> None:
     """The worker waits for arena on one event, with an older one queued behind it: nobody else can do the older."""
-    bench = Bench(n_events=16, arena_bytes=1024)
+    bench = make(n_events=16, arena_bytes=1024)
     a, b, c = (bench.add_worker(n) for n in range(3))
     bench.begin()
     for hungry in (a, b, c):
@@ -214,8 +232,8 @@ def test_an_arena_that_is_full_while_the_next_event_to_record_queues_behind_give
     assert [r[0] for r in bench.recorded()].count(L1) == 3
 
 
-def test_a_full_arena_gives_way_while_the_next_event_to_record_is_with_nobody() -> None:
-    bench = Bench(n_events=16, arena_bytes=1024)
+def test_a_full_arena_gives_way_while_the_next_event_to_record_is_with_nobody(make: Make) -> None:
+    bench = make(n_events=16, arena_bytes=1024)
     a, b = bench.add_worker(0), bench.add_worker(1)
     bench.begin()
     bench.flow.starve_port(b)
@@ -280,8 +298,8 @@ def test_the_main_loop_is_woken_for_what_was_recorded_before_it_asked(bench: Ben
     assert struct.unpack("<Q", os.read(bench.notify, 8)) == (1,)
 
 
-def test_a_result_over_one_that_is_kept_is_refused() -> None:
-    bench = Bench(n_events=8, arena_bytes=512)
+def test_a_result_over_one_that_is_kept_is_refused(make: Make) -> None:
+    bench = make(n_events=8, arena_bytes=512)
     a, b = bench.add_worker(0), bench.add_worker(1)
     bench.begin()
     bench.flow.starve_port(b)
@@ -306,9 +324,9 @@ def test_a_port_refuses_sizes_its_worker_could_not_use(arena_bytes: int, n_block
         Port(0, 0, arena_bytes, n_blocks)
 
 
-def test_a_pebble_with_more_transitions_than_a_ring_has_room_for_is_refused() -> None:
+def test_a_pebble_with_more_transitions_than_a_ring_has_room_for_is_refused(make: Make) -> None:
     with pytest.raises(ValueError, match="transition"):
-        Flow(Pebble(4, 512, 300, 512), L1Recorder(Gather(), Bench().flow_table), -1)
+        Flow(Pebble(4, 512, 300, 512), L1Recorder(Gather(), make().flow_table), -1)
 
 
 def test_a_worker_that_is_gone_is_asked_nothing(bench: Bench) -> None:

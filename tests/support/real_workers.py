@@ -151,6 +151,7 @@ class Whole:
         del self.hired[one.number]
         held = TransitionId(service) if taken else None
         self.deaths.append(Death(one.worker, one.process.exitcode, held, lost))
+        one.process.close()
         self.hire(one.worker, self.later)
 
     # The loop.
@@ -204,6 +205,7 @@ class Whole:
         for one in self.hired.values():
             one.process.join(LIMIT_S)
             assert one.process.exitcode == 0
+            one.process.close()
         self.recorder.close()
         os.close(self.notify)
         return next(path for path in sorted(self.folder.rglob("*.xtc2")) if "smd" not in path.name)

@@ -53,6 +53,7 @@ class Transitions:
         self._first: dict[int, Answer] = {}
         self._stage = Stage.IDLE
         self._seq = 0
+        self._pardoned = 0
         self._service = TransitionId.Configure
         self._written = Written()
         self._counts: dict[str, int] = defaultdict(int)
@@ -121,10 +122,13 @@ class Transitions:
         if not self._flow.waiting_to_finish:
             self._flow.wake_when_recorded(self._seq - 1)
             return False
-        if not self._answers and self._service == TransitionId.Configure:
-            self._crew.pardon()
         nobody = not self._answers and self._service in ESSENTIAL
-        if (nobody and not self._flow.pass_raw) or not self._flow.answered:
+        left_out = nobody and self._flow.pass_raw
+        if left_out and self._service == TransitionId.Configure and self._pardoned != self._seq:
+            self._pardoned = self._seq
+            self._crew.pardon()
+            left_out = False
+        if (nobody and not left_out) or not self._flow.answered:
             # Workers died of what is no fault of the script's, or were left out, and who replaces them is asked: there
             # will be another notice.
             self._stage = Stage.IDLE

@@ -252,7 +252,8 @@ class Reducer:
         self._chunk_asked = full
 
     def _done(self) -> bool:
-        return self._feed.done and self._transitions.idle and self._flow.record_next == self._flow.submit_next
+        over = self._feed.done and self._transitions.idle and self._flow.record_next == self._flow.submit_next
+        return over and self._crew.settled
 
     def _end(self, selector: selectors.BaseSelector, error: DrpError | None) -> None:
         """Tell the workers to leave and wait for the last one; after an error they are killed."""

@@ -125,7 +125,9 @@ class Crew:
     @property
     def settled(self) -> bool:
         """Whether no process that failed or died has still to be buried: the account of the run is not whole before."""
-        return not self._reaping and all(one.reason is None for one in self.supervisor.roster.processes.values())
+        return not self._reaping and all(
+            one.reason is None for one in self.supervisor.roster.processes.values()
+        )
 
     def done_by(self, worker: int | None) -> int:
         """L1Accepts that a worker did well, over all its incarnations."""

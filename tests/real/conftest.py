@@ -16,6 +16,9 @@ import pytest
 
 from tests.conftest import ROOT
 
+# psana starts MPI as it is imported; Open MPI then leaves a file in /dev/shm, unless the one process talks to itself only.
+ALONE = {"OMPI_MCA_btl": "self"}
+
 ORACLE = Path(__file__).with_name("psana_oracle.py")
 ORACLE_TIMEOUT_S = 60.0
 
@@ -71,11 +74,12 @@ class Psana:
 
 def psana_environment() -> dict[str, str]:
     """Return an environment in which psana sees neither our package nor another venv."""
-    return {
+    environment = {
         key: value
         for key, value in os.environ.items()
         if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     }
+    return environment | ALONE
 
 
 def python_from(variable: str, what: str) -> Path:
@@ -103,7 +107,7 @@ class Drp:
         self, *arguments: object, cwd: Path = ROOT, timeout_s: float = 90.0
     ) -> subprocess.CompletedProcess[str]:
         """Run `drp` in `cwd`, and return what it printed and its exit code."""
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | ALONE
         command: list[object] = [self.python.with_name("drp")]
         if not self.installed:
             environment["PYTHONPATH"] = str(ROOT)

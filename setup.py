@@ -30,7 +30,7 @@ def extension(path: Path) -> Extension:
     )
 
 
-sources = sorted(path for package in ("xtc", "drp") for path in (ROOT / package).rglob("_*.pyx"))
+sources = sorted(path for package in ("xtc", "calib", "drp") for path in (ROOT / package).rglob("_*.pyx"))
 setup(
     ext_modules=cythonize([extension(path) for path in sources], compiler_directives=DIRECTIVES, nthreads=0),
     options={"build_ext": {"parallel": CORES}},

@@ -145,7 +145,7 @@ def test_compiled_modules_keep_to_the_layers_too() -> None:
         for path in (ROOT / layer.replace(".", "/")).rglob("*")
         if path.suffix in (".py", ".pyx", ".pxd")
         for module in imported(path)
-        if module.partition(".")[0] in ("drp", "xtc") and height(module) < layers.index(layer)
+        if module.partition(".")[0] in ("drp", "calib", "xtc") and height(module) < layers.index(layer)
     ]
     assert wrong == []
 
@@ -166,7 +166,7 @@ def test_nothing_from_outside_is_run_or_unpickled() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in files(".py", ".pyx")
-        if path.relative_to(ROOT).parts[0] in ("xtc", "drp", "fex_scripts")
+        if path.relative_to(ROOT).parts[0] in ("xtc", "calib", "drp", "fex_scripts")
         for number, line in enumerate(path.read_text().splitlines(), start=1)
         if DANGEROUS.search(line.partition("#")[0])
         and not ("exec(" in line and path.relative_to(ROOT).as_posix() in RUNS_SCRIPTS)

@@ -67,6 +67,11 @@ class Follower:
         self._repeat_s = repeat_s
         self._clock = clock
 
+    @property
+    def url(self) -> str:
+        """Whom it asks."""
+        return f"supervisor at {self.address}"
+
     def find(
         self, detector: DetectorId, experiment: str | None, run: int, *, ctypes: Collection[str] | None = None
     ) -> dict[str, Constant]:

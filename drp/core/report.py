@@ -46,7 +46,8 @@ class Report:
 
     `elapsed_s` is the whole command, `run_s` from the first L1Accept handed in to the last one recorded;
     `source_events` is what the source itself counted; `synthesised` the transitions put in, by name;
-    `spare_restarts` those of spares that never came to work; `failure_kinds` as the Tally has them; `error`
+    `spare_restarts` those of spares that never came to work; `constants` what was calibrated with,
+    for each BeginRun; `failure_kinds` as the Tally has them; `error`
     is what ended the run early, or empty.
     """
 
@@ -70,6 +71,7 @@ class Report:
     failed_transitions: int = 0
     source_stalled_s: float = 0.0
     warnings: Sequence[str] = ()
+    constants: Sequence[Mapping[str, Any]] = ()
     error: str = ""
     version: str = ""
 
@@ -143,6 +145,7 @@ class Report:
             "spare_restarts": self.spare_restarts,
             "failure_kinds": dict(self.failure_kinds),
             "failed_transitions": self.failed_transitions,
+            "constants": [dict(one) for one in self.constants],
             "warnings": list(self.warnings),
         }
 

@@ -98,12 +98,13 @@ class _Setup:
     raw: bytes
     answer: Answer
     declared: tuple[Declared, ...]
+    constants: bool
     script: list[Names] = field(default_factory=list)
     own: OwnNames = field(init=False)
 
     def assign(self) -> None:
         self.script = assign_names(self.config, self.declared)
-        self.own = assign_own(self.config, self.script)
+        self.own = assign_own(self.config, self.script, constants=self.constants)
 
     @property
     def table(self) -> NamesTable:
@@ -115,12 +116,14 @@ class Recorder:
     """Record runs into files of `output`, or, where that is None, into none, with all checks and
     counts all the same.
 
+    `constants`: BeginRun keeps which constants were used (`drpcalib`).
     `l1` takes the L1Accepts. Attributes: `files`, the reports of all files closed so far; `names`, the
     Names of the script with their ids (from BeginRun on); `drpinfo_id`.
     """
 
-    def __init__(self, output: Output | None) -> None:
+    def __init__(self, output: Output | None, *, constants: bool = False) -> None:
         self.output = output
+        self._constants = constants
         self.l1 = L1Recorder(Gather(), NamesTable())
         self.files: list[FileReport] = []
         self._setup: _Setup | None = None
@@ -173,12 +176,18 @@ class Recorder:
         return "" if self._big is None else str(self._big.path)
 
     def transition(
-        self, dgram: Buffer, answer: Answer = EMPTY, *, ledger: Mapping[str, int] | None = None
+        self,
+        dgram: Buffer,
+        answer: Answer = EMPTY,
+        *,
+        ledger: Mapping[str, int] | None = None,
+        constants: Mapping[str, str] | None = None,
     ) -> Written:
         """Return what is recorded of a transition that was answered with `answer`; opens the files at
         BeginRun.
 
-        `ledger`: the fields of `drpledger`, for EndRun. Raises RecorderError where a file cannot be made
+        `ledger`: the fields of `drpledger`, for EndRun; `constants`: those of `drpcalib`, for BeginRun.
+        Raises RecorderError where a file cannot be made
         or the Configure is missing, XtcError where a dgram cannot be read or a value does not fit.
         """
         view = Dgram(dgram)
@@ -191,7 +200,7 @@ class Recorder:
         if self._setup is None:
             raise RecorderError(f"{service.name} without a Configure before it")
         if service == TransitionId.BeginRun:
-            return self._begin_run(view, answer, self._setup)
+            return self._begin_run(view, answer, self._setup, constants)
         if service == TransitionId.EndRun:
             return self._end_run(view, answer, self._setup, ledger)
         if service == TransitionId.Enable:
@@ -230,11 +239,13 @@ class Recorder:
 
     def _configure(self, dgram: Dgram, answer: Answer) -> Written:
         declared = merge_declared((), answer.declared)
-        self._setup = _Setup(Config(dgram), bytes(dgram), answer, declared)
+        self._setup = _Setup(Config(dgram), bytes(dgram), answer, declared, self._constants)
         self._setup.assign()
         return Written()
 
-    def _begin_run(self, dgram: Dgram, answer: Answer, setup: _Setup) -> Written:
+    def _begin_run(
+        self, dgram: Dgram, answer: Answer, setup: _Setup, constants: Mapping[str, str] | None
+    ) -> Written:
         if self._big is not None:
             raise RecorderError(
                 "BeginRun before the files of the run before are closed", path=str(self._big.path)
@@ -246,6 +257,8 @@ class Recorder:
         self.l1.set_names(Gather(own.drpinfo.names_id, own.stripped), setup.table)
         experiment, run, agrees = _run_of(dgram, setup.config, self.output)
         tail = b"" if agrees else encode_shapes_data(own.runinfo, {"expt": experiment, "runnum": run})
+        if constants is not None and own.drpcalib is not None:
+            tail += encode_shapes_data(own.drpcalib, dict(constants))
         record = _edit(dgram, answer, setup, tail=tail, drops=() if agrees else (own.runinfo.names_id,))
         configure = _edit_configure(setup)
         if self.output is None:

@@ -156,14 +156,14 @@ def test_a_slow_store_is_waited_for_and_asked_once(supervisor: Supervisor, shelf
 
 def test_a_store_slower_than_the_limit_is_an_error(supervisor: Supervisor, shelf: Shelf, keys: Keys) -> None:
     shelf.gate.clear()
-    with pytest.raises(BroadcastError, match="found nothing within 0.5 s"):
+    with pytest.raises(BroadcastError, match=r"found nothing within 0\.5 s"):
         follower(supervisor, keys, 0.5).find(DETECTOR, None, 0)
     shelf.gate.set()
 
 
 def test_nobody_there_is_an_error_within_the_limit(keys: Keys) -> None:
     began = time.monotonic()
-    with pytest.raises(BroadcastError, match="no supervisor answered within 0.5 s"):
+    with pytest.raises(BroadcastError, match=r"no supervisor answered within 0\.5 s"):
         follower("tcp://127.0.0.1:9", keys, 0.5).find(DETECTOR, None, 0)
     assert time.monotonic() - began < 5
 

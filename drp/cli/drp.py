@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from drp.cli.options import DEFAULT_EVENTS, drp_version, parse
+from drp.cli.options import DEFAULT_EVENTS, STDOUT, drp_version, parse
 from drp.cli.status import StatusLine
 from drp.core.config import DrpConfig
 from drp.core.errors import ConfigError, DrpError, SourceError
@@ -74,10 +74,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _tell(config: DrpConfig, report: Report) -> int:
     """Print the summary and write the report."""
-    _print("\n".join(summary(report)).translate(_ESCAPES))
+    told = "\n".join(summary(report)).translate(_ESCAPES)
+    text = "" if config.report is None else json.dumps(report.as_dict(), indent=1)
+    if config.report == STDOUT:
+        print(told, file=sys.stderr)
+        _print(text)
+        return report.exit_code
+    _print(told)
     if config.report is not None:
         try:
-            _write(Path(config.report), json.dumps(report.as_dict(), indent=1) + "\n")
+            _write(config.report, text + "\n")
         except OSError as error:
             print(f"drp: the report {config.report} cannot be written: {error.strerror}", file=sys.stderr)
             return report.exit_code or 1
@@ -112,9 +118,8 @@ def _set_up_logging(config: DrpConfig, status: StatusLine) -> None:
     handler = _LogHandler(status)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     if config.log_domains:
-        handler.addFilter(
-            lambda record: any(record.name.startswith(f"drp.{one}") for one in config.log_domains)
-        )
+        wanted = tuple(f"drp.{one}" for one in config.log_domains)
+        handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith(wanted))
     root = logging.getLogger("drp")
     root.handlers[:] = [handler]
     root.setLevel(config.log_level.upper())

@@ -21,6 +21,10 @@ from drp.core.config import DrpConfig, parse_alias, parse_keys, parse_room, pars
 from drp.core.errors import ConfigError
 
 DEFAULT_EVENTS = 1000
+LOG_DOMAINS = ("run", "worker", "source", "sink", "offline")
+"""The parts of drp that log: loggers are called `drp.<part>`, or below that."""
+STDOUT = Path("-")
+"""What `--report` is where it goes to stdout."""
 
 _DESCRIPTION = """\
 Reduce datagrams with your own Python script and record them as xtc2, without losing count of an event.
@@ -162,7 +166,13 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
         ),
     ),
     "report and log": (
-        ("--report", "report", Path, "FILE", "write the account of the run as JSON"),
+        (
+            "--report",
+            "report",
+            Path,
+            "FILE",
+            "write the account of the run as JSON; -: to stdout, and the summary to stderr",
+        ),
         ("-M", "prometheus_dir", Path, "DIR", "Prometheus directory (understood; there are no metrics yet)"),
         ("--log-level", "log_level", _LEVELS, "", "least level to log (default: info)"),
         (
@@ -170,7 +180,7 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
             "log_domains",
             list,
             "NAME",
-            "apply it to these parts only, the others warn; may come again",
+            f"apply it to these parts only, the others warn: {', '.join(LOG_DOMAINS)}; may come again",
         ),
     ),
 }
@@ -269,10 +279,21 @@ def _read_texts(given: dict[str, Any]) -> dict[str, Any]:
     if "sources" in given:
         out["sources"] = tuple(given.pop("sources"))
     domains = given.pop("log_domains", [])
-    out["log_domains"] = tuple(part.strip() for domain in domains for part in domain.split(","))
+    out["log_domains"] = tuple(_domain(part.strip()) for domain in domains for part in domain.split(","))
     if given.get("verbose"):
         given.setdefault("log_level", "debug")
     return out
+
+
+def _domain(name: str) -> str:
+    if name not in LOG_DOMAINS:
+        raise ConfigError(
+            "is no part of drp that logs",
+            option="--log-domain",
+            value=name,
+            hint=f"The parts are {', '.join(LOG_DOMAINS)}.",
+        )
+    return name
 
 
 def _platform_and_script(words: Sequence[str]) -> dict[str, Any]:
@@ -307,7 +328,7 @@ def _check_files(config: DrpConfig) -> None:
     _check_script(Path(config.script))
     if config.out_dir is not None:
         _check_out_dir(config.out_dir)
-    if config.report is not None:
+    if config.report not in (None, STDOUT):
         _check_report(config.report)
     for source in config.sources:
         if (source.endswith(".xtc2") or "/" in source) and not Path(source).exists():

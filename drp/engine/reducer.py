@@ -337,6 +337,8 @@ class Reducer:
         before_events, before_bytes = self._before
         self._before = (counts["events"], counts["bytes_in"])
         head = load["head_worker"]
+        # Free slots that are lent to the source are not used: only what is on the road is.
+        on_the_road = load["waiting"] + load["in_flight"] + load["done_not_retired"] + load["to_record"]
         return Snapshot(
             state="stopping" if self._signals else "running",
             elapsed_s=now_s - self._began_s,
@@ -344,7 +346,7 @@ class Reducer:
             events_per_s=(counts["events"] - before_events) / since_s,
             bytes_per_s=(counts["bytes_in"] - before_bytes) / since_s,
             in_flight=load["in_flight"],
-            slots_used=load["slots_used"],
+            slots_used=min(load["slots_used"], on_the_road),
             slots=self._flow.pebble.n_events,
             damaged=counts["drp"][0],
             restarts=self._crew.supervisor.roster.restarts,

@@ -75,3 +75,14 @@ def test_a_summary_that_nobody_reads_does_not_change_the_exit_code(line: list[st
     assert done.returncode == 0, done.stderr
     assert "drp: the summary cannot be printed: No space left on device" in done.stderr
     assert json.loads(Path(line[-1]).read_text())["closes"]
+
+
+def test_a_report_to_stdout_is_all_that_stands_there(
+    line: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command.main([*line[:-1], "-"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["closes"]
+    assert "the ledger closes" in told.err
+    assert not (tmp_path / "-").exists()

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from drp.core.config import DrpConfig
+from drp.core.report import Snapshot
+from drp.engine.reducer import Reducer
 from xtc import Reader, Stream, TransitionId
 
 PASS = """
@@ -199,3 +202,13 @@ def test_a_result_too_large_beside_its_raw_data_stops_the_run_that_asks_for_it(t
     assert done.returncode == 1
     assert "--on-overflow stop" in done.stdout
     assert "of 5,000 events" not in done.stdout
+
+
+def test_slots_lent_to_an_idle_source_are_not_told_as_used(tmp_path: Path) -> None:
+    script = tmp_path / "pass.py"
+    script.write_text(PASS)
+    seen: list[Snapshot] = []
+    config = DrpConfig(str(script), sources=("sim:digitizer:16",), events=25, rate_hz=20.0, workers=1)
+    assert Reducer(config, seen.append).run().exit_code == 0
+    assert seen
+    assert max(one.slots_used for one in seen) < 16

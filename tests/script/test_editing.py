@@ -172,6 +172,7 @@ for run in ds.runs():
         ("ds.damage(evt, 8)", "without Corrupted"),
         ("ds.damage(evt, 'OutOfOder')", "OutOfOrder"),
         ("ds.damage(evt, user=3)", "8..15"),
+        ("ds.damage(evt)", "nothing to mark the event with"),
         ("define(ds, z=(np.int8, 0))", "before the first event"),
         ("ds.reduce('s', np.zeros(3))", "before the first event. Declare the array once, before the loop"),
     ],
@@ -206,6 +207,8 @@ for run in ds.runs():
             "already has",
         ),
         ("ds.reduce('a', np.zeros(3), 'mean')", "no operation"),
+        ("ds.add_trigger({'hits': (np.uint8, 1)})", "trigger word 'hits' is one number"),
+        ("ds.add_trigger({'hits': str})", "rank 1"),
     ],
 )
 def test_wrong_declarations_fail_the_configure(script: Script, line: str, words: str) -> None:

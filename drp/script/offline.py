@@ -36,6 +36,7 @@ CAUSES = {STATUS_RAISED: CAUSE_RAISED, STATUS_OVERFLOW: CAUSE_TRUNCATED, STATUS_
 MAX_FAILURES_IN_A_ROW = 5
 WORKER = 0
 GROUP_MASK = 0xFFFF
+SERVICE_BYTE = 11
 ESSENTIAL = (TransitionId.Configure, TransitionId.BeginRun)
 
 log = logging.getLogger("drp.offline")
@@ -177,6 +178,11 @@ class FileFeed:
         self._gate.accept(service, timestamp)
         start = int(recording.offsets[at])
         view = memoryview(recording.maps[int(recording.which[at])])[start : start + int(recording.sizes[at])]
+        if view[SERVICE_BYTE] & 0xF != service:
+            # An L1Accept_EndOfBatch: an event to every reader, and recorded as an L1Accept, as drp does live.
+            plain = bytearray(view)
+            plain[SERVICE_BYTE] = plain[SERVICE_BYTE] & 0xF0 | service
+            view = memoryview(plain)
         self._groups = int.from_bytes(view[8:10], "little") & GROUP_MASK
         if service == TransitionId.L1Accept and self._left is not None:
             self._left -= 1

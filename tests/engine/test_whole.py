@@ -94,6 +94,27 @@ def test_files_are_byte_equal_for_one_worker_many_and_none(recorded: Path, tmp_p
     assert outputs[0] == outputs[1] == outputs[2]
 
 
+def test_events_marked_as_the_end_of_a_batch_are_events(recorded: Path, tmp_path: Path) -> None:
+    script = tmp_path / "reduce.py"
+    script.write_text(REDUCE)
+    marked = bytearray(recorded.read_bytes())
+    for number, dgram in enumerate(Reader(recorded)):
+        if dgram.service == TransitionId.L1Accept and number % 3 == 0:
+            marked[dgram.offset + 11] = marked[dgram.offset + 11] & 0xF0 | TransitionId.L1Accept_EndOfBatch
+    source = tmp_path / "marked.xtc2"
+    source.write_bytes(marked)
+    outputs = []
+    for name, file, options in (
+        ("plain", recorded, ("-W", 1)),
+        ("live", source, ("-W", 2)),
+        ("offline", source, ("--offline",)),
+    ):
+        done = drp("-p", script, "--source", file, "-o", tmp_path / name, *options)
+        assert done.returncode == 0, done.stderr + done.stdout
+        outputs.append(files(tmp_path / name))
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
 def test_views_checked_by_poison_give_the_same_file(recorded: Path, tmp_path: Path) -> None:
     script = tmp_path / "reduce.py"
     script.write_text(REDUCE)

@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     status = StatusLine(sys.stderr, live=sys.stderr.isatty())
     _set_up_logging(config, status)
+    for note in config.notes:
+        log.warning("%s", note)
     if config.source_is_default:
         log.info("no --source: simulating %d events", config.events or DEFAULT_EVENTS)
     try:

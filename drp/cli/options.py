@@ -85,8 +85,8 @@ class _Version(argparse.Action):
 _POLICIES = ("continue", "stop")
 _LEVELS = ("error", "warning", "info", "debug")
 _KEYS_HELP = (
-    "keys of LCLS's drp: drp=python pythonScript= pebbleBufSize= pebbleBufCount= trBufSize= chunkSize= "
-    "batching=yes|no directIO=yes|no"
+    "keys of LCLS's drp: drp=python pythonScript= pebbleBufSize= pebbleBufCount= trBufSize= chunkSize=; "
+    "batching=yes|no and directIO=yes|no are taken and have no effect"
 )
 
 # (flags, field, how it is read, metavar, help). Read as: int, float, str or Path one value of it; bool a
@@ -242,7 +242,9 @@ def parse(argv: Sequence[str]) -> DrpConfig:
     given: dict[str, Any] = vars(known)
     words = given.pop("p", [])
     named: dict[str, Any] = _platform_and_script(words) | _read_texts(given)
-    for name, value in parse_keys(given.pop("keys", [])).items():
+    keys = parse_keys(given.pop("keys", []))
+    notes = keys.pop("notes")
+    for name, value in keys.items():
         if named.get(name, value) != value:
             raise ConfigError(
                 f"-k says {value}, another option {named[name]}", option=name, hint="Give one of them."
@@ -256,7 +258,7 @@ def parse(argv: Sequence[str]) -> DrpConfig:
             "source_is_default": True,
             "events": named.get("events", DEFAULT_EVENTS),
         }
-    config = DrpConfig(**{"script": "", **named}, notes=_notes(named))
+    config = DrpConfig(**{"script": "", **named}, notes=notes)
     _check_files(config)
     return config
 
@@ -368,12 +370,6 @@ def _check_report(path: Path) -> None:
         )
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ConfigError("it cannot be written", option="--report", value=path, hint="Name another file.")
-
-
-def _notes(named: dict[str, Any]) -> tuple[str, ...]:
-    if "prometheus_dir" in named:
-        return ("-M is understood, but this version exports no Prometheus metrics",)
-    return ()
 
 
 def _unknown(parser: argparse.ArgumentParser, word: str) -> ConfigError:

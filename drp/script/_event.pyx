@@ -25,6 +25,7 @@ from xtc.kinds import Damage, TransitionId
 
 cdef enum:
     CONFIGURE = 2
+    SLOW_UPDATE = 10
     END_OF_BATCH = 11
     L1_ACCEPT = 12
     FIRST_ROOM = 64
@@ -183,6 +184,10 @@ cdef class Stream:
     cdef int must_hold(self, str verb) except -1:
         if not self.link.pending:
             raise ScriptError(f"{verb}: there is no event in hand")
+        if self.link.service == SLOW_UPDATE:
+            raise ScriptError(
+                f"{verb}: a SlowUpdate is recorded as it came", hint="Workers are not asked at a SlowUpdate: add to the next event."
+            )
         return 0
 
     cdef object hand_out(self, object array, bint copy):

@@ -1,8 +1,10 @@
 """What the command does beside a run: it tells what it came to, and says so where it cannot begin or go on."""
 
 import json
+import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,14 @@ class StandIn:
         ledger = Ledger()
         ledger.count(Fate.not_recorded, 1)
         return Report(source="a source", script="s.py", source_events=1, ledger=ledger, elapsed_s=1.0)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger("drp")
+    before = root.handlers[:], root.level, root.propagate
+    yield
+    root.handlers[:], root.level, root.propagate = before
 
 
 @pytest.fixture

@@ -65,8 +65,11 @@ def test_a_line_as_lcls_writes_it_is_understood() -> None:
         Path("out"),
     )
     assert (config.script, config.pebble_slot_bytes, config.pebble_slots) == ("myroi.py", 4 << 20, 256)
-    assert (config.direct_io, config.log_level, config.prometheus_dir) == (False, "debug", Path("prom"))
-    assert config.notes == ("-M is understood, but this version exports no Prometheus metrics",)
+    assert (config.log_level, config.prometheus_dir) == ("debug", Path("prom"))
+    assert [note.partition(" is understood and has no effect: ")[0] for note in config.notes] == [
+        "-k batching",
+        "-k directIO",
+    ]
 
 
 @pytest.mark.usefixtures("script")

@@ -233,3 +233,17 @@ def test_slots_lent_to_an_idle_source_are_not_told_as_used(tmp_path: Path) -> No
     assert Reducer(config, seen.append).run().exit_code == 0
     assert seen
     assert max(one.slots_used for one in seen) < 16
+
+
+def test_the_start_of_workers_is_not_in_the_latency_of_the_first_events(
+    recorded: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "slow_start.py"
+    script.write_text(
+        "import time\nfrom drp import DataSource\ntime.sleep(0.6)\nfor run in DataSource().runs():\n    time.sleep(0.6)\n"
+        "    for evt in run.events():\n        pass\n"
+    )
+    report = tmp_path / "r.json"
+    done = drp("-p", script, "--source", recorded, "-n", 2, "-W", 2, "--report", report)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert max(json.loads(report.read_text())["latency_ns"].values()) < 0.5e9

@@ -17,7 +17,7 @@ from drp.cli.options import DEFAULT_EVENTS, STDOUT, drp_version, parse
 from drp.cli.status import StatusLine
 from drp.core.config import DrpConfig
 from drp.core.errors import ConfigError, DrpError, SourceError
-from drp.core.report import Report, summary
+from drp.core.report import Report, Snapshot, summary
 from drp.engine.offline import reduce_offline
 from drp.engine.reducer import EXIT_INTERRUPTED, Interrupted, Reducer
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.source_is_default:
         log.info("no --source: simulating %d events", config.events or DEFAULT_EVENTS)
     try:
-        report = reduce_offline(config) if config.offline else Reducer(config, status.show).run()
+        report = reduce_offline(config) if config.offline else _reduce(config, status)
     except Interrupted:
         status.close()
         print("drp: ended by a second signal; the files have no EndRun", file=sys.stderr)
@@ -72,6 +72,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE if isinstance(error, ConfigError | SourceError) else EXIT_FAILED
     status.close()
     return _tell(config, replace(report, version=drp_version()))
+
+
+def _reduce(config: DrpConfig, status: StatusLine) -> Report:
+    """Run with workers, watched by the status line, and by Prometheus where the user asks for it."""
+    if config.prometheus_dir is None:
+        return Reducer(config, status.show).run()
+    from drp.engine.metrics import Exporter  # noqa: PLC0415 - a server and its library, for those who want them
+
+    def watch(snapshot: Snapshot) -> None:
+        status.show(snapshot)
+        exporter.take(reducer.readings(snapshot))
+
+    reducer = Reducer(config, watch)
+    with Exporter(config.prometheus_dir, config.metrics_bind) as exporter:
+        return reducer.run()
 
 
 def _tell(config: DrpConfig, report: Report) -> int:

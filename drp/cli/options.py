@@ -173,7 +173,14 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
             "FILE",
             "write the account of the run as JSON; -: to stdout, and the summary to stderr",
         ),
-        ("-M", "prometheus_dir", Path, "DIR", "Prometheus directory (understood; there are no metrics yet)"),
+        ("-M", "prometheus_dir", Path, "DIR", "export metrics over HTTP, and say where in Prometheus's DIR"),
+        (
+            "--metrics-bind",
+            "metrics_bind",
+            str,
+            "ADDRESS",
+            "what the metrics of -M listen on (default: 127.0.0.1; 0.0.0.0 for other machines)",
+        ),
         ("--log-level", "log_level", _LEVELS, "", "least level to log (default: info)"),
         (
             "--log-domain",
@@ -258,7 +265,7 @@ def parse(argv: Sequence[str]) -> DrpConfig:
             "source_is_default": True,
             "events": named.get("events", DEFAULT_EVENTS),
         }
-    config = DrpConfig(**{"script": "", **named}, notes=notes)
+    config = DrpConfig(**{"script": "", **named}, notes=notes + _without_effect(named))
     _check_files(config)
     return config
 
@@ -285,6 +292,12 @@ def _read_texts(given: dict[str, Any]) -> dict[str, Any]:
     if given.get("verbose"):
         given.setdefault("log_level", "debug")
     return out
+
+
+def _without_effect(named: dict[str, Any]) -> tuple[str, ...]:
+    if named.get("offline") and "prometheus_dir" in named:
+        return ("-M has no effect with --offline: there is nothing to watch",)
+    return ()
 
 
 def _domain(name: str) -> str:
@@ -332,6 +345,8 @@ def _check_files(config: DrpConfig) -> None:
         _check_out_dir(config.out_dir)
     if config.report not in (None, STDOUT):
         _check_report(config.report)
+    if config.prometheus_dir is not None:
+        _check_prometheus_dir(config.prometheus_dir)
     for source in config.sources:
         if (source.endswith(".xtc2") or "/" in source) and not Path(source).exists():
             raise ConfigError(
@@ -358,6 +373,20 @@ def _check_out_dir(folder: Path) -> None:
     if not os.access(there, os.W_OK | os.X_OK):
         raise ConfigError(
             f"nothing can be written in {there}", option="-o", value=folder, hint="Name another folder."
+        )
+
+
+def _check_prometheus_dir(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ConfigError(
+            "there is no such folder",
+            option="-M",
+            value=folder,
+            hint="Name that of Prometheus's file_sd_configs.",
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(
+            "nothing can be written there", option="-M", value=folder, hint="Name another folder."
         )
 
 

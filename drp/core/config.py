@@ -82,6 +82,7 @@ class DrpConfig:
     offline: bool = False
     report: Path | None = None
     prometheus_dir: Path | None = None
+    metrics_bind: str = "127.0.0.1"
     log_level: str = "info"
     log_domains: tuple[str, ...] = ()
     verbose: int = 0

@@ -20,7 +20,7 @@ from types import FrameType
 from drp.core.config import DrpConfig
 from drp.core.errors import DrpError, ScriptError
 from drp.core.ledger import DamageCounts, Fate, Ledger
-from drp.core.report import Report, Snapshot, WorkerReport
+from drp.core.report import Readings, Report, Snapshot, WorkerReport
 from drp.engine._flow import Flow
 from drp.engine.crew import Berth, Crew
 from drp.engine.feed import Feed
@@ -28,6 +28,7 @@ from drp.engine.notices import Kind
 from drp.engine.rundir import RunEntry, RunRecord, run_directory, sweep
 from drp.engine.spawn import Nursery
 from drp.engine.transition import Transitions
+from drp.script.info import DrpInfo
 from drp.shm._pebble import Pebble
 from drp.sink.recorder import Output, Recorder
 from drp.source import Source, SourceOptions, open_source
@@ -352,6 +353,24 @@ class Reducer:
             restarts=self._crew.supervisor.roster.restarts,
             head_worker=None if head == 0xFFFF or not load["done_not_retired"] else head,
             trouble=f"disk: {os.strerror(self._paused_errno)}" if self._paused_errno else "",
+        )
+
+    def readings(self, now: Snapshot) -> Readings:
+        """Return all that is counted, beside the snapshot just taken; from the thread that runs, as `watch` is called."""
+        counts, info = self._flow.counts(), DrpInfo.from_dict(info_of(self._config))
+        if self._recorder.config is not None:
+            info = info.completed(self._recorder.config)
+        return Readings(
+            now,
+            (info.instrument, str(info.partition), info.det_name, str(info.det_segment), info.alias),
+            self._ledger(),
+            source_events=self._feed.events + self._feed.lost,
+            bytes_in=counts["bytes_in"],
+            bytes_recorded=self._recorder.l1.bytes if self._config.out_dir else 0,
+            stalled_s=self._feed.stalled_s,
+            worker_events=[self._crew.done_by(one.worker) for one in self._crew.supervisor.roster.posts],
+            latency=counts["latency"],
+            service=counts["service"],
         )
 
     def _report(self, error: DrpError | None) -> Report:

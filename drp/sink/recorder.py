@@ -135,6 +135,11 @@ class Recorder:
         self._recorded: set[tuple[str, int]] = set()
 
     @property
+    def config(self) -> Config | None:
+        """The Configure in force, as it came."""
+        return None if self._setup is None else self._setup.config
+
+    @property
     def declared(self) -> tuple[Declared, ...]:
         """What was declared on the Configure in force, in the order of names_index."""
         return () if self._setup is None else self._setup.declared

@@ -56,6 +56,7 @@ def test_a_line_as_lcls_writes_it_is_understood() -> None:
         -P tst:2 -p 3 -u epix_hr_1 -D epixhremu -S 7 -W 4 -v -o out -M prom -k batching=yes,directIO=no
         -k drp=python,pythonScript=myroi.py,pebbleBufSize=4194304 -k pebbleBufCount=256
     """
+    Path("prom").mkdir()
     config = parse(line.split())
     assert (config.instrument, config.station, config.platform, config.alias) == ("tst", 2, 3, "epix_hr_1")
     assert (config.det_type, config.det_id, config.workers, config.out_dir) == (
@@ -137,6 +138,10 @@ def test_every_other_option_reaches_its_field() -> None:
         (
             "-p myroi.py --log-domain run,workr",
             "--log-domain workr: is no part of drp that logs. The parts are run, worker, source, sink, offline",
+        ),
+        (
+            "-p myroi.py -M gone",
+            "-M gone: there is no such folder. Name that of Prometheus's file_sd_configs",
         ),
         ("-p myroi.py -P tst:x", "-P tst:x: has no station number"),
         ("-p myroi.py --source gone.xtc2", "--source gone.xtc2: there is no such file"),

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 LONGEST_TAKE_S = WORKER_TRANSITION_S - 5.0  # before the worker itself is given up
 LONGEST_STEP_S = 0.5  # what is longer between two looks is drp's own standstill
 SPARE_LIMIT_S = 10.0
+GRACE_S = 1.0  # a source that keeps the limit itself says better what was wrong
 
 log = logging.getLogger("drp.constants")
 
@@ -57,6 +58,7 @@ class Broadcast:
         self.warnings: list[str] = []
         self._config = config
         self._maker = Maker(config)
+        self._orders: queue.SimpleQueue[tuple[int, Order] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[int, Made | ConstantsError]] = queue.SimpleQueue()
         self._notify = notify
         self._guests: dict[int, _Guest] = {}
@@ -68,6 +70,8 @@ class Broadcast:
         self._made: Made | None = None
         self._take_limit_s = min(config.calib_timeout_s, LONGEST_TAKE_S)
         self._publisher = Publisher(socket, on_early=notify)
+        # One thread, left behind if it hangs: then the run has failed, and there is no other set to make.
+        threading.Thread(target=self._work, name="drp/constants", daemon=True).start()
 
     @property
     def making(self) -> bool:
@@ -136,7 +140,7 @@ class Broadcast:
         if flow.answering == TransitionId.BeginRun and seq != self._seq:
             self._begin(seq, flow.transition(seq)[0], now_s)
         late_s = now_s - self._began_s
-        if self._making and late_s > self._config.calib_timeout_s:
+        if self._making and late_s > self._config.calib_timeout_s + GRACE_S:
             self._fail(
                 ConstantsError(
                     f"there was no set of constants within {self._config.calib_timeout_s:g} s of BeginRun: {self._maker.doing}",
@@ -148,6 +152,7 @@ class Broadcast:
     def close(self) -> None:
         """End the threads, remove the socket, let go of the segment."""
         self._publisher.close()
+        self._orders.put(None)
         self._maker.close()
         self._made = None
 
@@ -160,20 +165,25 @@ class Broadcast:
         for guest in self._guests.values():
             guest.waited_s = 0.0
         self._publisher.begin(stamp)
-        order = Order(config, configure, dgram, stamp, self._made)
-        threading.Thread(target=self._work, args=(seq, order), name="drp/constants", daemon=True).start()
+        self._orders.put((seq, Order(config, configure, dgram, stamp, self._made)))
 
-    def _work(self, seq: int, order: Order) -> None:
-        """Make a set, in a thread of its own, and tell the main one."""
+    def _work(self) -> None:
+        """Make sets, in a thread of its own, and tell the main one."""
+        while (given := self._orders.get()) is not None:
+            seq, order = given
+            self._results.put((seq, self._result(order)))
+            # What is held here would be held until the next BeginRun.
+            del given, order
+            self._notify()
+
+    def _result(self, order: Order) -> Made | ConstantsError:
         try:
-            result: Made | ConstantsError = self._maker.make(order)
+            return self._maker.make(order)
         except ConstantsError as error:
-            result = error
+            return error
         except Exception as error:
             log.exception("the constants could not be made")
-            result = ConstantsError(f"they could not be made: {error!r}", source=self._maker.source)
-        self._results.put((seq, result))
-        self._notify()
+            return ConstantsError(f"they could not be made: {error!r}", source=self._maker.source)
 
     def _take(self, result: Made | ConstantsError) -> None:
         if isinstance(result, ConstantsError):

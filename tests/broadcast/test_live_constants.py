@@ -127,7 +127,7 @@ def test_a_worker_that_is_killed_is_replaced_by_one_with_the_constants(
     assert all(one == expected(11, 13) for one in found if one)
     if workers == "8":
         told = [event.find("fex") for event in file.events]
-        assert len({one["worker"] for one in told if one}) == 8, "a worker did nothing"
+        assert len({one["worker"] for one in told if one}) >= 8, "a worker did nothing"
     else:
         assert len({one["pid"] for one in (event.find("fex") for event in file.events) if one}) == 3
     assert len(command.report["constants"]) == 1
@@ -480,7 +480,7 @@ def test_a_hundred_runs_with_changing_constants_leave_memory_and_segments_flat(
         )
     source = record(folder / "in.xtc2", panels, runs=runs, events=3)
     script = write_calibrating_script(folder)
-    command = drp(script, "--source", source, "-W", "2", "--calib", folder / "store.db", "--rate", "30")
+    command = drp(script, "--source", source, "-W", "2", "--calib", folder / "store.db", "--rate", "30", "-k", "pebbleBufCount=8")
     looks: list[tuple[int, int, int, int, int]] = []
     stop = threading.Event()
     thread = threading.Thread(target=_watch, args=(command, looks, stop), daemon=True)
@@ -497,7 +497,7 @@ def test_a_hundred_runs_with_changing_constants_leave_memory_and_segments_flat(
     assert len({one["digest"] for one in command.report["constants"]}) == 100
     late = [one for one in looks if one[0] >= 10]
     first, last = ([one for one in late if low <= one[0] < high] for low, high in ((10, 30), (80, 100)))
-    print("\nruns begun, segments, drp PSS kB, workers PSS kB, descriptors of drp")
+    print("\nruns begun, segments, PSS of drp in kB, of its workers, descriptors of drp")
     print(*(looks[:: max(1, len(looks) // 12)]), sep="\n")
     assert max(one[1] for one in last) <= max(one[1] for one in first)
     for column in (2, 3):
@@ -518,10 +518,15 @@ def _watch(command: DrpCommand, looks: list[tuple[int, int, int, int, int]], sto
 
 
 def pss_kb(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    return 0
+    """What a process holds, but for the recorded files that it reads in place."""
+    total, is_file = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        words = line.split()
+        if "-" in words[0] and not words[0].endswith(":"):
+            is_file = line.endswith(".xtc2")
+        elif words[0] == "Pss:" and not is_file:
+            total += int(words[1])
+    return total
 
 
 @pytest.mark.slow

@@ -209,7 +209,7 @@ cdef class Collect(Dispatch):
             notice.kind = NOTICE_REPLAY if sent.flags & ENTRY_REPLAY else NOTICE_ANSWER
             notice.service = sent.service
             notice.port = number
-            notice.seq = sent.seq
+            notice.seq = self.slots[sent.slot].seq
             if answer.block_bytes:
                 notice.text = <uint8_t *>malloc(answer.block_bytes)
                 if notice.text != NULL:

@@ -257,7 +257,7 @@ class Crew:
         self._do(self.supervisor.on_overflow(incarnation, time.monotonic()))
 
     def pardon(self) -> None:
-        """A new Configure is being answered: workers that were left out are made again, and asked."""
+        """A new Configure is, or is being, answered: workers that were left out are made again, and shown it or asked."""
         self._do(self.supervisor.on_configure(time.monotonic()))
 
     def on_replayed(self, notice: Notice, differs: str) -> None:
@@ -276,8 +276,6 @@ class Crew:
 
     def on_finished(self, service: int, seq: int) -> None:
         """A transition was answered by all who were asked: show it to those who were not, and seat those who wait for a post."""
-        if service == TransitionId.Configure:
-            self._do(self.supervisor.on_configure(time.monotonic()))
         for hand in list(self._hands.values()):
             if hand.asked:
                 if service == TransitionId.BeginRun:

@@ -16,7 +16,7 @@ from drp.script._added import AddedData
 from drp.script._event import Stream
 from drp.script._link import Link
 from drp.script.declare import AddedDetector, Declaration, Declarations, data_type, parse_fields
-from drp.script.errors import DeclarationError, LeftEventLoopError, ScriptError
+from drp.script.errors import DeclarationError, LeftEventLoopError, ScriptError, StoodDown
 from drp.script.info import DrpInfo
 from drp.script.reduce import Array, Op, Reductions
 from drp.script.run import Run, Step
@@ -52,6 +52,7 @@ class Session:
         self.at_configure = True
         self._held_begin_run = False
         self._held_begin_step = False
+        self._before_run = self._before_step = self.stream.n_events
         self.stream.copy_views = False
         if self._setup is not None:
             self.stream.configure(self._setup.droppable)
@@ -89,6 +90,19 @@ class Session:
     def left(self) -> bool:
         """Whether a script that ends now leaves a run before its end."""
         return self.run is not None and not self.run.ended and not self.link.at_end
+
+    @property
+    def standing_down(self) -> bool:
+        """Whether the EndRun in hand is of a run that this process stood by in and took no event of."""
+        return self.link.in_hand and self.link.replaying and self.stream.service == TransitionId.EndRun
+
+    @property
+    def idle(self) -> bool:
+        """Whether an EndStep or EndRun is in hand and the script was given no event of that step or run."""
+        if not self.link.in_hand or self.stream.service not in (TransitionId.EndStep, TransitionId.EndRun):
+            return False
+        end_step = self.stream.service == TransitionId.EndStep
+        return bool(self.stream.n_events == (self._before_step if end_step else self._before_run))
 
     # What the DataSource calls.
 
@@ -244,6 +258,7 @@ class Session:
             elif value.names.detname == "runinfo" and value.field.name == "runnum":
                 runnum = value.value
         self.declaring = True
+        self._before_run = self._before_step = self.stream.n_events
         self.reductions.begin_run()
         self.run = Run(self, expt, runnum, self.stream.timestamp)
         return self.run
@@ -263,12 +278,19 @@ class Session:
             raise DeclarationError(f"{what}: new data are declared before the first event", hint=hint)
 
     def _note(self, service: int) -> None:
-        """Take in what a dgram changes for everybody: environment, configuration values, the step."""
+        """Take in what a dgram changes for everybody: environment, configuration values, the step.
+
+        Raises StoodDown at the end of a run in which this process has stood by.
+        """
+        if self.run is not None and not self.run.ended and self.standing_down:
+            self.run.ended = True
+            raise StoodDown
         if service < 0 or service >= L1_ACCEPT or self._setup is None or service == TransitionId.Configure:
             return
         if service in (TransitionId.SlowUpdate, TransitionId.BeginRun, TransitionId.BeginStep):
             self._setup.update(Dgram(self.stream.dgram, config=self._setup.config))
         if service == TransitionId.BeginStep and self.run is not None:
+            self._before_step = self.stream.n_events
             if self.run._step is not None:
                 self.run._step.ended = True
             self.run._step = Step(self, self.stream.timestamp)

@@ -136,6 +136,9 @@ def run_scripts(session: Session, argv: list[str]) -> Failure | None:
 
 def after_script(session: Session) -> int:
     """Return the service of the dgram to go on with: the one in hand where the script has not been given it, else the next."""
+    if session.standing_down:
+        session.start_script()
+        session.stream.discard()
     if session.link.at_end:
         return -1
     if session.has_fresh_configure:

@@ -94,3 +94,34 @@ def test_a_spare_that_is_a_configure_behind_is_compared_with_the_one_it_answers(
     assert [one.find("fex")["x"] for one in first.events] == list(range(50))
     assert [one.find("fex")["y"] for one in second.events] == list(range(50))
     assert command.left() == []
+
+
+AFTER_THE_LOOP = (
+    HEAD
+    + """
+ds = DataSource()
+spare = ds.drp_info.worker_num == 1
+for run in ds.runs():
+    if spare:
+        touch(f"spare-begins-{run.runnum}")
+    for evt in run.events():
+        wait_for(f"spare-begins-{run.runnum}")
+        last = evt.index
+    touch(f"ended-{last}-by-{ds.drp_info.worker_num}")
+"""
+)
+
+
+def test_code_after_the_event_loop_that_needs_an_event_is_nothing_to_a_spare(
+    drp: Start, folder: Path
+) -> None:
+    sources = [str(record(drp, folder, run, 20)) for run in (1, 2)]
+    script = folder / "script.py"
+    script.write_text(AFTER_THE_LOOP)
+    command = drp(f"{script} {folder}", "--source", *sources, "-W", "1", "--on-script-failure", "stop")
+    assert command.wait(60) == 0, command.log
+    assert "NameError" not in command.log
+    assert command.report["restarts"] == 0
+    assert command.report["failure_kinds"] == {}
+    assert sorted(path.name for path in folder.glob("ended-*")) == ["ended-19-by-0"]
+    assert command.left() == []

@@ -188,3 +188,67 @@ def test_a_configure_that_cannot_be_read_is_answered_as_a_failure(script: Script
     code, feed = script(LOOP + "        pass\n", [bytes(configure)])
     (answer,) = feed.answers
     assert (code, answer.status, answer.json["kind"]) == (EXIT_SCRIPT_FAILED, RAISED, "XtcError")
+
+
+AFTER = LOOP + "        last = evt.index\n    print('after the loop', last)\n"
+
+
+def stand_by(feed: ListFeed) -> ListFeed:
+    """Have all of a feed shown as replays, as to a spare."""
+    for arrival in feed.arrivals:
+        arrival.replay = True
+    return feed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        AFTER,
+        LOOP + "        pass\nraise SystemExit('bad')\n",
+        "from drp import DataSource\nfor run in DataSource().runs():\n    for step in run.steps():\n        pass\n    last\n",
+        LOOP.replace("    for evt", "    try:\n      for evt")
+        + "        pass\n    except BaseException:\n        raise ValueError from None\n",
+        LOOP.replace("    for evt", "    try:\n      for evt")
+        + "        pass\n    except BaseException:\n        pass\n",
+    ],
+)
+def test_a_spare_comes_to_no_code_after_the_event_loop_and_starts_again_with_the_next_run(
+    script: Script, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    builder = Builder(1)
+    dgrams = [builder.configure(), *(builder.bare(one) for one in RUN_ENDS * 2)]
+    code, feed = script("print('starts')\n" + text, stand_by(ListFeed(dgrams)))
+    assert code == EXIT_STOPPED
+    assert [one.status for one in feed.answers] == [0] * len(dgrams)
+    printed = capsys.readouterr().out
+    assert "after the loop" not in printed
+    assert printed.count("starts") == (
+        1 if "        pass\n    except BaseException:\n        pass" in text else 2
+    )
+
+
+RUN_ENDS = (TransitionId.BeginRun, TransitionId.EndRun)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        (AFTER, "run"),
+        (
+            "from drp import DataSource\nfor run in DataSource().runs():\n    for step in run.steps():\n"
+            "        for evt in step.events():\n            last = evt\n        last\n",
+            "step",
+        ),
+    ],
+)
+def test_a_failure_after_a_loop_without_events_says_that_there_were_none(
+    script: Script, text: str, where: str
+) -> None:
+    for events in (0, 1):
+        failing = (
+            text.replace("last\n", "last\n        no_such_name\n") if events and where == "step" else text
+        )
+        code, feed = script(failing + ("    no_such_name\n" if events else ""), run_of(events))
+        message = feed.answers[-1].json["message"]
+        assert code == EXIT_SCRIPT_FAILED
+        assert (f"given no event of the {where}" in message) == (events == 0), message

@@ -360,6 +360,10 @@ class Reducer:
         if malformed := counts["malformed"]:
             events = "1 event" if malformed == 1 else f"{malformed:,} events"
             self._warn(f"{events} had extents that do not add up: recorded whole, marked Corrupted")
+        if malformed := self._feed.batch.n_malformed:
+            self._warn(
+                f"{malformed:,} SlowUpdates had extents that do not add up: recorded whole, marked Corrupted"
+            )
         # What a full disk kept from the file at its close was counted as it was staged.
         cut = sum(one.lost_dgrams for one in self._recorder.files if not one.path.name.count(".smd."))
         ledger.count(self._fate, -min(cut, ledger[self._fate]))

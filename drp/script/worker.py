@@ -19,7 +19,7 @@ from drp.script import psana_names
 from drp.script._link import Link, RingLink
 from drp.script.errors import LinkError, ScriptError, near_misses
 from drp.script.info import DrpInfo
-from drp.script.runner import Failure, failure_of, run_script
+from drp.script.runner import Failure, run_script
 from drp.script.session import Session
 from drp.shm._segment import attach
 from xtc import TransitionId, XtcError
@@ -99,10 +99,7 @@ def serve(
     `on_failure` is told of a failure that has been answered.
     """
     session = Session(link, info, argv[1:], check_views=check_views)
-    try:
-        failure = run_scripts(session, argv)
-    except (XtcError, WalkFault) as error:
-        failure = failure_of(error, argv[0])
+    failure = run_scripts(session, argv)
     if failure is None:
         return EXIT_STOPPED
     report(session, failure)
@@ -114,7 +111,7 @@ def serve(
 def run_scripts(session: Session, argv: list[str]) -> Failure | None:
     """Do the work of `serve`; return the failure that is the answer to the dgram in hand, or None where drp said stop.
 
-    Raises XtcError and WalkFault for a transition that cannot be read.
+    No script is run for a Configure that cannot be read: who sent it will find the same.
     """
     service = session.advance()
     while service >= 0:
@@ -123,7 +120,11 @@ def run_scripts(session: Session, argv: list[str]) -> Failure | None:
             service = session.advance()
             continue
         if not begin_run:
-            session.configure()
+            try:
+                session.configure()
+            except (XtcError, WalkFault):
+                service = session.advance()
+                continue
         session.start_script()
         if begin_run:
             session.hold_begin_run()

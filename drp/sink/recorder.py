@@ -25,7 +25,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drp.core.errors import RecorderError
+from drp.core.errors import RecorderError, SourceError
 from drp.core.ledger import LEDGER_FIELDS
 from drp.shm._block import NamesTable, encode_block
 from drp.sink._gather import Gather
@@ -40,6 +40,7 @@ from xtc import (
     DgramHeader,
     Names,
     TransitionId,
+    XtcError,
     encode_chunkinfo,
     encode_dgram,
     encode_shapes_data,
@@ -179,7 +180,8 @@ class Recorder:
         BeginRun.
 
         `ledger`: the fields of `drpledger`, for EndRun. Raises RecorderError where a file cannot be made
-        or the Configure is missing, XtcError where a dgram cannot be read or a value does not fit.
+        or the Configure is missing, SourceError where a Configure or BeginRun cannot be read, XtcError where
+        a value does not fit.
         """
         view = Dgram(dgram)
         service = view.service
@@ -230,7 +232,11 @@ class Recorder:
 
     def _configure(self, dgram: Dgram, answer: Answer) -> Written:
         declared = merge_declared((), answer.declared)
-        self._setup = _Setup(Config(dgram), bytes(dgram), answer, declared)
+        try:
+            config = Config(dgram)
+        except XtcError as error:
+            raise _damaged(dgram, error) from error
+        self._setup = _Setup(config, bytes(dgram), answer, declared)
         self._setup.assign()
         return Written()
 
@@ -386,7 +392,11 @@ def _reduced_adds(index: int | None, reduced: tuple[Reduced, ...]) -> tuple[Add,
 def _run_of(dgram: Dgram, config: Config, output: Output | None) -> tuple[str, int, bool]:
     """Return experiment and run, and whether the runinfo of BeginRun says the same."""
     found: dict[str, object] = {}
-    for value in Dgram(dgram.view, config=config).fields():
+    try:
+        values = Dgram(dgram.view, config=config).fields()
+    except XtcError as error:
+        raise _damaged(dgram, error) from error
+    for value in values:
         if value.names.detname == "runinfo":
             found[value.field.name] = value.value
     # A file may declare them as anything; what is no text and no number says nothing.
@@ -396,6 +406,14 @@ def _run_of(dgram: Dgram, config: Config, output: Output | None) -> tuple[str, i
     run = output.run if output is not None and output.run is not None else in_file[1]
     run = DEFAULT_RUN if run is None else run
     return experiment, run, in_file == (experiment, run)
+
+
+def _damaged(dgram: Dgram, error: XtcError) -> SourceError:
+    """Return what to raise for a transition that came in so that nobody can read it."""
+    return SourceError(
+        f"the {dgram.service.name} it gives cannot be read: {error}",
+        hint="Without it the run cannot be recorded; xtc check lists all that is wrong with a file.",
+    )
 
 
 def _remove_later_chunks(place: RunFiles, last: int) -> None:

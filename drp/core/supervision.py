@@ -97,7 +97,10 @@ class Supervisor:
         process = self.roster.processes.get(incarnation)
         who = _who(process) if process else "a worker"
         self._tell(
-            "overflow", f"{who}: a result did not fit, its event keeps its raw data (--fex-room)", "", out
+            "overflow",
+            f"{who}: a result did not fit, what it belongs to is recorded as it came (--fex-room, -k trBufSize)",
+            "",
+            out,
         )
         if self.policy.stop_on_overflow:
             self._stop_run("--on-overflow stop", f"a result of {who} did not fit", out)

@@ -93,6 +93,9 @@ class Crew:
         self.stop_asked: RunStopped | None = None
         self.failed: DrpError | None = None
         self.nursery_losses = 0
+        self.reduces = False
+        self.reduce_lost_workers = 0
+        self.reduce_lost_events = 0
         self._losses_in_a_row = 0
         self._started = False
         self._nursery_fd = -1
@@ -203,12 +206,28 @@ class Crew:
         """The process is gone, with all it started: settle what it leaves."""
         taken, service, replay, events = self._flow.drain(hand.number)
         self._route()
+        self._lose_reduced(hand)
         entry = Entry(taken, TransitionId(service), replay) if taken else None
         if hand.forked is not None:
             self._close_output(hand)
         self._do(self.supervisor.on_exit(hand.incarnation, status, entry, events, time.monotonic()))
         if hand.incarnation in self._hands:
             self._release(hand, Cause.none)
+
+    def _lose_reduced(self, hand: Hand) -> None:
+        """Count what a worker had added to reduced arrays since it last handed them over, and will not hand over any more."""
+        events = hand.port.take_unmerged()
+        if not events or not self.reduces:
+            return
+        self.reduce_lost_workers += 1
+        self.reduce_lost_events += events
+        level = logging.ERROR if self.reduce_lost_workers == 1 else logging.DEBUG
+        log.log(
+            level,
+            "%s: what it had added to the reduced arrays in %d events is lost with it (more of these are only counted)",
+            self._label(hand),
+            events,
+        )
 
     def _close_output(self, hand: Hand) -> None:
         for fd in self._output.pipes_of(hand.incarnation):
@@ -255,6 +274,13 @@ class Crew:
         hand = self._by_port.get(notice.port)
         incarnation = NO_INCARNATION if hand is None else hand.incarnation
         self._do(self.supervisor.on_overflow(incarnation, time.monotonic()))
+
+    def on_transition_overflow(self, notice: Notice) -> None:
+        """An answer to a transition did not fit: what it held of reduced arrays is lost."""
+        hand = self._by_port.get(notice.port)
+        if hand is not None and notice.service in (TransitionId.EndStep, TransitionId.EndRun):
+            self._lose_reduced(hand)
+        self.on_overflow(notice)
 
     def pardon(self) -> None:
         """A new Configure is, or is being, answered: workers that were left out are made again, and shown it or asked."""

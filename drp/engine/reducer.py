@@ -128,7 +128,7 @@ class Reducer:
         config = self._config
         pebble = self._pebble(source)
         self._notify = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._recorder = Recorder(output_of(self._config))
+        self._recorder = Recorder(output_of(self._config), pebble.transition_bytes)
         self._flow = Flow(pebble, self._recorder.l1, self._notify)
         self._feed = Feed(source, pebble, self._flow, events=config.events, name=source.describe())
         self._source_text = source.describe()
@@ -391,7 +391,11 @@ class Reducer:
             transitions=self._transitions.counts,
             synthesised={service.name: n for service, n in self._feed.gate.synthesised.items()},
             failure_kinds=supervisor.tally.as_dict(),
-            failed_transitions=supervisor.failed_transitions + self._transitions.unequal,
+            failed_transitions=supervisor.failed_transitions
+            + self._transitions.unequal
+            + self._recorder.truncated,
+            reduce_lost_workers=self._crew.reduce_lost_workers,
+            reduce_lost_events=self._crew.reduce_lost_events,
             source_stalled_s=self._feed.stalled_s,
             warnings=self._warnings,
             error="" if failed is None else str(failed),

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from drp.core.errors import DrpError, WorkerError
+from drp.core.ledger import Cause
 from drp.engine._flow import Flow
 from drp.engine.crew import Crew
 from drp.engine.notices import Notice
 from drp.shm._block import BlockError
-from drp.sink.answer import EMPTY, Answer, combine, differences, read_answer
+from drp.sink.answer import EMPTY, TRUNCATED, Answer, combine, differences, read_answer
 from drp.sink.declare import Declared
 from drp.sink.recorder import Recorder, Written
 from xtc import TransitionId, XtcError
@@ -74,12 +75,26 @@ class Transitions:
         if notice.seq != self._flow.barrier:
             return
         try:
+            if notice.cause == Cause.truncated:
+                self._answers[worker] = self._overflow(notice, worker)
+                return
             answer = read_answer(notice.desc, notice.data, self._known(notice.service), worker=worker)
             if answer.declared and notice.service not in ESSENTIAL:
                 raise WorkerError("it declares Names after the run has begun", worker=worker)
             self._answers[worker] = answer
         except WorkerError as error:
             self._fail(error, notice.service)
+
+    def _overflow(self, notice: Notice, worker: int) -> Answer:
+        """Return what stands for an answer that did not fit. Without Names there is no run."""
+        if notice.service in ESSENTIAL:
+            raise WorkerError(
+                f"what the script adds to {TransitionId(notice.service).name} does not fit",
+                worker=worker,
+                hint="Give more with -k trBufSize, or add less.",
+            )
+        self._crew.on_transition_overflow(notice)
+        return TRUNCATED
 
     def on_replayed(self, notice: Notice) -> None:
         """A worker has answered a replay: its Names must be those of the first answer.
@@ -90,6 +105,8 @@ class Transitions:
         if seq != notice.seq:
             return
         try:
+            if notice.cause == Cause.truncated:
+                raise WorkerError("what it adds does not fit, as that of the first workers did")
             known = () if notice.service == TransitionId.Configure else self._configured.declared
             declared = read_answer(notice.desc, notice.data, known).declared
         except WorkerError as error:
@@ -154,6 +171,7 @@ class Transitions:
             self._first.clear()
         if self._service in ESSENTIAL:
             self._first[self._service] = (self._seq, answer)
+            self._crew.reduces = any(one.role == "reduce" for one in self._recorder.declared)
         if self._service == TransitionId.BeginRun:
             self._flow.declare(self._recorder.table)
         self._counts[self._service.name] += 1

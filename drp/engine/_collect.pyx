@@ -339,5 +339,7 @@ cdef class Collect(Dispatch):
         p.open = 0
         p.fed = 0
         p.dead = 1
+        # Its segment goes when its results are out of it, and an event that hangs may keep those from the record for long.
+        self._spill(p, self.retire_next - 1)
         self._settle(p)
         return lost

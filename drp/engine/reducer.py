@@ -11,6 +11,7 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from drp.core.errors import DrpError, ScriptError
 from drp.core.ledger import DamageCounts, Fate, Ledger
 from drp.core.report import Report, Snapshot, WorkerReport
 from drp.engine._flow import Flow
+from drp.engine._signals import watch_signals
 from drp.engine.crew import Berth, Crew
 from drp.engine.feed import Feed
 from drp.engine.notices import Kind
@@ -40,12 +42,13 @@ MIN_ARENA_BLOCKS = 4
 ARENA_UNIT_BYTES = 4096
 JOIN_S = 5.0
 EXIT_INTERRUPTED = 130
+LAST_S = 0.7
 
 log = logging.getLogger("drp.run")
 
 
 class Interrupted(Exception):
-    """A second signal came: end now."""
+    """A second signal came: end now. Whoever does not is ended, LAST_S after the signal."""
 
 
 def output_of(config: DrpConfig) -> Output | None:
@@ -112,7 +115,7 @@ class Reducer:
             _wakeup() as signals,
             selectors.DefaultSelector() as selector,
         ):
-            selector.register(signals, selectors.EVENT_READ, lambda _fd: self._on_signal(signals))
+            selector.register(signals, selectors.EVENT_READ, self._on_signal)
             return self._run(nursery, source, selector, record)
 
     def _open_source(self) -> Source:
@@ -305,8 +308,8 @@ class Reducer:
         else:
             self._feed.resume()
 
-    def _on_signal(self, signals: socket.socket) -> None:
-        self._signals += len(signals.recv(64))
+    def _on_signal(self, count: int) -> None:
+        self._signals += os.eventfd_read(count)
         if self._signals > 1:
             raise Interrupted
         log.warning("told to stop: what is in flight is finished; a second signal ends drp at once")
@@ -403,23 +406,30 @@ class Reducer:
 
 
 @contextmanager
-def _wakeup() -> Iterator[socket.socket]:
-    """A socket that becomes readable when SIGINT, SIGTERM or SIGHUP came; the handlers do nothing else."""
+def _wakeup() -> Iterator[int]:
+    """An eventfd that counts SIGINT, SIGTERM and SIGHUP; the handlers do nothing. LAST_S after the second one the process is gone."""
     ours, theirs = socket.socketpair()
-    ours.setblocking(False)
     theirs.setblocking(False)
+    count = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def nothing(_number: int, _frame: FrameType | None) -> None:
         return
 
+    arguments = (ours.fileno(), count, LAST_S, EXIT_INTERRUPTED)
+    watch = threading.Thread(target=watch_signals, args=arguments, name="drp/signals", daemon=True)
     wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, nothing) for number in wanted}
     old = signal.set_wakeup_fd(theirs.fileno())
+    watch.start()
     try:
-        yield ours
+        yield count
     finally:
         signal.set_wakeup_fd(old)
         for number, handler in before.items():
             signal.signal(number, handler)
-        ours.close()
         theirs.close()
+        # After a second signal it is on its way to end the process, and still needs its descriptors.
+        watch.join(0 if sys.exc_info()[0] is Interrupted else JOIN_S)
+        if not watch.is_alive():
+            ours.close()
+            os.close(count)

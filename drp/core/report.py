@@ -46,9 +46,10 @@ class Report:
 
     `elapsed_s` is the whole command, `run_s` from the first L1Accept handed in to the last one recorded;
     `source_events` is what the source itself counted; `synthesised` the transitions put in, by name;
-    `reduce_lost_events` are those whose share of the reduced arrays ended with one of `reduce_lost_workers`
-    processes; `spare_restarts` those of spares that never came to work; `failure_kinds` as the Tally has them; `error`
-    is what ended the run early, or empty.
+    `spare_restarts` those of spares that never came to work; `unburied` counts processes that were not gone
+    at the end; `reduce_lost_events` are those whose share of the reduced arrays ended with one of
+    `reduce_lost_workers` processes; `failure_kinds` as the Tally has them; `error` is what ended the run
+    early, or empty.
     """
 
     source: str
@@ -69,6 +70,7 @@ class Report:
     synthesised: Mapping[str, int] = field(default_factory=dict)
     failure_kinds: Mapping[str, int] = field(default_factory=dict)
     failed_transitions: int = 0
+    unburied: int = 0
     reduce_lost_workers: int = 0
     reduce_lost_events: int = 0
     source_stalled_s: float = 0.0
@@ -148,6 +150,7 @@ class Report:
             "spare_restarts": self.spare_restarts,
             "failure_kinds": dict(self.failure_kinds),
             "failed_transitions": self.failed_transitions,
+            "unburied": self.unburied,
             "reduce_lost": {"workers": self.reduce_lost_workers, "events": self.reduce_lost_events},
             "warnings": list(self.warnings),
         }

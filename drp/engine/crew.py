@@ -118,19 +118,32 @@ class Crew:
         self._memory_due_s = 0.0
         self._output_due_s = 0.0
         self._resident: dict[int, int] = {}
+        self._awaited: set[int] = set()
+        self._wait_until_s = 0.0
+        self._written_off: set[int] = set()
         self.watch_nursery()
 
-    @property
-    def empty(self) -> bool:
-        """Whether no process is left."""
-        return not self._hands
+    def settle(self, now_s: float) -> bool:
+        """Say whether nobody who failed or died has still to be buried: the account of the run is not whole before."""
+        failed = {
+            one.incarnation for one in self.supervisor.roster.processes.values() if one.reason is not None
+        }
+        return self._wait_for(failed | {one.incarnation for one in self._reaping.values()}, now_s)
 
-    @property
-    def settled(self) -> bool:
-        """Whether no process that failed or died has still to be buried: the account of the run is not whole before."""
-        return not self._reaping and all(
-            one.reason is None for one in self.supervisor.roster.processes.values()
-        )
+    def ended(self, now_s: float) -> bool:
+        """Say whether no process is left of those told to leave."""
+        return self._wait_for(set(self._hands), now_s)
+
+    def _wait_for(self, incarnations: set[int], now_s: float) -> bool:
+        """Say whether these are gone, or not one of them went in `burial_s`: then they are written off."""
+        incarnations -= self._written_off
+        if incarnations != self._awaited:
+            self._awaited, self._wait_until_s = incarnations, now_s + self.supervisor.policy.burial_s
+        if incarnations and now_s >= self._wait_until_s:
+            self._written_off |= incarnations
+            self._do(self.supervisor.write_off(sorted(incarnations), now_s))
+            return True
+        return not incarnations
 
     def done_by(self, worker: int | None) -> int:
         """L1Accepts that a worker did well, over all its incarnations."""
@@ -334,6 +347,7 @@ class Crew:
         self._ticked_s = now_s
         if late_s > self.supervisor.policy.late_s:
             self._nursery.postpone(late_s)
+            self._wait_until_s += late_s
         deadline = self._nursery.deadline()
         if self._nursery.lost is not None or (deadline is not None and now_s >= deadline):
             self._on_nursery(self._nursery_fd)

@@ -256,14 +256,14 @@ class Reducer:
 
     def _done(self) -> bool:
         over = self._feed.done and self._transitions.idle and self._flow.record_next == self._flow.submit_next
-        return over and self._crew.settled
+        return over and self._crew.settle(time.monotonic())
 
     def _end(self, selector: selectors.BaseSelector, error: DrpError | None) -> None:
         """Tell the workers to leave and wait for the last one; after an error they are killed."""
         if error is not None and self._crew.stop_asked is None:
             return
         self._crew.end()
-        while not self._crew.empty:
+        while not self._crew.ended(time.monotonic()):
             self._poll(selector)
             self._crew.tick(time.monotonic())
 
@@ -363,6 +363,10 @@ class Reducer:
         if malformed := counts["malformed"]:
             events = "1 event" if malformed == 1 else f"{malformed:,} events"
             self._warn(f"{events} had extents that do not add up: recorded whole, marked Corrupted")
+        if unburied := supervisor.unburied:
+            self._warn(
+                f"{unburied} worker processes were not gone when the run was over, and are left behind"
+            )
         if malformed := self._feed.batch.n_malformed:
             self._warn(
                 f"{malformed:,} SlowUpdates had extents that do not add up: recorded whole, marked Corrupted"
@@ -397,6 +401,7 @@ class Reducer:
             failed_transitions=supervisor.failed_transitions
             + self._transitions.unequal
             + self._recorder.truncated,
+            unburied=supervisor.unburied,
             reduce_lost_workers=self._crew.reduce_lost_workers,
             reduce_lost_events=self._crew.reduce_lost_events,
             source_stalled_s=self._feed.stalled_s,

@@ -9,13 +9,11 @@ A worker that comes late is brought to where the others stand before it gets eve
 
 from __future__ import annotations
 
-import json
 import logging
 import selectors
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from drp.core import instructions as do
 from drp.core.config import DrpConfig
@@ -26,27 +24,23 @@ from drp.core.policy import Policy
 from drp.core.supervision import Supervisor
 from drp.core.worker_states import Entry, Watch
 from drp.engine._flow import Flow
+from drp.engine.complaint import read_failure
 from drp.engine.notices import Notice
 from drp.engine.output import WorkerOutput
 from drp.engine.spawn import ForkedWorker, Nursery, NurseryError, NurseryLost, WorkerForked
 from drp.script.nursery_wire import ForkFailed, Ready, Reaped
+from drp.script.process import resident_bytes
 from drp.script.worker import WorkerSpec
-from drp.shm._block import describe as describe_fault
 from drp.shm._port import Port
-from drp.shm._port import describe as describe_peek
 from xtc import TransitionId
 
 MEMORY_PERIOD_S = 1.0
 NO_INCARNATION = 0
-KIND_LIMIT, MESSAGE_LIMIT, TRACEBACK_LIMIT = 200, 4096, 16384
 OUTPUT_PERIOD_S = 1.0
 NURSERY_TRIES = 3
 RUN_LEVEL = [int(TransitionId.Configure), int(TransitionId.BeginRun)]
 SHOWN_TO_ALL = (TransitionId.Configure, TransitionId.BeginRun, TransitionId.EndRun, TransitionId.Unconfigure)
 STEP_LEVEL = [int(TransitionId.BeginStep), int(TransitionId.Enable)]
-
-# All control characters but tab and newline, which tracebacks hold.
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 
 log = logging.getLogger("drp.worker")
 
@@ -333,7 +327,7 @@ class Crew:
         if self._config.worker_memory_bytes is not None and now_s >= self._memory_due_s:
             self._memory_due_s = now_s + MEMORY_PERIOD_S
             self._resident = {
-                one.incarnation: _resident_bytes(one.forked.pid) for one in self._hands.values() if one.forked
+                one.incarnation: resident_bytes(one.forked.pid) for one in self._hands.values() if one.forked
             }
         if now_s >= self._output_due_s:
             self._output_due_s = now_s + OUTPUT_PERIOD_S
@@ -500,34 +494,3 @@ class Crew:
 
     def _label(self, hand: Hand) -> str:
         return f"worker {hand.worker}" if hand.worker is not None else f"spare {hand.port.worker}"
-
-
-def read_failure(notice: Notice) -> tuple[Failure, ScriptReport]:
-    """Return what a failed answer says: the kind of failure, and the script's own report or what was wrong with the answer."""
-    if notice.cause == Cause.nonsense:
-        what = describe_fault(notice.code) if notice.code >= 0 else describe_peek(notice.code)
-        return Failure.NONSENSE, ScriptReport("nonsense", what)
-    failure = Failure.LEFT if notice.cause == Cause.left else Failure.RAISED
-    try:
-        size = int.from_bytes(notice.block[12:16], "little")
-        told = json.loads(notice.block[16 : 16 + size])
-        kind, message, trace = (told[key] for key in ("kind", "message", "traceback"))
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return failure, ScriptReport("unknown", "the worker's report cannot be read")
-    if not all(isinstance(text, str) for text in (kind, message, trace)):
-        return failure, ScriptReport("unknown", "the worker's report is no text")
-    return failure, ScriptReport(
-        _shown(kind, KIND_LIMIT), _shown(message, MESSAGE_LIMIT), _shown(trace, TRACEBACK_LIMIT)
-    )
-
-
-def _shown(text: str, limit: int) -> str:
-    """Return what a worker says fit for a log and a terminal: cut at the limit, control characters and halves of surrogate pairs escaped."""
-    return text[:limit].translate(_ESCAPES).encode("utf-8", "backslashreplace").decode()
-
-
-def _resident_bytes(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
-    except (OSError, IndexError):
-        return 0

@@ -9,25 +9,20 @@ from __future__ import annotations
 import logging
 import os
 import selectors
-import signal
-import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 
 from drp.core.config import DrpConfig
 from drp.core.errors import DrpError, ScriptError
 from drp.core.ledger import DamageCounts, Fate, Ledger
 from drp.core.report import Report, Snapshot, WorkerReport
 from drp.engine._flow import Flow
-from drp.engine._signals import watch_signals
 from drp.engine.crew import Berth, Crew
 from drp.engine.feed import Feed
 from drp.engine.notices import Kind
 from drp.engine.rundir import RunEntry, RunRecord, run_directory, sweep
+from drp.engine.signals import counted_signals
 from drp.engine.spawn import Nursery
 from drp.engine.transition import Transitions
 from drp.shm._pebble import Pebble
@@ -112,7 +107,7 @@ class Reducer:
             raise
         with (
             RunRecord(directory, entry) as record,
-            _wakeup() as signals,
+            counted_signals(LAST_S, EXIT_INTERRUPTED) as signals,
             selectors.DefaultSelector() as selector,
         ):
             selector.register(signals, selectors.EVENT_READ, self._on_signal)
@@ -408,33 +403,3 @@ class Reducer:
             warnings=self._warnings,
             error="" if failed is None else str(failed),
         )
-
-
-@contextmanager
-def _wakeup() -> Iterator[int]:
-    """An eventfd that counts SIGINT, SIGTERM and SIGHUP; the handlers do nothing. LAST_S after the second one the process is gone."""
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
-    count = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def nothing(_number: int, _frame: FrameType | None) -> None:
-        return
-
-    arguments = (ours.fileno(), count, LAST_S, EXIT_INTERRUPTED)
-    watch = threading.Thread(target=watch_signals, args=arguments, name="drp/signals", daemon=True)
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, nothing) for number in wanted}
-    old = signal.set_wakeup_fd(theirs.fileno())
-    watch.start()
-    try:
-        yield count
-    finally:
-        signal.set_wakeup_fd(old)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        theirs.close()
-        # After a second signal it is on its way to end the process, and still needs its descriptors.
-        watch.join(0 if sys.exc_info()[0] is Interrupted else JOIN_S)
-        if not watch.is_alive():
-            ours.close()
-            os.close(count)

@@ -17,9 +17,9 @@ from typing import Any
 
 from drp.script import psana_names
 from drp.script._link import Link, RingLink
-from drp.script.errors import LinkError, ScriptError, near_misses
+from drp.script.errors import LinkError, ScriptError, UnknownNameError, near_misses
 from drp.script.info import DrpInfo
-from drp.script.runner import Failure, run_script
+from drp.script.runner import Failure, failure_of, run_script
 from drp.script.session import Session
 from drp.shm._segment import attach
 from xtc import TransitionId, XtcError
@@ -99,7 +99,10 @@ def serve(
     `on_failure` is told of a failure that has been answered.
     """
     session = Session(link, info, argv[1:], check_views=check_views)
-    failure = run_scripts(session, argv)
+    try:
+        failure = run_scripts(session, argv)
+    except UnknownNameError as error:
+        failure = failure_of(error, argv[0])
     if failure is None:
         return EXIT_STOPPED
     report(session, failure)
@@ -111,7 +114,8 @@ def serve(
 def run_scripts(session: Session, argv: list[str]) -> Failure | None:
     """Do the work of `serve`; return the failure that is the answer to the dgram in hand, or None where drp said stop.
 
-    No script is run for a Configure that cannot be read: who sent it will find the same.
+    No script is run for a Configure that cannot be read: who sent it will find the same. Raises UnknownNameError for a detector that is not in
+    a Configure.
     """
     service = session.advance()
     while service >= 0:

@@ -7,6 +7,7 @@ import pytest
 from dgrams import Builder
 from script_feed import ListFeed, Script
 
+from drp.script.info import DrpInfo
 from drp.script.worker import EXIT_SCRIPT_FAILED, EXIT_STOPPED, WorkerSpec
 from xtc import TransitionId
 
@@ -181,6 +182,13 @@ def test_a_spec_survives_json() -> None:
     assert WorkerSpec.from_json(spec.to_json()) == spec
     with pytest.raises(Exception, match="pebble_id"):
         WorkerSpec.from_json(json.dumps({"pebbel_id": 1}))
+
+
+def test_a_detector_that_the_source_lacks_fails_the_configure_with_the_near_misses(script: Script) -> None:
+    code, feed = script(LOOP + "        pass\n", run_of(), info=DrpInfo(det_name="cma"))
+    assert code == EXIT_SCRIPT_FAILED
+    assert feed.answers[-1].service == TransitionId.Configure
+    assert feed.answers[-1].json["message"] == "-u: the source has no detector 'cma'. Did you mean 'cam'?"
 
 
 AFTER = LOOP + "        last = evt.index\n    print('after the loop', last)\n"

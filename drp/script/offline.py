@@ -18,6 +18,7 @@ from pathlib import Path
 from drp.core.config import DEFAULT_TRANSITION_BYTES, Room
 from drp.core.errors import DrpError, WorkerError
 from drp.core.ledger import Fate, Ledger
+from drp.core.quantiles import N_BUCKETS, bucket
 from drp.core.transitions import Sequencer
 from drp.script import psana_names
 from drp.script._link import FeedLink
@@ -61,7 +62,8 @@ class Arrival:
 @dataclass(frozen=True, slots=True)
 class OfflineReport:
     """What an offline run came to. `failures`: those of the script, one of each kind; `failed`: events they cost;
-    `failed_transitions` were recorded as they came.
+    `failed_transitions` were recorded as they came; `service` counts the times of the script for an event, in the
+    buckets of drp.core.quantiles.
     """
 
     events: int
@@ -72,6 +74,7 @@ class OfflineReport:
     files: tuple[FileReport, ...]
     ledger: Ledger
     bytes_in: int = 0
+    service: Sequence[int] = ()
 
     @property
     def exit_code(self) -> int:
@@ -119,6 +122,7 @@ class FileFeed:
         self._done = False
         self._dealt: Arrival | None = None
         self.bytes_in = 0
+        self.service = [0] * N_BUCKETS
         self.error: DrpError | None = None
 
     # What the link calls.
@@ -131,7 +135,7 @@ class FileFeed:
         self._dealt = self._ready.popleft() if self._ready else None
         return self._dealt
 
-    def answer(self, status: int, block: memoryview, desc_bytes: int, _service_ns: int) -> None:
+    def answer(self, status: int, block: memoryview, desc_bytes: int, service_ns: int) -> None:
         """Record the dgram dealt last with its result block."""
         dealt = self._dealt
         if dealt is None or dealt.replay:
@@ -139,6 +143,8 @@ class FileFeed:
         with self._own_errors():
             self._record(dealt, status, block, desc_bytes)
         self.bytes_in += len(dealt.dgram)
+        if dealt.service == TransitionId.L1Accept:
+            self.service[bucket(service_ns)] += 1
 
     @contextmanager
     def _own_errors(self) -> Iterator[None]:
@@ -348,6 +354,7 @@ def run_offline(
         failures=tuple(failures.values()),
         files=reports,
         bytes_in=feed.bytes_in,
+        service=feed.service,
         ledger=feed.ledger,
     )
 

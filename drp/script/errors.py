@@ -57,8 +57,19 @@ class UnknownNameError(ScriptError, KeyError):
     """A name is not among those there are."""
 
 
+class NotAWorkerError(ScriptError):
+    """A process that the script started asked for events."""
+
+
 class LeftEventLoopError(ScriptError):
     """The script went on to something else before the run in hand had ended."""
+
+
+class StoodDown(BaseException):
+    """The run is over and this process took no event of it: its script is unwound, and no line after its event loop is run.
+
+    Not an Exception, as GeneratorExit is none, so that scripts that catch those do not stop it.
+    """
 
 
 def near_misses(name: str, known: Iterable[str]) -> str:

@@ -15,12 +15,16 @@ from libc.string cimport memcpy, memset
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
+from xtc._walk cimport WALK_TOO_MANY, walk_children
+
 from drp.core.errors import SourceError
 from drp.core.transitions import add_ns
 from drp.shm._segment import create
 
 cdef enum:
     LINE = 64                        # of a cache
+    CORRUPTED = 8
+    MAX_CHILDREN = 4096              # of a SlowUpdate that is looked into
 
 
 cdef class Pebble:
@@ -68,6 +72,17 @@ cdef uint64_t _timestamp(const uint8_t *dgram) noexcept nogil:
     return value
 
 
+cdef int _service(const uint8_t *dgram) noexcept nogil:
+    """The service of a dgram, that of an L1Accept_EndOfBatch being L1Accept: readers take both for events."""
+    cdef int service = dgram[11] & 0xf
+    return L1_ACCEPT if service == END_OF_BATCH else service
+
+
+cdef void _make_plain(uint8_t *dgram) noexcept nogil:
+    """Make an L1Accept of an L1Accept_EndOfBatch, where it stands."""
+    dgram[11] = (dgram[11] & 0xf0) | _service(dgram)
+
+
 cdef size_t _dgram_bytes(const uint8_t *dgram) noexcept nogil:
     cdef uint32_t extent
     memcpy(&extent, dgram + 20, 4)
@@ -83,7 +98,8 @@ cdef class SlotBatch:
         self.events = <int32_t *>calloc(BATCH, sizeof(int32_t))
         self.transitions = <int32_t *>calloc(BATCH, sizeof(int32_t))
         self.filled = <int32_t *>calloc(2 * BATCH, sizeof(int32_t))
-        if self.events == NULL or self.transitions == NULL or self.filled == NULL:
+        self.children = <Child *>calloc(MAX_CHILDREN, sizeof(Child))
+        if self.events == NULL or self.transitions == NULL or self.filled == NULL or self.children == NULL:
             raise MemoryError("no memory for a batch of slots")
         self.reserved = -1
         self.budget = -1
@@ -92,6 +108,7 @@ cdef class SlotBatch:
         free(self.events)
         free(self.transitions)
         free(self.filled)
+        free(self.children)
 
     @property
     def events_free(self) -> int:
@@ -104,11 +121,6 @@ cdef class SlotBatch:
     def transitions_free(self) -> int:
         """Transitions that can be put now, those the gate adds included."""
         return self.n_transitions
-
-    @property
-    def n_put(self) -> int:
-        """Dgrams put since the batch was handed out, those the gate added included."""
-        return self.n_filled
 
     def limit(self, long long events) -> None:
         """Take at most `events` more L1Accepts; -1: no limit."""
@@ -130,7 +142,7 @@ cdef class SlotBatch:
             if view.len < DGRAM_BYTES or _dgram_bytes(start) != <size_t>view.len:
                 raise SourceError(f"what the source put is no dgram: {view.len} bytes, header asks for "
                                   f"{_dgram_bytes(start) if view.len >= DGRAM_BYTES else DGRAM_BYTES}")
-            service = start[11] & 0xf
+            service = _service(start)
             timestamp = _timestamp(start)
             self._check_size(service, view.len)
             if not self._make_way(service, timestamp, 1):
@@ -159,13 +171,14 @@ cdef class SlotBatch:
         """Put what was written into the reserved slot. False: transitions must go before it and have no slot now; commit again later."""
         if self.reserved < 0:
             raise SourceError("commit() without reserve()")
-        cdef const uint8_t *dgram = self.pebble.base + self.pebble.slots[self.reserved].offset
+        cdef uint8_t *dgram = self.pebble.base + self.pebble.slots[self.reserved].offset
         cdef uint64_t timestamp = _timestamp(dgram)
-        service = dgram[11] & 0xf
+        service = _service(dgram)
         if service != self.reserved_service:
             raise SourceError(f"the reserved slot is for service {self.reserved_service}, the dgram in it says {service}")
         if _dgram_bytes(dgram) > self.pebble.slots[self.reserved].capacity:
             raise SourceError(f"the dgram in the reserved slot claims {_dgram_bytes(dgram)} bytes")
+        _make_plain(dgram)
         if not self._make_way(service, timestamp, 0):
             return False
         self._enter(self.reserved, pulse_id, False)
@@ -198,7 +211,7 @@ cdef class SlotBatch:
         cdef int32_t slot
         if not self.open or size < DGRAM_BYTES or _dgram_bytes(dgram) != size:
             return -1
-        service = dgram[11] & 0xf
+        service = _service(dgram)
         if service == L1_ACCEPT:
             if size > self.pebble.event_bytes:
                 return -1
@@ -278,6 +291,16 @@ cdef class SlotBatch:
         cdef uint8_t *target = self.pebble.base + self.pebble.slots[slot].offset
         memcpy(target, dgram, size)
         memcpy(target, &timestamp, 8)
+        _make_plain(target)
+
+    cdef void _look_inside(self, Slot *s) noexcept nogil:
+        """Mark a SlowUpdate Corrupted whose extents do not add up. It is recorded as it lies in its slot, and nobody else would."""
+        cdef uint32_t where
+        cdef int n = walk_children(self.pebble.base + s.offset, s.size, self.children, MAX_CHILDREN, &where)
+        if n < 0 and n != WALK_TOO_MANY:
+            s.damage |= CORRUPTED
+            memcpy(self.pebble.base + s.offset + 16, &s.damage, 2)
+            self.n_malformed += 1
 
     cdef void _enter(self, int32_t slot, uint64_t pulse_id, bint synthesised) noexcept nogil:
         cdef Slot *s = &self.pebble.slots[slot]
@@ -296,6 +319,8 @@ cdef class SlotBatch:
             self.n_passed += 1
             if self.budget > 0:
                 self.budget -= 1
+        elif s.service == SLOW_UPDATE:
+            self._look_inside(s)
         self.groups = s.env & 0xffff
         self.last_timestamp = s.timestamp
         self.filled[self.n_filled] = slot

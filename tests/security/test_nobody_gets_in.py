@@ -19,7 +19,7 @@ from tests.support.intruder import IPC_RMID, LIBC, NOBODY, must, on_file, on_pro
 
 pytestmark = [
     pytest.mark.timeout(60),
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="not root, who alone can become another user"),
 ]
 Start = Callable[..., DrpCommand]
 IPC_CREAT = 0o1000

@@ -1,4 +1,4 @@
-"""What CI's look for leftovers sees: each kind, made on purpose, and nothing once it is gone."""
+"""What CI holds against a run: anything left behind, and tests that are skipped. Each is made here on purpose."""
 
 from __future__ import annotations
 
@@ -115,3 +115,48 @@ def test_what_is_left_behind_is_named_until_it_is_gone(look: Look, kind: str) ->
 def test_processes_of_others_are_not_ours(look: Look) -> None:
     with orphan({**look.environment, "DRP_CI_RUN": "another"}) as name:
         assert name not in look.since()[1]
+
+
+SKIPS = {
+    "in a test": "def test(): pytest.skip('no moon')",
+    "by a mark": "@pytest.mark.skipif(True, reason='no moon')\ndef test(): pass",
+    "of a whole module": "pytest.skip('no moon', allow_module_level=True)",
+    "for want of parameters": "@pytest.mark.parametrize('no_moon', [])\ndef test(no_moon): pass",
+}
+
+
+def pytest_of_ci(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest on a file with one test, as CI does."""
+    (folder / "test_it.py").write_text(f"import pytest\n{test}\n")
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no_skips",
+            "-p",
+            "no:cacheprovider",
+            "-c",
+            os.devnull,
+            folder,
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT / ".ci"), "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("how", SKIPS)
+def test_a_skip_fails_and_says_what_was_missing(tmp_path: Path, how: str) -> None:
+    done = pytest_of_ci(tmp_path, SKIPS[how])
+    assert done.returncode != 0, done.stdout
+    assert "in CI nothing may be missing" in done.stdout
+    assert "no moon" in done.stdout or "no_moon" in done.stdout
+
+
+def test_a_known_hole_does_not_fail(tmp_path: Path) -> None:
+    done = pytest_of_ci(tmp_path, "@pytest.mark.xfail(strict=True)\ndef test(): raise ValueError")
+    assert done.returncode == 0, done.stdout

@@ -1,7 +1,7 @@
 """Geometry of detectors: LCLS geometry text, pixel coordinates, images. It knows nothing of constants, stores and drp."""
 
 from calib.geometry.defaults import default_types
-from calib.geometry.geometry import Geometry
+from calib.geometry.geometry import Geometry, warm_up
 from calib.geometry.image import ImagePlan
 from calib.geometry.interpolation import InterpolationPlan
 from calib.geometry.segments import Segment, segment_class, segment_classes
@@ -20,4 +20,5 @@ __all__ = [
     "default_types",
     "segment_class",
     "segment_classes",
+    "warm_up",
 ]

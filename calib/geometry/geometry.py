@@ -339,3 +339,10 @@ def _frame(leaf: Leaf, scale: Scale, do_tilt: bool) -> F64:
 def _against_the_beam(one: Placement) -> Placement:
     """Return a placement whose distance from the interaction point is negative, as z against the beam has it."""
     return replace(one, z0=-one.z0) if one.parent.startswith("IP") and one.z0 > 0 else one
+
+
+def warm_up() -> None:
+    """Compile what draws images, or load it from numba's cache, for all that is ever passed to it; before events flow."""
+    geometry = Geometry.from_panels("MTRX:V2:2:2:1:1", [(0.0, 0.0, 0.0)])
+    for mapmode in (LAST, LARGEST, MEAN, INTERPOLATED):
+        geometry.image(np.zeros(geometry.shape, np.float32), mapmode=mapmode)

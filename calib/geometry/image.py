@@ -25,15 +25,16 @@ ENTRIES, LAST, LARGEST, MEAN, INTERPOLATED = range(5)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImagePlan:
-    """How pixels become an image; all arrays int32, read-only, a bin's number being row * columns + column.
+    """How pixels become an image of `rows` x `cols`; all arrays int32, read-only, a bin's number being row * cols + column.
 
-    `source` (rows, cols): the last pixel in each bin, -1 where there is none. `merged_bins` (m,): bins of several pixels, which are
+    `bins` (pixels,): the bin of each pixel. `merged_bins` (m,): those that several pixels fall in, which are
     `merged_pixels[merged_starts[i]:merged_starts[i + 1]]` in rising order. `holes` (h,): empty bins whose neighbours are not, and
     `hole_neighbours` (h, 4), one repeated at the image's border.
     """
 
-    pixels: int
-    source: I32
+    rows: int
+    cols: int
+    bins: I32
     merged_bins: I32
     merged_starts: I32
     merged_pixels: I32
@@ -43,23 +44,14 @@ class ImagePlan:
     @classmethod
     def of_indexes(cls, rows: I32, cols: I32, shape: tuple[int, int]) -> Self:
         """Make the plan of an image of `shape` from the row and column of each pixel, two arrays of one shape."""
-        bins = rows.ravel().astype(np.int64) * shape[1] + cols.ravel()
+        bins = rows.ravel() * np.int32(shape[1]) + cols.ravel()
         entries = np.bincount(bins, minlength=shape[0] * shape[1])
-        source = np.full(entries.size, -1, np.int32)
-        source[bins] = np.arange(bins.size, dtype=np.int32)
-        shared = np.flatnonzero(entries[bins] > 1).astype(np.int32)
-        np.maximum.at(source, bins[shared], shared)  # whatever order the assignment above went in
+        shared = np.flatnonzero(entries[bins] > 1)
         order = shared[np.argsort(bins[shared], kind="stable")]
         merged, starts = np.unique(bins[order], return_index=True)
-        holes = np.flatnonzero(_holes((entries > 0).reshape(shape))).astype(np.int32)
+        holes = np.flatnonzero(_holes((entries > 0).reshape(shape)))
         return cls._checked(
-            bins.size,
-            source.reshape(shape),
-            merged.astype(np.int32),
-            np.append(starts, order.size).astype(np.int32),
-            order,
-            holes,
-            _neighbours(holes, shape),
+            *shape, bins, merged, np.append(starts, order.size), order, holes, _neighbours(holes, shape)
         )
 
     @classmethod
@@ -69,38 +61,35 @@ class ImagePlan:
         Raises GeometryError for arrays that are missing or would lead outside of image or data.
         """
         try:
-            return cls._checked(
-                int(arrays["pixels"]),
-                *(arrays[field.name] for field in fields(cls)[1:]),
-            )
+            rows, cols, *rest = (arrays[field.name] for field in fields(cls))
         except KeyError as error:
             raise GeometryError(
                 f"a plan of images without {error.args[0]!r}", hint="Pass all of arrays()."
             ) from None
+        return cls._checked(int(rows), int(cols), *rest)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return all that the plan is, by name."""
         return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
-    def _checked(cls, pixels: int, *arrays: npt.NDArray[Any]) -> Self:
+    def _checked(cls, rows: int, cols: int, *arrays: npt.NDArray[Any]) -> Self:
         """Make the plan, if every index leads inside; the loops that use it do not look."""
-        plan = cls(pixels, *map(_read_only, arrays))
-        bins = plan.source.size
-        ok = (
-            plan.source.ndim == 2
-            and _within(plan.source, -1, pixels)
-            and _within(plan.merged_bins, 0, bins)
-            and _within(plan.merged_pixels, 0, pixels)
-            and plan.merged_starts.shape == (plan.merged_bins.size + 1,)
-            and bool(np.all(np.diff(plan.merged_starts) > 0))
-            and int(plan.merged_starts[0]) >= 0
-            and int(plan.merged_starts[-1]) <= plan.merged_pixels.size
-            and _within(plan.holes, 0, bins)
+        plan = cls(rows, cols, *map(_read_only, arrays))
+        size = rows * cols
+        starts = plan.merged_starts
+        fits = (
+            min(rows, cols) > 0
+            and all(
+                _within(at, size) for at in (plan.bins, plan.merged_bins, plan.holes, plan.hole_neighbours)
+            )
+            and _within(plan.merged_pixels, plan.bins.size)
+            and starts.shape == (plan.merged_bins.size + 1,)
+            and _within(starts, plan.merged_pixels.size + 1)
+            and bool(np.all(np.diff(starts) > 0))
             and plan.hole_neighbours.shape == (plan.holes.size, 4)
-            and _within(plan.hole_neighbours, 0, bins)
         )
-        if not ok:
+        if not fits:
             raise GeometryError(
                 "a plan of images that does not fit itself", hint="Make it anew from the geometry."
             )
@@ -109,13 +98,11 @@ class ImagePlan:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the image."""
-        return self.source.shape[0], self.source.shape[1]
+        return self.rows, self.cols
 
     def entries(self) -> U16:
         """Return how many pixels fall in each bin (rows, cols)."""
-        count = (self.source >= 0).astype(np.uint16)
-        count.ravel()[self.merged_bins] = np.diff(self.merged_starts)
-        return count
+        return np.bincount(self.bins, minlength=self.rows * self.cols).reshape(self.shape).astype(np.uint16)
 
     def apply(
         self,
@@ -138,14 +125,15 @@ class ImagePlan:
             raise GeometryError(
                 f"there is no mapmode {mapmode!r} of a plan", hint="1: last, 2: largest, 3: mean."
             )
-        flat = flat_pixels(data, self.pixels)
+        flat = flat_pixels(data, self.bins.size)
         image = image_to_fill(out, self.shape)
-        _kernels.draw(flat, self.source, np.float32(vbase), image)
-        if mapmode != LAST and self.merged_bins.size:
+        drawn = image.reshape(-1)
+        _kernels.draw(flat, self.bins, np.float32(vbase), drawn)
+        if mapmode != LAST:
             merged = (self.merged_bins, self.merged_starts, self.merged_pixels)
-            _kernels.merge(flat, *merged, mapmode == MEAN, image.ravel())
-        if fillholes and self.holes.size:
-            _kernels.fill(self.holes, self.hole_neighbours, image.ravel())
+            _kernels.merge(flat, *merged, mapmode == MEAN, drawn)
+        if fillholes:
+            _kernels.fill(self.holes, self.hole_neighbours, drawn)
         return image
 
 
@@ -180,8 +168,8 @@ def _read_only(array: npt.NDArray[Any]) -> I32:
     return view
 
 
-def _within(array: I32, low: int, end: int) -> bool:
-    return not array.size or (int(array.min()) >= low and int(array.max()) < end)
+def _within(array: I32, end: int) -> bool:
+    return not array.size or (int(array.min()) >= 0 and int(array.max()) < end)
 
 
 def _holes(busy: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -196,9 +184,9 @@ def _holes(busy: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return holes
 
 
-def _neighbours(holes: I32, shape: tuple[int, int]) -> I32:
+def _neighbours(holes: npt.NDArray[np.intp], shape: tuple[int, int]) -> I32:
     """Return the bins above, below, left and right of each hole; one of the others stands for what is beyond the border."""
-    rows, cols = np.divmod(holes.astype(np.int64), shape[1])
+    rows, cols = np.divmod(holes, shape[1])
     bins = []
     for up, left in ((-1, 0), (1, 0), (0, -1), (0, 1)):
         row, col = rows + up, cols + left

@@ -21,8 +21,8 @@ from calib.errors import GeometryError
 F64 = npt.NDArray[np.float64]
 U8 = npt.NDArray[np.uint8]
 
-MOST_SEGMENT_PIXELS = 1 << 26
-"""A MTRX panel larger than this is taken for a mistake."""
+MOST_SIDE = 1 << 14
+"""A MTRX panel of more rows or columns is taken for a mistake."""
 
 DEPTH_UM = 400.0
 
@@ -290,10 +290,9 @@ def _matrix(name: str) -> Segment:
         rows, cols, row_um, col_um = int(fields[0]), int(fields[1]), float(fields[2]), float(fields[3])
     except ValueError:
         raise GeometryError(f"panel class {name!r} cannot be read", hint=f"Write {_MATRIX_FORMS}.") from None
-    if min(rows, cols) < 1 or rows * cols > MOST_SEGMENT_PIXELS:
+    if not (1 <= rows <= MOST_SIDE and 1 <= cols <= MOST_SIDE):
         raise GeometryError(
-            f"panel class {name!r} has {rows} x {cols} pixels",
-            hint=f"A panel has at least one pixel and at most {MOST_SEGMENT_PIXELS}.",
+            f"panel class {name!r} has {rows} x {cols} pixels", hint=f"A side has 1 to {MOST_SIDE} pixels."
         )
     if not all(math.isfinite(size) and size > 0 for size in (row_um, col_um)):
         raise GeometryError(

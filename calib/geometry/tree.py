@@ -23,7 +23,7 @@ F64 = npt.NDArray[np.float64]
 Coords = tuple[F64, F64, F64]
 _Key = tuple[str, int]
 
-MOST_PIXELS = 1 << 28
+MOST_PIXELS = 1 << 26
 MOST_DEPTH = 32
 
 

@@ -146,6 +146,14 @@ def test_nested_objects_stand_where_the_product_of_their_matrices_puts_them(
     np.testing.assert_allclose([-y, -x, -z], expected, atol=1e-3)
 
 
+def test_branches_may_carry_different_numbers_of_panels() -> None:
+    panels = [("A", 0, 0), ("A", 1, 10), ("B", 0, 20), ("IP", 9, 30)]
+    placements = [Placement(name, 0, "MTRX:2:3:1:1", index, x0=x0) for name, index, x0 in panels]
+    placements += [Placement("IP", 0, name, 0) for name in "BA"]
+    x, _, _ = Geometry(placements).pixel_coords()
+    assert list(x[:, 0, 0]) == [30, 20, 0, 10]  # the top's children by line: the panel, B, A
+
+
 def test_pixels_are_projected_along_the_way_from_the_interaction_point() -> None:
     geometry = Geometry.from_panels("MTRX:V2:1:2:100:100", [(50, 0, 0), (50, 0, -10000)], distance_um=10000)
     x, y = geometry.pixel_xy_at_z(-10000.0)

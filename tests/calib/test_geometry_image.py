@@ -3,6 +3,7 @@
 Images of real and random frames are compared with real psana's in tests/real/test_geometry_psana.py.
 """
 
+import re
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from calib import GeometryError
 from calib.geometry import Geometry, ImagePlan, InterpolationPlan, _kernels, warm_up
+from tests.conftest import ROOT
 
 Image = npt.NDArray[np.float32]
 VALUES = st.floats(-100, 100, width=32) | st.just(float("nan"))
@@ -267,3 +269,11 @@ def test_what_cannot_be_drawn_is_told(options: dict[str, Any], said: str) -> Non
     geometry = small()
     with pytest.raises(GeometryError, match=said):
         geometry.image(frame(geometry), **options)
+
+
+def test_examples_of_the_page_on_geometry_run() -> None:
+    page = (ROOT / "docs" / "geometry.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        exec(example, {})

@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,11 @@ import numpy.typing as npt
 import pytest
 
 from calib.geometry import Geometry
+from drp.source import open_source
+from drp.source.cameras import CAMERAS, EPIXHR
 from tests.real.conftest import psana_environment, python_from
+from tests.real.test_simulator import Taken
+from xtc import Alg
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
@@ -213,6 +217,22 @@ def test_images_of_real_frames_are_psanas(
     mended = oracle.ask("file", xtc2_data / file, detector, cases=MERGED, mended=True)
     merged = {case: geometry.image(answer["data"], **options) for case, options in MERGED.items()}
     assert differing(merged, mended) == []
+
+
+def test_images_of_a_simulated_epixhr_are_psanas(
+    oracle: GeometryOracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not the simulator's own 1x4: for that psana takes a class of its tests, which has no image.
+    camera = replace(EPIXHR, dettype="epixhr2x2", rows=288, cols=384, raw_alg=Alg("raw", (2, 0, 1)))
+    monkeypatch.setitem(CAMERAS, "epixhr", camera)
+    source, taken = open_source("sim:epixhr,segments=1,frames=1"), Taken()
+    while taken.events_free:
+        source.fill(taken)
+    (tmp_path / "sim.xtc2").write_bytes(b"".join(taken.dgrams))
+    answer = oracle.ask("file", tmp_path / "sim.xtc2", "epixhr", cases=CASES)
+    geometry = Geometry.default_for("epixhr2x2", 1)
+    images = {case: geometry.image(answer["data"], **options) for case, options in CASES.items()}
+    assert differing(images, answer) == []
 
 
 def test_images_of_some_segments_are_psanas(oracle: GeometryOracle, xtc2_data: Path) -> None:

@@ -27,6 +27,7 @@ from drp.script.info import DrpInfo
 from drp.script.runner import Failure
 from drp.script.session import Session
 from drp.script.worker import EXIT_SCRIPT_FAILED, serve
+from drp.sink.answer import EMPTY, TRUNCATED, Answer
 from drp.sink.files import FileReport
 from drp.sink.offline import OfflineWriter
 from drp.sink.recorder import Output
@@ -105,7 +106,7 @@ class FileFeed:
         largest_transition = int(self._recording.sizes[~is_event].max(initial=24))
         self.event_bytes = event_bytes or largest + room.of(largest)
         self.transition_bytes = max(transition_bytes, largest_transition + room.of(0))
-        self.writer = OfflineWriter(output)
+        self.writer = OfflineWriter(output, self.transition_bytes)
         self.ledger = Ledger()
         self.failed = 0
         self.truncated = 0
@@ -164,14 +165,16 @@ class FileFeed:
         elif status in (STATUS_RAISED, STATUS_LEFT):
             if dealt.service not in ESSENTIAL:
                 self.failed_transitions += 1
-                self._record_transition(dealt, b"", b"")
+                self._record_transition(dealt, EMPTY)
+        elif status == STATUS_OVERFLOW and dealt.service not in ESSENTIAL:
+            self._record_transition(dealt, TRUNCATED)
         elif status == STATUS_OVERFLOW:
             raise ScriptError(
                 f"what was added to {TransitionId(dealt.service).name} does not fit",
                 expected=f"{dealt.bound_bytes} bytes",
             )
         else:
-            self._record_transition(dealt, desc, bytes(data))
+            self._record_transition(dealt, self.writer.answer(desc, bytes(data)))
 
     # What the offline run calls.
 
@@ -252,11 +255,12 @@ class FileFeed:
         self.failed += failed
         self.failed_in_a_row = self.failed_in_a_row + 1 if failed else 0
 
-    def _record_transition(self, dealt: Arrival, desc: bytes, data: bytes) -> None:
+    def _record_transition(self, dealt: Arrival, answer: Answer) -> None:
         service = TransitionId(dealt.service)
-        answer = self.writer.answer(desc, data)
         ledger = self.ledger.as_fields() if service == TransitionId.EndRun else None
+        before = self.writer.recorder.truncated
         self.writer.transition(dealt.dgram, answer, ledger=ledger)
+        self.failed_transitions += self.writer.recorder.truncated - before
         self._remember(service, dealt)
 
     def _remember(self, service: TransitionId, dealt: Arrival) -> None:

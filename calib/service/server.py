@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -21,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from calib.errors import CalibError, ServiceError, StoreError
+from calib.errors import CalibError, ServiceError
 from calib.service import documents as lcls
 from calib.service.query import Condition, conditions, parse_query
 from calib.service.token import allows
@@ -125,7 +126,12 @@ class _Service:
             except TimeoutError:
                 raise HTTPException(408, f"the archive did not arrive in {SLOWEST_BODY_S:.0f} s") from None
             body.seek(0)
-            records = await run_in_threadpool(self._import, body)
+            try:
+                records = await run_in_threadpool(self._import, body)
+            except CalibError as error:
+                if isinstance(error.__cause__, SQLAlchemyError | OSError):
+                    raise
+                raise HTTPException(400, str(error)) from error
         LOG.info("%s: put %d constants", _client(request), len(records))
         return JSONResponse({"put": [record.id for record in records]})
 
@@ -210,5 +216,5 @@ def _refuse(_request: Request, error: Exception) -> Response:
 def _failed(_request: Request, error: Exception) -> Response:
     """Answer what failed in the store with 500, never 503: that ends an LCLS client on the spot."""
     LOG.error("%s", error)
-    bad_archive = isinstance(error, StoreError) and error.where == "the archive"
-    return JSONResponse({"error": str(error)}, status_code=400 if bad_archive else 500)
+    what = error.what if isinstance(error, CalibError) else ""  # where the store lies is not for everybody
+    return JSONResponse({"error": what}, status_code=500)

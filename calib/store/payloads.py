@@ -71,7 +71,7 @@ def load(connection: Connection, record: Record, where: str) -> Value:
 def load_part(connection: Connection, record: Record, part: int, where: str) -> bytes:
     """Return one part of a payload; raise StoreError where it is gone."""
     if connection.dialect.name == "postgresql":
-        data = _binary_part(connection, record.digest, part)
+        data = _binary_part(connection, record, part, where)
     else:
         query = select(PARTS.c.data).where(PARTS.c.digest == record.digest, PARTS.c.part == part)
         data = connection.execute(query).scalar()
@@ -80,18 +80,16 @@ def load_part(connection: Connection, record: Record, part: int, where: str) -> 
     return data
 
 
-def _binary_part(connection: Connection, digest: str, part: int) -> bytes | None:
+def _binary_part(connection: Connection, record: Record, part: int, where: str) -> bytes | None:
     """Ask PostgreSQL's driver itself: SQLAlchemy would have the bytes sent as hexadecimal text."""
     driver: Any = connection.connection.driver_connection
     dialect: Any = connection.dialect
+    query = f"SELECT data FROM {PARTS.name} WHERE digest = %s AND part = %s"  # noqa: S608 - the name is ours
     try:
         with driver.cursor(binary=True) as cursor:
-            cursor.execute(f"SELECT data FROM {PARTS.name} WHERE digest = %s AND part = %s", (digest, part))  # noqa: S608
-            row = cursor.fetchone()
+            row = cursor.execute(query, (record.digest, part)).fetchone()
     except dialect.loaded_dbapi.Error as error:
-        raise StoreError(
-            f"its payload cannot be read: {error}", where=connection.engine.url.host or ""
-        ) from error
+        raise StoreError(f"{record}: its payload cannot be read: {error}", where=where) from error
     return None if row is None else row[0]
 
 

@@ -187,7 +187,7 @@ def test_psana_and_our_rule_choose_the_same_of_many(psana: Psana, tmp_path: Path
     assert [documents.document_number(own or latest) for own, latest in psanas] == ours
 
 
-def find_with_psana(psana: Psana, one: Served, long_name: str) -> Any:
+def find_with_psana(psana: Psana, one: Served, long_name: str, **environment: str) -> Any:
     """Return the shapes of what psana finds for a detector by its long name, and the databases it sees."""
     code = (
         "import sys, json; import psana.pscalib.calib.MDBWebUtils as wu; "
@@ -200,7 +200,7 @@ def find_with_psana(psana: Psana, one: Served, long_name: str) -> Any:
         capture_output=True,
         text=True,
         timeout=90,
-        env=psana_environment() | {"LCLS_CALIB_HTTP": one.url},
+        env=psana_environment() | {"LCLS_CALIB_HTTP": one.url} | environment,
         check=True,
     )
     return json.loads(done.stdout)
@@ -216,6 +216,10 @@ def test_psana_finds_a_panel_in_a_larger_detector_and_no_constants_where_there_a
         databases = ["cdb_detnames", "cdb_exp", "cdb_jungfrau_000001"]
         whole = {"pedestals": [3, 2, 4, 5]}
         assert find_with_psana(psana, one, "jungfrau_b-2") == [databases, ["jungfrau_000001"], whole]
+        with_web_token = find_with_psana(
+            psana, one, "jungfrau_b-2", CALIB_JWT="any"
+        )  # asks in the body of a GET
+        assert with_web_token == [databases, ["jungfrau_000001"], whole]
         assert find_with_psana(psana, one, "jungfrau_c-3") == [databases, ["jungfrau_000001"], None]
 
 

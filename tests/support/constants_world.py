@@ -140,6 +140,7 @@ for run in ds.runs():
     if mine.trouble:
         raise RuntimeError(mine.trouble)
     correction = correction_type(mine.setup)(mine.setup, mine.constants, mine.derived)
+    {begun}
     det = run.Detector({det!r})
     for evt in run.events():
 {event}
@@ -153,12 +154,12 @@ for run in ds.runs():
 
 
 def write_calibrating_script(
-    folder: Path, *, before: str = "", event: str = "pass", after: str = "pass"
+    folder: Path, *, before: str = "", begun: str = "pass", event: str = "pass", after: str = "pass"
 ) -> Path:
-    """Write SCRIPT, with statements of the test's at the top, in each event, and after each run."""
+    """Write SCRIPT, with statements of the test's at the top, in each run, in each event, and after each run."""
     path = folder / "calibrating.py"
     indented = "\n".join(f"        {line}" for line in event.splitlines())
-    path.write_text(SCRIPT.format(before=before, event=indented, after=after, det=DET))
+    path.write_text(SCRIPT.format(before=before, begun=begun, event=indented, after=after, det=DET))
     return path
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from calib.detectors import _kernels, commonmode
 from calib.detectors.commonmode import CommonMode, Scratch
 from calib.detectors.mask import Constants, Mask, MaskOptions, combine
+from calib.detectors.photons import count_photons, warm_up
 from calib.errors import CalibError, ConstantsMisshapen, ConstantsMissing
 
 Array = npt.NDArray[Any]
@@ -110,6 +111,7 @@ class Correction:
         self._factor = read_only(derived["factor"].reshape(self.shape[0], -1, pixels))
         coding = self.coding or Coding(0)
         self._planes = read_only(np.array(coding.planes, np.int8))
+        self._calibrated: Floats | None = None
         self._level: Array | None = None
         self._mask_level: Array | None = None
         if self.banks is not None:
@@ -211,6 +213,24 @@ class Correction:
         flat = out.reshape(self.shape[0], -1)
         self._correct(self._flat(segments), flat, cmpars)
         return out
+
+    def photons(
+        self,
+        segments: Sequence[Array] | Array,
+        photon_kev: float,
+        *,
+        threshold: float = 0.5,
+        out: npt.NDArray[np.uint16] | None = None,
+        **calib_options: Any,
+    ) -> npt.NDArray[np.uint16]:
+        """Return how many photons of one energy each pixel of an event holds, uint16 (segments, rows, cols); options are those of `calib`.
+
+        As `count_photons` of what `calib` returns; nothing is made per event where `out` is given.
+        """
+        if self._calibrated is None:
+            self._calibrated = np.empty(self.shape, np.float32)
+        calibrated = self.calib(segments, out=self._calibrated, **calib_options)
+        return count_photons(calibrated, photon_kev, threshold=threshold, out=out)
 
     def _correct(self, raw: list[tuple[int, Array]], out: Floats, cmpars: Sequence[float] | None) -> None:
         """Fill `out` from raw arrays, each with the number of its first segment and of shape (segments, pixels)."""
@@ -318,6 +338,7 @@ class Correction:
     @classmethod
     def warm_up(cls) -> None:
         """Compile the kernels for all that events can pass; done before any event comes."""
+        warm_up()
         table = np.zeros((1, 1, 1), np.float32)
         tables = (read_only(table), read_only(table))
         out = np.empty((1, 1), np.float32)

@@ -1,11 +1,11 @@
 """Kernels: raw pixels to calibrated ones in one pass. They know bits and tables, no detector, and check nothing.
 
-A pixel's range bits choose one of the planes of its tables, then calibrated = (data bits - offset) * factor; the factor holds the mask. Pixels
-go by blocks of 64, because gain switches where the light is: a block whose pixels are all in one range, whichever, is done with vector
-instructions from that range's plane alone, and only a mixed block looks at each pixel.
+A pixel's range bits choose one of the planes of its tables, then calibrated = (data bits - offset) * factor; the factor holds the mask. Gain switches
+where the light is, so nearly all of a stretch of pixels are in one range: it is done with vector instructions from that range's plane alone,
+whichever it is, and then the pixels of another range, which few of its blocks have, are done again one by one.
 
 Each array comes as (segments, pixels); `offset` and `factor` as (segments, planes, pixels). `planes` has the plane of each range code, -1
-for a code that means nothing, whose pixels are 0.
+for a code that means nothing, whose pixels are 0; code 0 always has one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,34 @@ from typing import Any
 import numba
 import numpy as np
 
+STRETCH = 1024
 BLOCK = 64
+
+
+@numba.njit(cache=True, nogil=True)
+def range_bits(raw: Any, range_mask: Any) -> Any:
+    """Return the range bits that any pixel has, and those that every pixel has."""
+    some = np.uint16(0)
+    every = np.uint16(0xFFFF)
+    for j in range(len(raw)):
+        some |= raw[j]
+        every &= raw[j]
+    return some & range_mask, every & range_mask
+
+
+@numba.njit(cache=True, nogil=True)
+def has_other(raw: Any, range_mask: Any, usual: Any) -> Any:
+    """Say whether any pixel has other range bits than the usual."""
+    other = np.uint16(0)
+    for j in range(len(raw)):
+        other |= raw[j] ^ usual
+    return other & range_mask != 0
+
+
+@numba.njit(cache=True, nogil=True)
+def usual_bits(some: Any, every: Any, planes: Any, range_shift: Any) -> Any:
+    """Return the range bits a stretch is done with: those that all its pixels have, if they are of a range or the stretch is of no other."""
+    return every if some == every or planes[every >> range_shift] >= 0 else np.uint16(0)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -32,34 +59,36 @@ def apply_ranges(
 ) -> None:
     """Calibrate uint16 pixels with range bits into float32 `out`."""
     for s in range(raw.shape[0]):
-        for begin in range(0, raw.shape[1], BLOCK):
-            end = min(begin + BLOCK, raw.shape[1])
+        for begin in range(0, raw.shape[1], STRETCH):
+            end = min(begin + STRETCH, raw.shape[1])
             # Slices, not indices: they let the compiler leave out the test for negative indices, and so vectorise.
             pixels = raw[s, begin:end]
             done = out[s, begin:end]
-            some = np.uint16(0)
-            every = np.uint16(0xFFFF)
-            for j in range(len(pixels)):
-                some |= pixels[j]
-                every &= pixels[j]
-            if (some ^ every) & range_mask == 0:
-                plane = planes[(some & range_mask) >> range_shift]
-                if plane < 0:
-                    done[:] = np.float32(0)
-                    continue
-                offsets = offset[s, plane, begin:end]
-                factors = factor[s, plane, begin:end]
-                for j in range(len(done)):
-                    data = np.float32(np.int32((pixels[j] & data_mask) >> data_shift))
-                    done[j] = (data - offsets[j]) * factors[j]
-            else:
-                for j in range(len(done)):
-                    plane = planes[(pixels[j] & range_mask) >> range_shift]
-                    if plane < 0:
-                        done[j] = np.float32(0)
-                    else:
-                        data = np.float32(np.int32((pixels[j] & data_mask) >> data_shift))
-                        done[j] = (data - offset[s, plane, begin + j]) * factor[s, plane, begin + j]
+            some, every = range_bits(pixels, range_mask)
+            usual = np.uint16(usual_bits(some, every, planes, range_shift))
+            plane = planes[usual >> range_shift]
+            if plane < 0:
+                done[:] = np.float32(0)
+                continue
+            offsets = offset[s, plane, begin:end]
+            factors = factor[s, plane, begin:end]
+            for j in range(len(done)):
+                data = np.float32(np.int32((pixels[j] & data_mask) >> data_shift))
+                done[j] = (data - offsets[j]) * factors[j]
+            if some == every:
+                continue
+            for first in range(begin, end, BLOCK):
+                last = min(first + BLOCK, end)
+                if has_other(raw[s, first:last], range_mask, usual):
+                    for i in range(first, last):
+                        bits = raw[s, i] & range_mask
+                        if bits != usual:
+                            plane = planes[bits >> range_shift]
+                            value = np.float32(0)
+                            if plane >= 0:
+                                data = np.float32(np.int32((raw[s, i] & data_mask) >> data_shift))
+                                value = (data - offset[s, plane, i]) * factor[s, plane, i]
+                            out[s, i] = value
 
 
 @numba.njit(cache=True, nogil=True)

@@ -17,6 +17,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from calib.detectors._kernels import BLOCK, has_other, range_bits, usual_bits
 from calib.detectors._medians import INF, lane_medians, one_median
 from calib.errors import CalibError
 
@@ -27,7 +28,6 @@ LANES = 64
 MAX_LANES = 128
 """Columns that are searched at a time."""
 TILE_COLS = 256
-BLOCK = 64
 FEWEST = 10
 
 
@@ -70,23 +70,12 @@ class Scratch:
 
 
 @numba.njit(cache=True, nogil=True)
-def one_range(raw: Any, range_mask: Any, range_shift: Any) -> Any:
-    """Return the range code that all pixels have, -1 where there are several, and whether any is not 0."""
-    some = np.uint16(0)
-    every = np.uint16(0xFFFF)
-    for j in range(len(raw)):
-        some |= raw[j]
-        every &= raw[j]
-    code = np.int64((some & range_mask) >> range_shift)
-    return (code if (some ^ every) & range_mask == 0 else -1), some & range_mask != 0
-
-
-@numba.njit(cache=True, nogil=True)
 def fill(raw: Any, offset: Any, at: Any, planes: Any, bits: Any, level: Any, tile: Any) -> None:
     """Subtract the pedestals of a row, which begin at `at`; into `tile` go the pixels that count, +inf for the others."""
     data_mask, data_shift, range_mask, range_shift = bits
-    code, _ = one_range(raw, range_mask, range_shift)
-    plane = planes[max(code, 0)]
+    some, every = range_bits(raw, range_mask)
+    usual = np.uint16(usual_bits(some, every, planes, range_shift))
+    plane = planes[usual >> range_shift]
     if plane < 0:
         tile[:] = INF
         return
@@ -95,15 +84,15 @@ def fill(raw: Any, offset: Any, at: Any, planes: Any, bits: Any, level: Any, til
     for j in range(len(raw)):
         value = np.float32(np.int32((raw[j] & data_mask) >> data_shift)) - offsets[j]
         tile[j] = value if level[j] & wanted else INF
-    if code >= 0:
+    if some == every:
         return
-    for begin in range(0, len(raw), BLOCK):
-        end = min(begin + BLOCK, len(raw))
-        if one_range(raw[begin:end], range_mask, range_shift)[1]:
-            for j in range(begin, end):
-                code = (raw[j] & range_mask) >> range_shift
-                if code:
-                    plane = planes[code]
+    for first in range(0, len(raw), BLOCK):
+        last = min(first + BLOCK, len(raw))
+        if has_other(raw[first:last], range_mask, usual):
+            for j in range(first, last):
+                code = raw[j] & range_mask
+                if code != usual:
+                    plane = planes[code >> range_shift]
                     tile[j] = INF
                     if plane >= 0 and level[j] >> plane & 1:
                         tile[j] = (
@@ -115,8 +104,9 @@ def fill(raw: Any, offset: Any, at: Any, planes: Any, bits: Any, level: Any, til
 def finish(raw: Any, offset: Any, factor: Any, at: Any, planes: Any, bits: Any, tile: Any, out: Any) -> None:
     """Multiply a row by its factors, which begin at `at`, the pixels that count as they are in `tile`."""
     data_mask, data_shift, range_mask, range_shift = bits
-    code, _ = one_range(raw, range_mask, range_shift)
-    plane = planes[max(code, 0)]
+    some, every = range_bits(raw, range_mask)
+    usual = np.uint16(usual_bits(some, every, planes, range_shift))
+    plane = planes[usual >> range_shift]
     if plane < 0:
         out[:] = np.float32(0)
         return
@@ -125,15 +115,15 @@ def finish(raw: Any, offset: Any, factor: Any, at: Any, planes: Any, bits: Any, 
     for j in range(len(raw)):
         value = np.float32(np.int32((raw[j] & data_mask) >> data_shift)) - offsets[j]
         out[j] = (tile[j] if tile[j] < INF else value) * factors[j]
-    if code >= 0:
+    if some == every:
         return
-    for begin in range(0, len(raw), BLOCK):
-        end = min(begin + BLOCK, len(raw))
-        if one_range(raw[begin:end], range_mask, range_shift)[1]:
-            for j in range(begin, end):
-                code = (raw[j] & range_mask) >> range_shift
-                if code:
-                    plane = planes[code]
+    for first in range(0, len(raw), BLOCK):
+        last = min(first + BLOCK, len(raw))
+        if has_other(raw[first:last], range_mask, usual):
+            for j in range(first, last):
+                code = raw[j] & range_mask
+                if code != usual:
+                    plane = planes[code >> range_shift]
                     out[j] = np.float32(0)
                     if plane >= 0:
                         value = (

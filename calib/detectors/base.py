@@ -116,6 +116,7 @@ class Correction:
         self._mask_level: Array | None = None
         if self.banks is not None:
             self._level = read_only(derived["level"].reshape(self.shape[0], pixels))
+            self._counting = int(np.bitwise_or.reduce(self._level, axis=None))
             self._scratch = Scratch(rows // self.banks[0], cols // self.banks[1], self.banks[1])
         self._default_common_mode = self._common_mode_of_constants()
         self._bits = (
@@ -253,7 +254,9 @@ class Correction:
                 where=self.setup.name,
                 hint="Give no cmpars",
             )
-        level = self._level if wanted.algorithm == commonmode.OF_LEVEL else self._all_level()
+        level, counting = self._level, self._counting
+        if wanted.algorithm != commonmode.OF_LEVEL:
+            level, counting = self._all_level(), 0xFF
         room = self._scratch
         for first, pixels in raw:
             part = slice(first, first + len(pixels))
@@ -262,9 +265,11 @@ class Correction:
                 self._offset[part],
                 self._factor[part],
                 level[part],
+                counting,
                 self._planes,
                 self._bits,
                 self.shape[2],
+                room.cols,
                 wanted.mode,
                 np.float32(wanted.limit),
                 wanted.fewest,
@@ -272,6 +277,7 @@ class Correction:
                 room.turned,
                 room.work,
                 room.counts,
+                room.usual,
                 out[part],
             )
 
@@ -288,7 +294,7 @@ class Correction:
                 _kernels.apply_single(pixels, self._offset[part], self._factor[part], out[part])
             else:
                 _kernels.apply_ranges(
-                    pixels, self._offset[part], self._factor[part], self._planes, *self._bits, out[part]
+                    pixels, self._offset[part], self._factor[part], self._planes, self._bits, out[part]
                 )
 
     def _room(self, out: Floats | None) -> Floats:
@@ -346,12 +352,14 @@ class Correction:
             bits = (np.uint16(0), np.uint16(0), np.uint16(0), np.uint16(0))
             raw = np.zeros((1, 1), np.uint16)
             planes = read_only(np.zeros(1, np.int8))
-            _kernels.apply_ranges(read_only(raw), *tables, planes, *bits, out)
+            _kernels.apply_ranges(read_only(raw), *tables, planes, bits, out)
             if cls.banks is not None:
                 room = Scratch(1, 1, 1)
                 level = read_only(np.zeros((1, 1), np.uint8))
-                search = (1, 1, np.float32(0), 1, room.tile, room.turned, room.work, room.counts)
-                commonmode.correct(read_only(raw), *tables, level, planes, bits, *search, out)
+                found = (room.tile, room.turned, room.work, room.counts, room.usual, out)
+                commonmode.correct(
+                    read_only(raw), *tables, level, 1, planes, bits, 1, 1, 1, np.float32(0), 1, *found
+                )
             return
         for dtype in (np.uint8, np.uint16, np.uint32, np.float32):
             _kernels.apply_single(read_only(np.zeros((1, 1), dtype)), *tables, out)

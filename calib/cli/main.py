@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from calib.cli import carry, reading, serving, writing
+from calib.cli import carry, reading, serving, sharing, writing
 from calib.errors import CalibError
 
 EXIT_FAILED = 1
@@ -21,7 +21,13 @@ EXIT_PIPE = 141
 Register = Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], None]
 
 # Each adds its subcommands to the parser, and sets `call` to what is called with the arguments and returns the exit code.
-COMMANDS: tuple[Register, ...] = (writing.register, reading.register, carry.register, serving.register)
+COMMANDS: tuple[Register, ...] = (
+    writing.register,
+    reading.register,
+    carry.register,
+    serving.register,
+    sharing.register,
+)
 
 _EPILOG = """\
 constants are kept where --store says: a file, sqlite:///FILE, postgresql+psycopg://USER@HOST/DATABASE, or the

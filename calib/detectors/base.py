@@ -175,13 +175,6 @@ class Correction:
             rows, cols = np.shape(np.asarray(constants["pedestals"]))[-2:]
         return len(setup.panels) * cls.parts, rows, cols
 
-    @classmethod
-    def serials(cls, setup: DetectorSetup) -> tuple[str, ...]:
-        """Return the serial numbers along the segment axis of constants; a panel read as several segments has one for each."""
-        if cls.parts == 1:
-            return tuple(panel.serial for panel in setup.panels)
-        return tuple(f"{panel.serial}-ASIC-{part:02d}" for panel in setup.panels for part in range(cls.parts))
-
     def mask(self, **options: Any) -> Mask:
         """Return 1 for each pixel that is used, 0 for the others, uint8 (segments, rows, cols).
 

@@ -32,7 +32,7 @@ from calib.detectors.base import (
 )
 from calib.detectors.epix10ka import Bits, chosen, needed_config
 from calib.detectors.mask import Constants
-from calib.errors import CalibError
+from calib.errors import CalibError, ConstantsMisshapen
 
 MODES = ("FHG", "FMG", "FLG1", "FLG2", "AHLG1", "AHLG2", "AMLG1", "AMLG2")
 SWITCHED = ("AHLG1_L", "AHLG2_L", "AMLG1_L", "AMLG2_L")
@@ -84,7 +84,7 @@ class EpixUhr(Correction):
         whole = needed_config(panel.config, "gainAsic").reshape(-1)
         pixels = needed_config(panel.config, "gainCSVAsic")
         if len(whole) < cls.n_asics or pixels.size != cls.n_asics * ASIC[0] * ASIC[1]:
-            raise CalibError(
+            raise ConstantsMisshapen(
                 f"gainAsic {whole.shape} and gainCSVAsic {pixels.shape} are not those of {cls.n_asics} ASICs"
             )
         bits = pixels.astype(np.uint8).reshape(cls.n_asics, *ASIC)

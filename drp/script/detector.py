@@ -6,7 +6,7 @@ They are built once for a Configure; per event only the field readers work. Noth
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drp.script._event import Stream
 from drp.script._fields import FieldReader
@@ -15,6 +15,9 @@ from drp.script.errors import CalibrationError, ScriptError, near_misses
 from drp.script.setup import Namespace, Part, Setup
 from xtc import DataType, Field
 from xtc.codes import DTYPES
+
+if TYPE_CHECKING:
+    from calib.detectors import DetectorSetup
 
 
 class AlgInterface:
@@ -133,6 +136,11 @@ class Detector:
             for segment, tree in self._setup.configs(self._det_name).items()
             if tree.has("config")
         }
+
+    @property
+    def setup(self) -> DetectorSetup:
+        """The detector as calibration knows it: type, panels with serial numbers, shapes, configuration of the Configure."""
+        return self._setup.calibration()[self._det_name]
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(

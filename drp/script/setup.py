@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drp.script._fields import EnumValue
 from drp.script.env import UPDATED_BY, EnvStore, make_stores, own
@@ -15,6 +15,9 @@ from drp.script.errors import near_misses
 from drp.script.info import BOOKKEEPING
 from xtc import Config, DataType, Dgram, Names, TransitionId
 from xtc._walk import Layout
+
+if TYPE_CHECKING:
+    from calib.detectors import DetectorSetup
 
 
 class Namespace:
@@ -70,6 +73,7 @@ class Setup:
             parts.sort(key=lambda one: one.names.segment)
         self.stores: dict[str, EnvStore] = make_stores(self.config, self.dgram)
         self._configs: dict[str, dict[int, Namespace]] | None = None
+        self._calibration: dict[str, DetectorSetup] | None = None
 
     @property
     def droppable(self) -> dict[tuple[str, str], list[int]]:
@@ -85,6 +89,14 @@ class Setup:
                 if alg != "config":
                     algs.append(alg)
         return out
+
+    def calibration(self) -> dict[str, DetectorSetup]:
+        """Return the detectors as calibration knows them, by name, with the configuration of the Configure."""
+        from calib.detectors import setups_of  # noqa: PLC0415 - only who calibrates needs numba
+
+        if self._calibration is None:
+            self._calibration = setups_of(self.config, self.dgram)
+        return self._calibration
 
     def configs(self, det: str) -> dict[int, Namespace]:
         """Return psana's view of a detector's configuration: {segment: container}, as in `[0].config.user.gain`."""

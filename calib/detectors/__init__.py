@@ -1,0 +1,21 @@
+"""Corrections: from the raw pixels of each detector type to calibrated ones."""
+
+from calib.detectors.base import Coding, Correction, DetectorSetup, Panel
+from calib.detectors.mask import MaskOptions, mask_neighbors
+from calib.detectors.setup import config_values, setups, setups_of
+from calib.detectors.types import CORRECTIONS, correction_type, corrections
+
+__all__ = [
+    "CORRECTIONS",
+    "Coding",
+    "Correction",
+    "DetectorSetup",
+    "MaskOptions",
+    "Panel",
+    "config_values",
+    "correction_type",
+    "corrections",
+    "mask_neighbors",
+    "setups",
+    "setups_of",
+]

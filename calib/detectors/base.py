@@ -1,0 +1,300 @@
+"""What all corrections share: what a detector is, how its pixels code their gain range, tables made once and the calibration of events.
+
+A correction is made in two steps. `derive` turns constants into the tables that kernels read, once per drp; they hold the default mask, and
+may lie in memory that many processes share. A `Correction` is what one process calibrates events with; only with a mask of its own does
+it need tables of its own. Nothing here knows where constants come from or what an event is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from calib.detectors import _kernels
+from calib.detectors.mask import Constants, Mask, MaskOptions, combine
+from calib.errors import CalibError, ConstantsMisshapen, ConstantsMissing
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+UNUSED_OPTIONS = frozenset(("cversion", "loop_banks", "perpix", "size_blk", "mbits", "logmet_init"))
+"""psana's arguments of calib that say how to compute, not what: accepted and without effect."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Panel:
+    """One segment of the data acquisition: its number, its panel's serial number, its configuration by dotted names."""
+
+    segment: int
+    serial: str
+    config: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectorSetup:
+    """A detector as a Configure declares it; `alg` and `version` are those of its data, `panels` are in segment order.
+
+    `panel_shape` is (rows, cols) of a calibrated segment, (0, 0) where only the constants tell it.
+    """
+
+    name: str
+    dettype: str
+    alg: str
+    version: tuple[int, int, int]
+    panels: tuple[Panel, ...]
+    panel_shape: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """What the bits of a raw pixel are: data, and a code of the gain range; `planes` gives the table of each code, -1 where it is invalid."""
+
+    data_mask: int
+    data_shift: int = 0
+    range_mask: int = 0
+    range_shift: int = 0
+    planes: tuple[int, ...] = (0,)
+
+    @property
+    def n_planes(self) -> int:
+        """How many tables there are for a segment."""
+        return max(self.planes) + 1
+
+
+class Correction:
+    """Calibrates the events of one detector: `calib`. It makes nothing per event where `out` is given.
+
+    `constants` by ctype, arrays (ranges, segments, rows, cols) with the segments of `setup`; `derived` is what `derive` made of them.
+    Raises ConstantsMissing and ConstantsMisshapen.
+    """
+
+    needed: ClassVar[tuple[str, ...]] = ("pedestals",)
+    used: ClassVar[tuple[str, ...]] = (
+        "pedestals",
+        "pixel_gain",
+        "pixel_status",
+        "status_extra",
+        "pixel_mask",
+    )
+    panel_shape: ClassVar[tuple[int, int]] = (0, 0)
+    parts: ClassVar[int] = 1
+    """How many calibrated segments one segment of the data acquisition holds."""
+    asics: ClassVar[tuple[int, int]] = (1, 1)
+    """The grid of ASICs in a segment, (rows, cols)."""
+    coding: ClassVar[Coding | None] = None
+    """None: one range, and pixels of any number type."""
+
+    def __init__(
+        self,
+        setup: DetectorSetup,
+        constants: Constants,
+        derived: Mapping[str, Array],
+        options: MaskOptions | None = None,
+    ) -> None:
+        self.setup = setup
+        self._constants = constants
+        self._options = options or MaskOptions()
+        if not self._options.default:
+            derived = self._derive(setup, constants, self._options)
+        self.shape = self._check_derived(setup, derived)
+        rows, cols = self.shape[1:]
+        pixels = rows * cols
+        self._mask: Mask = _read_only(derived["mask"].reshape(self.shape))
+        self._offset = _read_only(derived["offset"].reshape(self.shape[0], -1, pixels))
+        self._factor = _read_only(derived["factor"].reshape(self.shape[0], -1, pixels))
+        coding = self.coding or Coding(0)
+        self._planes = _read_only(np.array(coding.planes, np.int8))
+        self._bits = (
+            np.uint16(coding.data_mask),
+            np.uint16(coding.data_shift),
+            np.uint16(coding.range_mask),
+            np.uint16(coding.range_shift),
+        )
+
+    @classmethod
+    def derive(cls, setup: DetectorSetup, constants: Constants) -> dict[str, Array]:
+        """Return what kernels read, with the default mask: `offset`, `factor` float32 (segments, planes, rows, cols) and `mask` uint8."""
+        return cls._derive(setup, constants, MaskOptions())
+
+    @classmethod
+    def _derive(cls, setup: DetectorSetup, constants: Constants, options: MaskOptions) -> dict[str, Array]:
+        missing = [one for one in cls.needed if one not in constants]
+        if missing:
+            raise ConstantsMissing(
+                f"no {', '.join(missing)} for this {setup.dettype}",
+                where=setup.name,
+                hint=f"Put them with `calib put`; there are {', '.join(sorted(constants)) or 'none'}",
+            )
+        shape = cls.segments_shape(setup, constants)
+        offset, factor = cls.tables(setup, constants, shape)
+        mask = combine(options, shape, cls.asics, constants)
+        hidden = mask[:, None] == 0
+        np.copyto(factor, np.float32(0), where=hidden)
+        np.copyto(offset, np.float32(0), where=hidden)
+        return {"offset": offset, "factor": factor, "mask": mask}
+
+    @classmethod
+    def tables(
+        cls, setup: DetectorSetup, constants: Constants, shape: tuple[int, int, int]
+    ) -> tuple[Floats, Floats]:
+        """Return what to subtract and the factor (keV/ADU), without mask: new float32 (segments, planes, rows, cols), C order."""
+        raise NotImplementedError
+
+    @classmethod
+    def segments_shape(cls, setup: DetectorSetup, constants: Constants) -> tuple[int, int, int]:
+        """Return (segments, rows, cols) of a calibrated event."""
+        rows, cols = setup.panel_shape if all(setup.panel_shape) else cls.panel_shape
+        if not rows:
+            rows, cols = np.shape(np.asarray(constants["pedestals"]))[-2:]
+        return len(setup.panels) * cls.parts, rows, cols
+
+    @classmethod
+    def serials(cls, setup: DetectorSetup) -> tuple[str, ...]:
+        """Return the serial numbers along the segment axis of constants; a panel read as several segments has one for each."""
+        if cls.parts == 1:
+            return tuple(panel.serial for panel in setup.panels)
+        return tuple(f"{panel.serial}-ASIC-{part:02d}" for panel in setup.panels for part in range(cls.parts))
+
+    def mask(self, **options: Any) -> Mask:
+        """Return 1 for each pixel that is used, 0 for the others, uint8 (segments, rows, cols).
+
+        With options (those of MaskOptions) a new mask of these options is made; without, the one in force is returned, read-only.
+        """
+        if not options:
+            return self._mask
+        return combine(MaskOptions.of(options), self.shape, self.asics, self._constants)
+
+    def calib(
+        self,
+        segments: Sequence[Array] | Array,
+        *,
+        out: Floats | None = None,
+        cmpars: Sequence[float] | None = None,
+        **psana_kw: Any,
+    ) -> Floats:
+        """Return the calibrated event, float32 (segments, rows, cols) in keV; `out`, C order, is filled and returned where it is given.
+
+        `segments`: the raw array of each segment as recorded, in segment order, or one array of them all. `cmpars`: common mode
+        (algorithm, mode, largest correction in ADU, fewest pixels), None for what the detector's constants say. A masked pixel and one with
+        an invalid range code are 0. Raises CalibError where shapes, types or options do not fit.
+        """
+        if psana_kw and not UNUSED_OPTIONS.issuperset(psana_kw):
+            wrong = ", ".join(sorted(set(psana_kw) - UNUSED_OPTIONS))
+            raise CalibError(
+                f"calib has no option {wrong}", where=self.setup.name, hint="Masks go to Detector(...)"
+            )
+        out = self._room(out)
+        flat = out.reshape(self.shape[0], -1)
+        self._correct(self._flat(segments), flat, cmpars)
+        return out
+
+    def _correct(self, raw: list[tuple[int, Array]], out: Floats, cmpars: Sequence[float] | None) -> None:
+        """Fill `out` from raw arrays, each with the number of its first segment and of shape (segments, pixels)."""
+        if cmpars is not None and len(cmpars) > 1 and int(cmpars[1]):
+            raise CalibError(
+                f"there is no common mode correction for {self.setup.dettype}",
+                where=self.setup.name,
+                hint="Give no cmpars",
+            )
+        self._apply(raw, out)
+
+    def _apply(self, raw: list[tuple[int, Array]], out: Floats) -> None:
+        for first, pixels in raw:
+            part = slice(first, first + len(pixels))
+            if self.coding is None:
+                _kernels.apply_single(pixels, self._offset[part], self._factor[part], out[part])
+            else:
+                _kernels.apply_ranges(
+                    pixels, self._offset[part], self._factor[part], self._planes, *self._bits, out[part]
+                )
+
+    def _room(self, out: Floats | None) -> Floats:
+        if out is None:
+            return np.empty(self.shape, np.float32)
+        if out.shape != self.shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+            raise CalibError(
+                f"out is {out.dtype} {out.shape}, needed is float32 {self.shape} in C order",
+                where=self.setup.name,
+            )
+        return out
+
+    def _flat(self, segments: Sequence[Array] | Array) -> list[tuple[int, Array]]:
+        """Return raw pixels as read-only (segments, pixels) arrays, each with the number of its first segment."""
+        count, rows, cols = self.shape
+        if isinstance(segments, np.ndarray):
+            if segments.size == count * rows * cols:
+                return [(0, self._pixels(segments, count))]
+        elif len(segments) == count // self.parts:
+            return [(at * self.parts, self._pixels(one, self.parts)) for at, one in enumerate(segments)]
+        found = segments.shape if isinstance(segments, np.ndarray) else f"{len(segments)} arrays"
+        raise CalibError(f"raw data of {found} are not those of {self.shape}", where=self.setup.name)
+
+    def _pixels(self, raw: Array, segments: int) -> Array:
+        size = segments * self.shape[1] * self.shape[2]
+        if raw.size != size or (self.coding is not None and raw.dtype != np.uint16):
+            raise CalibError(
+                f"a raw segment is {raw.dtype} {raw.shape}, expected are {size} pixels of uint16",
+                where=self.setup.name,
+            )
+        flat = np.require(raw, requirements=("C", "A")).reshape(segments, -1)
+        return _read_only(flat)
+
+    @classmethod
+    def _check_derived(cls, setup: DetectorSetup, derived: Mapping[str, Array]) -> tuple[int, int, int]:
+        mask, offset, factor = (derived.get(name) for name in ("mask", "offset", "factor"))
+        planes = cls.coding.n_planes if cls.coding else 1
+        if mask is None or offset is None or factor is None or mask.ndim != 3:
+            raise ConstantsMissing("the derived tables are not whole", where=setup.name)
+        wanted = (mask.shape[0], planes, *mask.shape[1:])
+        if offset.shape != wanted or factor.shape != wanted or len(mask) != len(setup.panels) * cls.parts:
+            raise ConstantsMisshapen(
+                f"derived tables are {offset.shape} and {factor.shape}, needed are {wanted}", where=setup.name
+            )
+        return mask.shape[0], mask.shape[1], mask.shape[2]
+
+    @classmethod
+    def warm_up(cls) -> None:
+        """Compile the kernels for all that events can pass; done before any event comes."""
+        table = np.zeros((1, 1, 1), np.float32)
+        tables = (_read_only(table), _read_only(table))
+        out = np.empty((1, 1), np.float32)
+        if cls.coding is not None:
+            bits = (np.uint16(0), np.uint16(0), np.uint16(0), np.uint16(0))
+            raw = np.zeros((1, 1), np.uint16)
+            _kernels.apply_ranges(_read_only(raw), *tables, _read_only(np.zeros(1, np.int8)), *bits, out)
+            return
+        for dtype in (np.uint8, np.uint16, np.uint32, np.float32):
+            _kernels.apply_single(_read_only(np.zeros((1, 1), dtype)), *tables, out)
+
+
+def _read_only(array: Array) -> Array:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def by_range(
+    ctype: str, constants: Constants, ranges: int, shape: tuple[int, int, int], *, where: str
+) -> Floats:
+    """Return a constant as float32 (ranges, segments, rows, cols); ConstantsMisshapen where it has another shape or fewer ranges."""
+    array = np.asarray(constants[ctype])
+    if array.ndim == 3 and ranges == 1:
+        array = array[None]
+    if array.ndim == 2 and ranges == 1:
+        array = array[None, None]
+    if array.ndim != 4 or array.shape[1:] != shape or len(array) < ranges or array.dtype.kind not in "fiu":
+        raise ConstantsMisshapen(
+            f"{ctype} is {array.dtype} {array.shape}, needed is {(ranges, *shape)}",
+            where=where,
+            hint="Put constants made for this detector, with its panels' serial numbers",
+        )
+    return array.astype(np.float32, copy=False)
+
+
+def inverse(gain: Floats) -> Floats:
+    """Return 1 / gain, 0 where the gain is 0 (psana's rule)."""
+    with np.errstate(divide="ignore"):
+        return np.where(gain != 0, np.float32(1) / gain, np.float32(0)).astype(np.float32, copy=False)

@@ -2,8 +2,9 @@
 
 from calib.dark.build import DarkBuilder, DarkConstants
 from calib.dark.finish import STATUS_BITS, PanelRange, RangeSums, Thresholds, evaluate
+from calib.dark.ranges import coding_of, range_names
 from calib.dark.steps import PREFIX, Step, read_steps
-from calib.dark.sums import DarkSums, Limits, coding_of
+from calib.dark.sums import DarkSums, Limits
 
 __all__ = [
     "PREFIX",
@@ -18,5 +19,6 @@ __all__ = [
     "Thresholds",
     "coding_of",
     "evaluate",
+    "range_names",
     "read_steps",
 ]

@@ -142,7 +142,8 @@ class _DarkFile:
             return
         if self._sums is None:
             shape = frames[0].shape
-            panel = int(np.prod(shape[:-1])), int(shape[-1])
+            known = all(self._setup.panel_shape)
+            panel = None if known else (int(np.prod(shape[:-1])), int(shape[-1]))
             self._sums = DarkSums.of(self._setup, self._limits, panel)
         self._sums.add(frames)
 

@@ -8,7 +8,7 @@ a plane is what `Coding.planes` makes of the range bits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from calib.dark.ranges import Frames, coding_of, order_of, top_of
 from calib.detectors import Coding, DetectorSetup, correction_type
 from calib.errors import ConstantsMisshapen
 
@@ -33,20 +34,6 @@ class Limits:
         return self.lowest, top_of(coding) - 1 if self.highest is None else self.highest
 
 
-PLAIN = Coding(data_mask=0xFFFF)
-"""Pixels of a detector that has no gain bits, or is not known."""
-
-
-def coding_of(setup: DetectorSetup) -> Coding:
-    """Return how the pixels of a detector code data and gain range."""
-    return correction_type(setup).coding or PLAIN
-
-
-def top_of(coding: Coding) -> int:
-    """Return the largest data value."""
-    return coding.data_mask >> coding.data_shift
-
-
 class DarkSums:
     """The sums of `segments` panels of `panel_shape` (rows, cols); a panel given as several ASICs has their rows one after the other.
 
@@ -61,8 +48,10 @@ class DarkSums:
         segments: int,
         panel_shape: tuple[int, int],
         limits: Limits | None = None,
+        order: Callable[[Frames], Frames] | None = None,
     ) -> None:
         self.panel_shape = panel_shape
+        self._order = order
         full = (coding.n_planes, segments, *panel_shape)
         self.arrays: dict[str, NDArray[Any]] = {
             "frames": np.zeros(segments, np.uint64),
@@ -93,15 +82,19 @@ class DarkSums:
                 hint="Give the rows and columns of a segment.",
             )
         shape = rows if panel_shape else rows * correction_type(setup).parts, cols
-        return cls(coding_of(setup), len(setup.panels), shape, limits)
+        return cls(coding_of(setup), len(setup.panels), shape, limits, order_of(setup))
 
     @property
     def nbytes(self) -> int:
         """The bytes of all arrays."""
         return sum(one.nbytes for one in self.arrays.values())
 
-    def add(self, segments: Sequence[NDArray[np.uint16]]) -> None:
-        """Add one frame, one uint16 array of `panel_shape` for each segment in order. Raises ConstantsMisshapen."""
+    def add(self, segments: Frames) -> None:
+        """Add one frame, the raw array of each segment in order. Raises ConstantsMisshapen, and CalibError where pixels are to be put in
+        order and are not as expected.
+        """
+        if self._order is not None:
+            segments = self._order(segments)
         frames = self.arrays["frames"]
         if len(segments) != len(frames):
             raise ConstantsMisshapen(f"a frame of {len(segments)} segments, not {len(frames)}")

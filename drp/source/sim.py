@@ -46,7 +46,12 @@ class Simulator:
         options = _with_rate(options, caller)
         self.options = options = replace(options, steps=len(ranges_of(options)) or options.steps)
         self._content = content_of(options)
-        self._run = RunContent(f"{caller.instrument}sim0001", options.run, len(self._content.names))
+        experiment = f"{caller.instrument}sim0001"
+        self._run = RunContent(experiment, options.run, len(self._content.names))
+        if options.constants and isinstance(self.truth, SimTruth):
+            from drp.source.simconstants import put_truth  # noqa: PLC0415 - the store is heavy, and few ask for it
+
+            put_truth(self.truth, options.constants, experiment)
         self.frames = options.frames if caller.events is None else max(1, min(options.frames, caller.events))
         self._ranges = ranges_of(options)
         held = range(len(self._ranges)) if self._ranges else (None,)

@@ -17,6 +17,9 @@ from xtc import DataType, Field
 from xtc.codes import DTYPES
 
 if TYPE_CHECKING:
+    from drp.script.calibrated import Calibration
+
+    MakeCalibration = Callable[["AlgInterface"], Calibration]
     from calib.detectors import DetectorSetup
 
 
@@ -37,6 +40,8 @@ class AlgInterface:
         self._segment_numbers = [part.names.segment for part in parts]
         self._sorted_segment_inds = self._segment_numbers
         self._shown: list[str] = []
+        self._make: MakeCalibration | None = None
+        self._made: Calibration | None = None
         self.fields = {one.label: (DTYPES[one.dtype], one.rank) for one in parts[0].names.fields}
         fields = parts[0].names.fields
         main = main_field(alg, fields)
@@ -62,19 +67,61 @@ class AlgInterface:
         if isinstance(inner, Namespace):
             inner.put(rest, call)
 
-    def calib(self, *_: Any, **__: Any) -> Any:
-        """Raise CalibrationError: there are no constants, and raw is never passed off as calibrated."""
-        raise self._no_constants("calib")
+    def calib(self, evt: Any, *args: Any, **options: Any) -> Any:
+        """Return the calibrated event, float32 (segments, rows, cols); None where a segment is missing.
 
-    def image(self, *_: Any, **__: Any) -> Any:
-        """Raise CalibrationError: there are no constants and no geometry."""
-        raise self._no_constants("image")
+        The array is valid until the script asks for the next event, unless `copy=True` or `out=`; see `Calibration.calib`. Raises
+        CalibrationError where there are no constants: raw is never passed off as calibrated.
+        """
+        return self._calibration.calib(evt, *args, **options)
 
-    def _no_constants(self, what: str) -> CalibrationError:
-        return CalibrationError(
-            f"{self._det_name}.{self._alg}.{what}: there are no calibration constants for {self._uniqueid}",
-            hint=f"Use {self._det_name}.{self._alg}.raw(evt) for the data as recorded.",
-        )
+    def image(self, evt: Any, *args: Any, **options: Any) -> Any:
+        """Return the image of the calibrated event, or of `nda=`, float32 (rows, cols); see `Calibration.image`."""
+        return self._calibration.image(evt, *args, **options)
+
+    @property
+    def _calibration(self) -> Calibration:
+        if self._made is None:
+            if self._make is None:
+                raise CalibrationError(f"{self._det_name}.{self._alg} is of no run")
+            self._made = self._make(self)
+        return self._made
+
+    # psana's names of what lies behind.
+
+    def _mask(self, **options: Any) -> Any:
+        return self._calibration.mask(**options)
+
+    def _pedestals(self, **_: Any) -> Any:
+        return self._calibration.constant("pedestals")
+
+    def _gain(self, **_: Any) -> Any:
+        return self._calibration.constant("pixel_gain")
+
+    def _gain_factor(self, **_: Any) -> Any:
+        return self._calibration.gain_factor()
+
+    def _rms(self, **_: Any) -> Any:
+        return self._calibration.constant("pixel_rms")
+
+    def _status(self, **_: Any) -> Any:
+        return self._calibration.constant("pixel_status")
+
+    def _common_mode(self, **_: Any) -> Any:
+        return self._calibration.constant("common_mode")
+
+    def _mask_calib(self, **_: Any) -> Any:
+        return self._calibration.constant("pixel_mask")
+
+    def _pixel_coords(self, **options: Any) -> Any:
+        return self._calibration.pixel_coords(**options)
+
+    def _pixel_coord_indexes(self, **options: Any) -> Any:
+        return self._calibration.pixel_coord_indexes(**options)
+
+    @property
+    def _calibconst(self) -> dict[str, Any]:
+        return self._calibration.calibconst()
 
     def _seg_configs(self) -> dict[int, Namespace]:
         return self._setup.configs(self._det_name)
@@ -137,10 +184,27 @@ class Detector:
             if tree.has("config")
         }
 
+    def set_calibration(self, make: MakeCalibration) -> None:
+        """Say what makes the calibration of an alg, once it is asked for."""
+        for alg in self._algs:
+            self.__dict__[alg]._make = make
+
+    @property
+    def calibration(self) -> Calibration:
+        """The calibration of the detector's frames; raises CalibrationError where it has none."""
+        setup = self._setup.calibration().get(self._det_name)
+        if setup is None:
+            raise CalibrationError(f"{self._det_name} has no frames that can be calibrated")
+        made: Calibration = self.__dict__[setup.alg]._calibration
+        return made
+
     @property
     def setup(self) -> DetectorSetup:
         """The detector as calibration knows it: type, panels with serial numbers, shapes, configuration of the Configure."""
-        return self._setup.calibration()[self._det_name]
+        found = self._setup.calibration().get(self._det_name)
+        if found is None:
+            raise CalibrationError(f"{self._det_name} has no frames that can be calibrated")
+        return found
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(

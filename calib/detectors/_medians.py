@@ -1,0 +1,231 @@
+"""Exact medians of many short columns at once, by counting. Kernels; they know no detector.
+
+A table `t` is (depth, lanes) float32, one list of values per lane; +inf is no value. To find a lane's middle value its bracket is halved
+again and again by counting how many values lie below a pivot, which for 16 lanes at once is one comparison and one addition per value, and so is
+cheaper than any sorting of values into places: some ten passes over a table that lies in the nearest cache. The first bracket is the mean
+of the values, each kept within the limit, and its standard deviation to both sides: no median is further from its mean. When few values are left
+within the brackets, those are walked through in ascending order, which makes the result exact whatever the pivots were, ties included.
+
+`work` is (7, lanes) float32 and `counts` (5, lanes) int32, for the search alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+INF = np.float32(np.inf)
+FEW = 3
+HALVINGS = 5
+MAX_PASSES = 40
+
+
+@numba.njit(cache=True, nogil=True)
+def count_below(t: Any, depth: Any, lanes: Any, pivot: Any, count: Any) -> None:
+    """Count the values of each lane that are less than its pivot."""
+    for j in range(lanes):
+        count[j] = 0
+    d = 0
+    while d + 8 <= depth:
+        # Eight rows at a time, so that the counts are fetched and put back an eighth as often.
+        t0, t1, t2, t3 = t[d, :lanes], t[d + 1, :lanes], t[d + 2, :lanes], t[d + 3, :lanes]
+        t4, t5, t6, t7 = t[d + 4, :lanes], t[d + 5, :lanes], t[d + 6, :lanes], t[d + 7, :lanes]
+        for j in range(lanes):
+            p = pivot[j]
+            below = np.int32(t0[j] < p) + np.int32(t1[j] < p) + np.int32(t2[j] < p) + np.int32(t3[j] < p)
+            below += np.int32(t4[j] < p) + np.int32(t5[j] < p) + np.int32(t6[j] < p) + np.int32(t7[j] < p)
+            count[j] += np.int32(below)
+        d += 8
+    while d < depth:
+        row = t[d, :lanes]
+        for j in range(lanes):
+            count[j] += np.int32(row[j] < pivot[j])
+        d += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def brackets(t: Any, depth: Any, lanes: Any, limit: Any, lo: Any, hi: Any, n: Any) -> None:
+    """Count the values of each lane, and find a bracket of their median."""
+    for j in range(lanes):
+        lo[j] = np.float32(0)
+        hi[j] = np.float32(0)
+        n[j] = 0
+    for d in range(depth):
+        row = t[d, :lanes]
+        for j in range(lanes):
+            value = row[j] if row[j] < INF else np.float32(0)
+            kept = value if value < limit else limit
+            kept = kept if kept > -limit else -limit
+            lo[j] += kept
+            hi[j] += kept * kept
+            n[j] += np.int32(row[j] < INF)
+    for j in range(lanes):
+        mean = lo[j] / np.float32(max(n[j], 1))
+        square = hi[j] / np.float32(max(n[j], 1))
+        spread = np.sqrt(max(square - mean * mean, np.float32(0)))
+        # Rounding of the sums must not move the bracket off the median.
+        spread += np.float32(1e-3) * (spread + np.sqrt(square)) + np.float32(1e-6)
+        lo[j] = mean - spread
+        hi[j] = mean + spread
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+def next_above(t: Any, depth: Any, lanes: Any, value: Any, count: Any, above: Any) -> None:
+    """Count the values of each lane that are at most `value`, and find the least one above it (+inf: none)."""
+    for j in range(lanes):
+        count[j] = 0
+        above[j] = INF
+    d = 0
+    while d + 4 <= depth:
+        t0, t1, t2, t3 = t[d, :lanes], t[d + 1, :lanes], t[d + 2, :lanes], t[d + 3, :lanes]
+        for j in range(lanes):
+            v = value[j]
+            least = above[j]
+            x0 = t0[j] if t0[j] > v else INF
+            x1 = t1[j] if t1[j] > v else INF
+            x2 = t2[j] if t2[j] > v else INF
+            x3 = t3[j] if t3[j] > v else INF
+            at_most = (
+                np.int32(t0[j] <= v) + np.int32(t1[j] <= v) + np.int32(t2[j] <= v) + np.int32(t3[j] <= v)
+            )
+            least = least if least < x0 else x0
+            least = least if least < x1 else x1
+            least = least if least < x2 else x2
+            above[j] = least if least < x3 else x3
+            count[j] += np.int32(at_most)
+        d += 4
+    while d < depth:
+        row = t[d, :lanes]
+        for j in range(lanes):
+            x = row[j] if row[j] > value[j] else INF
+            above[j] = above[j] if above[j] < x else x
+            count[j] += np.int32(row[j] <= value[j])
+        d += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def halve(lanes: Any, k: Any, pivot: Any, count: Any, lo: Any, hi: Any, below_lo: Any, below_hi: Any) -> Any:
+    """Move one end of each bracket to its pivot, set the next pivots, and return the most values left in a bracket."""
+    worst = np.int32(0)
+    for j in range(lanes):
+        up = count[j] <= k[j]
+        new_lo = pivot[j] if up else lo[j]
+        new_hi = hi[j] if up else pivot[j]
+        new_below_lo = count[j] if up else below_lo[j]
+        new_below_hi = below_hi[j] if up else count[j]
+        lo[j] = new_lo
+        hi[j] = new_hi
+        below_lo[j] = new_below_lo
+        below_hi[j] = new_below_hi
+        pivot[j] = np.float32(0.5) * (new_lo + new_hi)
+        worst = max(worst, np.int32(new_below_hi - new_below_lo))
+    return worst
+
+
+@numba.njit(cache=True, nogil=True)
+def lane_medians(t: Any, depth: Any, lanes: Any, limit: Any, work: Any, counts: Any, median: Any) -> None:
+    """Find the median of each lane, if it is within -limit .. limit; +inf where it is not, or where there are no values.
+
+    The median of an even number of values is the mean of the middle two. `counts[0]` is left with how many values each lane has.
+    """
+    lo, hi, pivot, value = work[0, :lanes], work[1, :lanes], work[2, :lanes], work[3, :lanes]
+    above, first, second = work[4, :lanes], work[5, :lanes], work[6, :lanes]
+    n, below_lo, below_hi, count, k = (
+        counts[0, :lanes],
+        counts[1, :lanes],
+        counts[2, :lanes],
+        counts[3, :lanes],
+        counts[4, :lanes],
+    )
+    brackets(t, depth, lanes, limit, lo, hi, n)
+    for j in range(lanes):
+        k[j] = (n[j] - 1) >> 1
+        pivot[j] = np.float32(0.5) * (lo[j] + hi[j])
+        below_lo[j] = 0
+        below_hi[j] = n[j]
+    for _ in range(MAX_PASSES):
+        count_below(t, depth, lanes, pivot, count)
+        if halve(lanes, k, pivot, count, lo, hi, below_lo, below_hi) <= FEW:
+            break
+    for j in range(lanes):
+        value[j] = np.nextafter(lo[j], -INF)
+        first[j] = INF
+        second[j] = INF
+    open_lanes = 1
+    while open_lanes:
+        next_above(t, depth, lanes, value, count, above)
+        open_lanes = 0
+        for j in range(lanes):
+            reached = count[j] > k[j]
+            is_new = reached and first[j] == INF
+            first[j] = value[j] if is_new else first[j]
+            second[j] = (value[j] if count[j] > n[j] >> 1 else above[j]) if is_new else second[j]
+            still = not reached and above[j] < INF
+            value[j] = above[j] if still else value[j]
+            open_lanes += np.int32(still)
+    for j in range(lanes):
+        middle = np.float32(0.5) * (first[j] + second[j]) if n[j] & 1 == 0 else first[j]
+        median[j] = middle if abs(middle) < limit else INF
+
+
+@numba.njit(cache=True, nogil=True)
+def total_below(t: Any, depth: Any, lanes: Any, pivot: Any) -> Any:
+    """Count all values of a table that are less than `pivot`."""
+    total = np.int32(0)
+    for d in range(depth):
+        row = t[d, :lanes]
+        count = np.int32(0)
+        for j in range(lanes):
+            count = np.int32(count + np.int32(row[j] < pivot))
+        total = np.int32(total + count)
+    return total
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+def least_above(t: Any, depth: Any, lanes: Any, value: Any) -> Any:
+    """Return the least of all values of a table that is above `value`, +inf where there is none."""
+    least = INF
+    for d in range(depth):
+        row = t[d, :lanes]
+        for j in range(lanes):
+            x = row[j] if row[j] > value else INF
+            least = least if least < x else x
+    return least
+
+
+@numba.njit(cache=True, nogil=True)
+def one_median(t: Any, depth: Any, lanes: Any, limit: Any, fewest: Any) -> Any:
+    """Return the median of all values of a table if there are at least `fewest` and it is within -limit .. limit; else +inf."""
+    n = total_below(t, depth, lanes, INF)
+    if n == 0 or n < fewest:
+        return INF
+    k = (n - 1) >> 1
+    lo, hi = -limit, limit
+    below_lo, below_hi = 0, n
+    for turn in range(MAX_PASSES):
+        if below_hi - below_lo <= FEW:
+            break
+        part = np.float32(0.5)
+        if turn >= HALVINGS and turn % 3:
+            # A third of the way past where the median should be: the next two pivots then close in on it from both sides.
+            share = np.float32(k - below_lo) / np.float32(below_hi - below_lo)
+            past = np.float32(0.5) / np.sqrt(np.float32(below_hi - below_lo))
+            part = share + (past if turn % 3 == 1 else -past)
+            part = min(max(part, np.float32(0.02)), np.float32(0.98))
+        pivot = lo + (hi - lo) * part
+        count = total_below(t, depth, lanes, pivot)
+        if count <= k:
+            lo, below_lo = pivot, count
+        else:
+            hi, below_hi = pivot, count
+    value = np.nextafter(lo, -INF)
+    while True:
+        count = total_below(t, depth, lanes, np.nextafter(value, INF))
+        if count > k or value == INF:
+            break
+        value = least_above(t, depth, lanes, value)
+    second = value if count > n >> 1 else least_above(t, depth, lanes, value)
+    middle = np.float32(0.5) * (value + second) if n & 1 == 0 else value
+    return middle if abs(middle) < limit else INF

@@ -42,6 +42,7 @@ cdef class Column:
     cdef int dtype
     cdef int rank
     cdef object dtype_object
+    cdef uint64_t number(self, const uint8_t *dgram, const ShapesAt *found, int count) noexcept nogil
 
 cdef class Scan:
     """The dgrams of held bytes, one after another."""

@@ -1,6 +1,8 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from typing_extensions import Buffer
 
 from xtc._walk import Layout
@@ -101,4 +103,13 @@ class Scan:
     def config(self) -> Config | None: ...
     def __iter__(self) -> Iterator[Dgram]: ...
     def __next__(self) -> Dgram: ...
+    def index(
+        self,
+        offsets: npt.NDArray[np.uint64],
+        sizes: npt.NDArray[np.uint64],
+        timestamps: npt.NDArray[np.uint64],
+        services: npt.NDArray[np.uint8],
+        numbers: npt.NDArray[np.uint64] | None = None,
+        column: Column | None = None,
+    ) -> int: ...
     def at(self, offset: int) -> Dgram: ...

@@ -29,7 +29,10 @@ cdef enum:
     HEADER = 24
     STACK_SHAPES = 32
     EXTENT_BOUND = 0x7FFFFFF0
+    TYPE_UINT64 = 3
     TYPE_CHARSTR = 10
+    FIRST_FREQUENT = 10              # SlowUpdate
+    LAST_SERVICE = 12
 
 cdef tuple SERVICES = tuple(TransitionId)
 cdef tuple DTYPES = tuple(codes.DTYPES[kind] for kind in DataType)
@@ -452,6 +455,16 @@ cdef class Column:
                 return take(dgram, self.dtype, self.rank, offset, dims, self.dtype_object)
         return None
 
+    cdef uint64_t number(self, const uint8_t *dgram, const ShapesAt *found, int count) noexcept nogil:
+        """The value, a UINT64, in a dgram of `count` ShapesData; 0 where it is not there or cannot be read."""
+        cdef uint32_t[MAX_DIMS] dims
+        cdef uint32_t offset = 0
+        cdef int k
+        for k in range(count - 1, -1, -1):
+            if found[k].names_id == self.names_id:
+                return 0 if self.layout.field_at(dgram, found + k, self.i, &offset, dims) < 0 else load64(dgram + offset)
+        return 0
+
     def _read_long(self, Dgram dgram):
         cdef uint32_t[MAX_DIMS] dims
         cdef uint32_t offset = 0
@@ -517,6 +530,55 @@ cdef class Scan:
         self.cursor += dgram.size
         self.count += 1
         return dgram
+
+    def index(self, uint64_t[::1] offsets not None, uint64_t[::1] sizes not None, uint64_t[::1] timestamps not None,
+              uint8_t[::1] services not None, uint64_t[::1] numbers=None, Column column=None):
+        """Pass over L1Accepts and SlowUpdates (services 10 to 12) by their headers, and note where they lie; return how many.
+
+        It goes on until the arrays are full, or the next dgram is another one or not whole: iterate over that. `offsets`
+        are those of the buffer. `numbers` takes the values of `column`, a UINT64 of rank 0, and 0 where an event has none that can be read; a dgram of very
+        many ShapesData is left to iteration too.
+        """
+        cdef ShapesAt[STACK_SHAPES] found
+        cdef Py_ssize_t room = min(offsets.shape[0], sizes.shape[0], timestamps.shape[0], services.shape[0])
+        cdef Py_ssize_t n = 0
+        cdef const uint8_t *base = self.held.base
+        cdef size_t end = self.held.size
+        cdef size_t cursor = self.cursor
+        cdef size_t size
+        cdef uint32_t extent
+        cdef uint32_t where = 0
+        cdef uint8_t service
+        cdef const uint8_t *at
+        cdef int count
+        if column is not None:
+            if numbers is None or (column.dtype, column.rank) != (TYPE_UINT64, 0):
+                raise ValueError("numbers are read from a UINT64 of rank 0, into an array")
+            room = min(room, numbers.shape[0])
+        with nogil:
+            while n < room:
+                if end - cursor < HEADER:
+                    break
+                at = base + cursor
+                extent = load32(at + 20)
+                service = at[11] & 0xF
+                size = <size_t>extent + 12
+                if not 12 <= extent <= EXTENT_BOUND or size > end - cursor or not FIRST_FREQUENT <= service <= LAST_SERVICE:
+                    break
+                if column is not None:
+                    count = walk_shapes(at, size, found, STACK_SHAPES, &where)
+                    if count == WALK_TOO_MANY:
+                        break
+                    numbers[n] = column.number(at, found, count)
+                offsets[n] = cursor
+                sizes[n] = size
+                timestamps[n] = load64(at)
+                services[n] = service
+                cursor += size
+                n += 1
+        self.cursor = cursor
+        self.count += n
+        return n
 
     def at(self, size_t offset):
         """Return the dgram whose first byte is at `offset` of the buffer, with the Config in force."""

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from drp.cli.options import DEFAULT_EVENTS, drp_version, parse
+from drp.cli.options import DEFAULT_EVENTS, STDOUT, drp_version, parse
 from drp.cli.status import StatusLine
 from drp.core.config import DrpConfig
 from drp.core.errors import ConfigError, DrpError, SourceError
-from drp.core.report import Report, summary
+from drp.core.report import Report, Snapshot, summary
 from drp.engine.offline import reduce_offline
 from drp.engine.reducer import EXIT_INTERRUPTED, Interrupted, Reducer
 
@@ -51,10 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     status = StatusLine(sys.stderr, live=sys.stderr.isatty())
     _set_up_logging(config, status)
+    for note in config.notes:
+        log.warning("%s", note)
     if config.source_is_default:
         log.info("no --source: simulating %d events", config.events or DEFAULT_EVENTS)
     try:
-        report = reduce_offline(config) if config.offline else Reducer(config, status.show).run()
+        report = reduce_offline(config) if config.offline else _reduce(config, status)
     except Interrupted:
         status.close()
         print("drp: ended by a second signal; the files have no EndRun", file=sys.stderr)
@@ -72,12 +74,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _tell(config, replace(report, version=drp_version()))
 
 
+def _reduce(config: DrpConfig, status: StatusLine) -> Report:
+    """Run with workers, watched by the status line, and by Prometheus where the user asks for it."""
+    if config.prometheus_dir is None:
+        return Reducer(config, status.show).run()
+    from drp.engine.metrics import Exporter  # noqa: PLC0415 - a server and its library, for those who want them
+
+    def watch(snapshot: Snapshot) -> None:
+        status.show(snapshot)
+        exporter.take(reducer.readings(snapshot))
+
+    reducer = Reducer(config, watch)
+    with Exporter(config.prometheus_dir, config.metrics_bind) as exporter:
+        return reducer.run()
+
+
 def _tell(config: DrpConfig, report: Report) -> int:
     """Print the summary and write the report."""
-    _print("\n".join(summary(report)).translate(_ESCAPES))
+    told = "\n".join(summary(report)).translate(_ESCAPES)
+    text = "" if config.report is None else json.dumps(report.as_dict(), indent=1)
+    if config.report == STDOUT:
+        print(told, file=sys.stderr)
+        _print(text)
+        return report.exit_code
+    _print(told)
     if config.report is not None:
         try:
-            _write(Path(config.report), json.dumps(report.as_dict(), indent=1) + "\n")
+            _write(config.report, text + "\n")
         except OSError as error:
             print(f"drp: the report {config.report} cannot be written: {error.strerror}", file=sys.stderr)
             return report.exit_code or 1
@@ -112,9 +135,8 @@ def _set_up_logging(config: DrpConfig, status: StatusLine) -> None:
     handler = _LogHandler(status)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     if config.log_domains:
-        handler.addFilter(
-            lambda record: any(record.name.startswith(f"drp.{one}") for one in config.log_domains)
-        )
+        wanted = tuple(f"drp.{one}" for one in config.log_domains)
+        handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith(wanted))
     root = logging.getLogger("drp")
     root.handlers[:] = [handler]
     root.setLevel(config.log_level.upper())

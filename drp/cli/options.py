@@ -21,6 +21,10 @@ from drp.core.config import DrpConfig, parse_alias, parse_keys, parse_room, pars
 from drp.core.errors import ConfigError
 
 DEFAULT_EVENTS = 1000
+LOG_DOMAINS = ("run", "worker", "source", "sink", "offline")
+"""The parts of drp that log: loggers are called `drp.<part>`, or below that."""
+STDOUT = Path("-")
+"""What `--report` is where it goes to stdout."""
 
 _DESCRIPTION = """\
 Reduce datagrams with your own Python script and record them as xtc2, without losing count of an event.
@@ -81,8 +85,8 @@ class _Version(argparse.Action):
 _POLICIES = ("continue", "stop")
 _LEVELS = ("error", "warning", "info", "debug")
 _KEYS_HELP = (
-    "keys of LCLS's drp: drp=python pythonScript= pebbleBufSize= pebbleBufCount= trBufSize= chunkSize= "
-    "batching=yes|no directIO=yes|no"
+    "keys of LCLS's drp: drp=python pythonScript= pebbleBufSize= pebbleBufCount= trBufSize= chunkSize=; "
+    "batching=yes|no and directIO=yes|no are taken and have no effect"
 )
 
 # (flags, field, how it is read, metavar, help). Read as: int, float, str or Path one value of it; bool a
@@ -162,15 +166,28 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
         ),
     ),
     "report and log": (
-        ("--report", "report", Path, "FILE", "write the account of the run as JSON"),
-        ("-M", "prometheus_dir", Path, "DIR", "Prometheus directory (understood; there are no metrics yet)"),
+        (
+            "--report",
+            "report",
+            Path,
+            "FILE",
+            "write the account of the run as JSON; -: to stdout, and the summary to stderr",
+        ),
+        ("-M", "prometheus_dir", Path, "DIR", "export metrics over HTTP, and say where in Prometheus's DIR"),
+        (
+            "--metrics-bind",
+            "metrics_bind",
+            str,
+            "ADDRESS",
+            "what the metrics of -M listen on (default: 127.0.0.1; 0.0.0.0 for other machines)",
+        ),
         ("--log-level", "log_level", _LEVELS, "", "least level to log (default: info)"),
         (
             "--log-domain",
             "log_domains",
             list,
             "NAME",
-            "apply it to these parts only, the others warn; may come again",
+            f"apply it to these parts only, the others warn: {', '.join(LOG_DOMAINS)}; may come again",
         ),
     ),
 }
@@ -232,7 +249,9 @@ def parse(argv: Sequence[str]) -> DrpConfig:
     given: dict[str, Any] = vars(known)
     words = given.pop("p", [])
     named: dict[str, Any] = _platform_and_script(words) | _read_texts(given)
-    for name, value in parse_keys(given.pop("keys", [])).items():
+    keys = parse_keys(given.pop("keys", []))
+    notes = keys.pop("notes")
+    for name, value in keys.items():
         if named.get(name, value) != value:
             raise ConfigError(
                 f"-k says {value}, another option {named[name]}", option=name, hint="Give one of them."
@@ -246,7 +265,7 @@ def parse(argv: Sequence[str]) -> DrpConfig:
             "source_is_default": True,
             "events": named.get("events", DEFAULT_EVENTS),
         }
-    config = DrpConfig(**{"script": "", **named}, notes=_notes(named))
+    config = DrpConfig(**{"script": "", **named}, notes=notes + _without_effect(named))
     _check_files(config)
     return config
 
@@ -269,10 +288,27 @@ def _read_texts(given: dict[str, Any]) -> dict[str, Any]:
     if "sources" in given:
         out["sources"] = tuple(given.pop("sources"))
     domains = given.pop("log_domains", [])
-    out["log_domains"] = tuple(part.strip() for domain in domains for part in domain.split(","))
+    out["log_domains"] = tuple(_domain(part.strip()) for domain in domains for part in domain.split(","))
     if given.get("verbose"):
         given.setdefault("log_level", "debug")
     return out
+
+
+def _without_effect(named: dict[str, Any]) -> tuple[str, ...]:
+    if named.get("offline") and "prometheus_dir" in named:
+        return ("-M has no effect with --offline: there is nothing to watch",)
+    return ()
+
+
+def _domain(name: str) -> str:
+    if name not in LOG_DOMAINS:
+        raise ConfigError(
+            "is no part of drp that logs",
+            option="--log-domain",
+            value=name,
+            hint=f"The parts are {', '.join(LOG_DOMAINS)}.",
+        )
+    return name
 
 
 def _platform_and_script(words: Sequence[str]) -> dict[str, Any]:
@@ -307,8 +343,10 @@ def _check_files(config: DrpConfig) -> None:
     _check_script(Path(config.script))
     if config.out_dir is not None:
         _check_out_dir(config.out_dir)
-    if config.report is not None:
+    if config.report not in (None, STDOUT):
         _check_report(config.report)
+    if config.prometheus_dir is not None:
+        _check_prometheus_dir(config.prometheus_dir)
     for source in config.sources:
         if (source.endswith(".xtc2") or "/" in source) and not Path(source).exists():
             raise ConfigError(
@@ -338,6 +376,20 @@ def _check_out_dir(folder: Path) -> None:
         )
 
 
+def _check_prometheus_dir(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ConfigError(
+            "there is no such folder",
+            option="-M",
+            value=folder,
+            hint="Name that of Prometheus's file_sd_configs.",
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(
+            "nothing can be written there", option="-M", value=folder, hint="Name another folder."
+        )
+
+
 def _check_report(path: Path) -> None:
     if path.is_dir():
         raise ConfigError("is a folder", option="--report", value=path, hint="Name a file.")
@@ -347,12 +399,6 @@ def _check_report(path: Path) -> None:
         )
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ConfigError("it cannot be written", option="--report", value=path, hint="Name another file.")
-
-
-def _notes(named: dict[str, Any]) -> tuple[str, ...]:
-    if "prometheus_dir" in named:
-        return ("-M is understood, but this version exports no Prometheus metrics",)
-    return ()
 
 
 def _unknown(parser: argparse.ArgumentParser, word: str) -> ConfigError:

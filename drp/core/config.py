@@ -76,13 +76,13 @@ class DrpConfig:
     run: int | None = None
     overwrite: bool = False
     chunk_bytes: int = DEFAULT_CHUNK_BYTES
-    direct_io: bool = True
     events: int | None = None
     rate_hz: float | None = None
     loop: bool = False
     offline: bool = False
     report: Path | None = None
     prometheus_dir: Path | None = None
+    metrics_bind: str = "127.0.0.1"
     log_level: str = "info"
     log_domains: tuple[str, ...] = ()
     verbose: int = 0
@@ -95,7 +95,6 @@ class DrpConfig:
     pebble_slot_bytes: int | None = None
     pebble_slots: int | None = None
     transition_bytes: int = DEFAULT_TRANSITION_BYTES
-    batching: bool = True
     on_overflow: Policy = "continue"
     on_script_failure: Policy = "continue"
     check_views: bool = False
@@ -253,11 +252,17 @@ KEYS: dict[str, tuple[str | None, Callable[[str, str], Any]]] = {
     "pebbleBufSize": ("pebble_slot_bytes", parse_size),
     "pebbleBufCount": ("pebble_slots", _count),
     "trBufSize": ("transition_bytes", parse_size),
-    "batching": ("batching", _yes_no),
-    "directIO": ("direct_io", _yes_no),
+    "batching": (None, _yes_no),
+    "directIO": (None, _yes_no),
     "chunkSize": ("chunk_bytes", parse_size),
 }
 """The `-k` keys: which field of DrpConfig each sets (None: only checked), and what reads its value."""
+
+WITHOUT_EFFECT: dict[str, str] = {
+    "batching": "events are handed over in batches wherever that costs no latency",
+    "directIO": "files are written through the page cache, from one staging buffer in whole dgrams",
+}
+"""Keys of LCLS's drp that are taken and change nothing here, and why."""
 
 _FABRIC = "it belongs to libfabric"
 _PGP = "it belongs to the PGP card and its detectors"
@@ -275,7 +280,7 @@ ABSENT_KEYS: dict[str, str] = {
 
 
 def parse_keys(arguments: Iterable[str]) -> dict[str, Any]:
-    """Return the fields of DrpConfig that `-k` arguments set, each argument `key=value[,key=value]...`.
+    """Return the fields of DrpConfig that `-k` arguments set, each argument `key=value[,key=value]...`; `notes` tells of keys without effect.
 
     Raises ConfigError for a key that is unknown (with the near misses), given twice with two values, not
     available here, or whose value cannot be read.
@@ -295,6 +300,11 @@ def parse_keys(arguments: Iterable[str]) -> dict[str, Any]:
         parsed = read(value, f"-k {key}")
         if name is not None:
             out[name] = parsed
+    out["notes"] = tuple(
+        f"-k {key} is understood and has no effect: {WITHOUT_EFFECT[key]}"
+        for key in found
+        if key in WITHOUT_EFFECT
+    )
     return out
 
 

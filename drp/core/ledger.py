@@ -105,7 +105,8 @@ class DamageCounts:
         return {
             "events": self.events,
             "bits": {_bit_name(bit): n for bit, n in enumerate(self.bits) if n},
-            "codes": {code_name(code): n for code, n in enumerate(self.codes) if n},
+            # Code 0 is that of damage that has none: the engine counts it as it comes.
+            "codes": {code_name(code): n for code, n in enumerate(self.codes) if n and code},
         }
 
 

@@ -219,3 +219,22 @@ class Snapshot:
     head_worker: int | None = None
     head_s: float = 0.0
     trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """All that is counted of a run that is going on, for a monitor; names and units are those of Report.
+
+    `who` names the drp: instrument, partition, detector, segment, alias.
+    """
+
+    now: Snapshot
+    who: tuple[str, str, str, str, str]
+    ledger: Ledger
+    source_events: int = 0
+    bytes_in: int = 0
+    bytes_recorded: int = 0
+    stalled_s: float = 0.0
+    worker_events: Sequence[int] = ()
+    latency: Sequence[int] = ()
+    service: Sequence[int] = ()

@@ -264,7 +264,7 @@ class Supervisor:
                 transition=entry.service.name,
                 kind=report.kind if report else failure.value,
                 traceback=report.traceback if report else "",
-                hint="Mend the script, and start again.",
+                hint="Mend that, and start again.",
             )
             out.append(do.FailTransition(entry.service, error))
             return

@@ -20,7 +20,7 @@ from types import FrameType
 from drp.core.config import DrpConfig
 from drp.core.errors import DrpError, ScriptError
 from drp.core.ledger import DamageCounts, Fate, Ledger
-from drp.core.report import Report, Snapshot, WorkerReport
+from drp.core.report import Readings, Report, Snapshot, WorkerReport
 from drp.engine._flow import Flow
 from drp.engine.crew import Berth, Crew
 from drp.engine.feed import Feed
@@ -28,6 +28,7 @@ from drp.engine.notices import Kind
 from drp.engine.rundir import RunEntry, RunRecord, run_directory, sweep
 from drp.engine.spawn import Nursery
 from drp.engine.transition import Transitions
+from drp.script.info import DrpInfo
 from drp.shm._pebble import Pebble
 from drp.sink.recorder import Output, Recorder
 from drp.source import Source, SourceOptions, open_source
@@ -337,6 +338,8 @@ class Reducer:
         before_events, before_bytes = self._before
         self._before = (counts["events"], counts["bytes_in"])
         head = load["head_worker"]
+        # Free slots that are lent to the source are not used: only what is on the road is.
+        on_the_road = load["waiting"] + load["in_flight"] + load["done_not_retired"] + load["to_record"]
         return Snapshot(
             state="stopping" if self._signals else "running",
             elapsed_s=now_s - self._began_s,
@@ -344,12 +347,30 @@ class Reducer:
             events_per_s=(counts["events"] - before_events) / since_s,
             bytes_per_s=(counts["bytes_in"] - before_bytes) / since_s,
             in_flight=load["in_flight"],
-            slots_used=load["slots_used"],
+            slots_used=min(load["slots_used"], on_the_road),
             slots=self._flow.pebble.n_events,
             damaged=counts["drp"][0],
             restarts=self._crew.supervisor.roster.restarts,
             head_worker=None if head == 0xFFFF or not load["done_not_retired"] else head,
             trouble=f"disk: {os.strerror(self._paused_errno)}" if self._paused_errno else "",
+        )
+
+    def readings(self, now: Snapshot) -> Readings:
+        """Return all that is counted, beside the snapshot just taken; from the thread that runs, as `watch` is called."""
+        counts, info = self._flow.counts(), DrpInfo.from_dict(info_of(self._config))
+        if self._recorder.config is not None:
+            info = info.completed(self._recorder.config)
+        return Readings(
+            now,
+            (info.instrument, str(info.partition), info.det_name, str(info.det_segment), info.alias),
+            self._ledger(),
+            source_events=self._feed.events + self._feed.lost,
+            bytes_in=counts["bytes_in"],
+            bytes_recorded=self._recorder.l1.bytes if self._config.out_dir else 0,
+            stalled_s=self._feed.stalled_s,
+            worker_events=[self._crew.done_by(one.worker) for one in self._crew.supervisor.roster.posts],
+            latency=counts["latency"],
+            service=counts["service"],
         )
 
     def _report(self, error: DrpError | None) -> Report:

@@ -25,6 +25,7 @@ from xtc.kinds import Damage, TransitionId
 
 cdef enum:
     CONFIGURE = 2
+    SLOW_UPDATE = 10
     END_OF_BATCH = 11
     L1_ACCEPT = 12
     FIRST_ROOM = 64
@@ -191,6 +192,10 @@ cdef class Stream:
     cdef int must_hold(self, str verb) except -1:
         if not self.link.pending:
             raise ScriptError(f"{verb}: there is no event in hand")
+        if self.link.service == SLOW_UPDATE:
+            raise ScriptError(
+                f"{verb}: a SlowUpdate is recorded as it came", hint="Workers are not asked at a SlowUpdate: add to the next event."
+            )
         return 0
 
     cdef object hand_out(self, object array, bint copy):
@@ -350,8 +355,11 @@ cdef class Verbs:
             raise ScriptError("set_trigger: not all words are set", found=f"nothing for {', '.join(missing)}")
         stream.words_set = True
 
-    def damage(self, Event evt not None, damage=0, *, int user=0):
-        """Mark the event in hand as damaged: `damage` any of Damage but Corrupted, `user` a value 8..15 of the script's own."""
+    def damage(self, Event evt not None, damage=None, *, int user=0):
+        """Mark the event in hand as damaged: `damage` any of Damage but Corrupted, `user` a value 8..15 of the script's own.
+
+        One of the two must be given; a `damage` of 0, which a script may have worked out, marks nothing.
+        """
         cdef Stream stream = self.stream
         cdef int bits
         if isinstance(damage, str):
@@ -360,6 +368,13 @@ cdef class Verbs:
             except KeyError:
                 known = [one.name for one in Damage]
                 raise UnknownNameError(f"there is no damage {damage!r}", hint=near_misses(damage, known)) from None
+        if damage is None:
+            if not user:
+                raise ScriptError(
+                    "damage: nothing to mark the event with", expected="damage, user= or both",
+                    hint="Say which, as in ds.damage(evt, Damage.OutOfSynch) or ds.damage(evt, user=9).",
+                )
+            damage = 0
         bits = int(damage)
         if bits & ~SCRIPT_DAMAGE:
             raise ScriptError(

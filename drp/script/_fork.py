@@ -61,6 +61,7 @@ def run_worker(
     except BaseException:  # noqa: BLE001  the last frame of a process that runs a user's script
         traceback.print_exc()
     finally:
+        _end_pools()
         _flush()
         os._exit(code)
 
@@ -129,6 +130,18 @@ def _take_identity(name: str) -> None:
         # The standard library's generator reseeds itself after a fork; numpy's global one would be the same
         # in all.
         numpy.random.seed()
+
+
+def _end_pools() -> None:
+    """Let go of the pools, semaphores and folders of the script's multiprocessing: os._exit runs no exit handler, and they would stay."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is None:
+        return
+    try:
+        util._run_finalizers(0)  # pools and semaphores first, as at an exit
+        util._run_finalizers()
+    except Exception:  # noqa: BLE001  the script's own, in a process that ends
+        traceback.print_exc()
 
 
 def _flush() -> None:

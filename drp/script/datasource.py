@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from drp.script.errors import ScriptError, UnknownNameError, near_misses
+from drp.script.errors import NotAWorkerError, ScriptError, UnknownNameError, near_misses
 from drp.script.info import DrpInfo
 from drp.script.run import Run, ScriptVerbs
 from drp.script.session import Session
@@ -54,11 +54,17 @@ class _Current:
     """The session that this process opened for its script."""
 
     session: Session | None = None
+    refused: bool = False
 
 
 def give_session(session: Session | None) -> None:
     """Let the next DataSource of this process take its stream from `session`."""
     _Current.session = session
+
+
+def refuse_sessions() -> None:
+    """Let no DataSource of this process have a stream: a script started it beside its own."""
+    _Current.refused = True
 
 
 class DataSource(ScriptVerbs):
@@ -81,6 +87,11 @@ class DataSource(ScriptVerbs):
         skip_calib_load: str | Iterable[str] | None = None,
         **psana: Any,
     ) -> None:
+        if _Current.refused:
+            raise NotAWorkerError(
+                "a process that the script starts is no worker: it gets no events",
+                hint="Make the DataSource in the script itself, and hand the process what it needs.",
+            )
         check_keywords(psana)
         if drp is not None and not isinstance(drp, DrpInfo):
             raise ScriptError("drp= takes the global drp_info", found=type(drp).__name__)

@@ -125,6 +125,19 @@ def parse_fields(data_def: Mapping[str, tuple[Any, int]]) -> tuple[tuple[str, Da
     return tuple(out)
 
 
+def parse_words(words: Mapping[str, Any]) -> tuple[tuple[str, DataType, int], ...]:
+    """Return the fields of trigger words, `{name: type}` or `{name: (type, 0)}`; raise DeclarationError."""
+    fields = parse_fields({name: one if isinstance(one, tuple) else (one, 0) for name, one in words.items()})
+    for name, dtype, rank in fields:
+        if rank or dtype is DataType.CHARSTR:
+            raise DeclarationError(
+                f"trigger word {name!r} is one number",
+                expected="a numpy type, or (type, 0)",
+                found=repr(words[name]),
+            )
+    return fields
+
+
 class AddedDetector:
     """What `add_detector` returns: its one attribute, named as the alg, holds the fields to assign."""
 

@@ -57,6 +57,10 @@ class UnknownNameError(ScriptError, KeyError):
     """A name is not among those there are."""
 
 
+class NotAWorkerError(ScriptError):
+    """A process that the script started asked for events."""
+
+
 class LeftEventLoopError(ScriptError):
     """The script went on to something else before the run in hand had ended."""
 

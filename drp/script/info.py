@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from drp.script.errors import ScriptError, near_misses
+from drp.script.errors import ScriptError, UnknownNameError, near_misses
 from xtc import Config, Names
 
 ENVIRONMENT = ("epics", "scan")
@@ -51,9 +51,18 @@ class DrpInfo:
         return replace(self, pebble_bufsize=event_bytes, transition_bufsize=transition_bytes)
 
     def completed(self, config: Config) -> DrpInfo:
-        """Return the same with what the user left open about the detector taken from the Configure."""
+        """Return the same with what the user left open about the detector taken from the Configure.
+
+        Raises UnknownNameError where the user named a detector that the Configure does not have.
+        """
         names = find_detector(config, self.det_name or None)
         if names is None:
+            known = {one.detname for one in config.names.values()}
+            if self.det_name and self.det_name not in known:
+                raise UnknownNameError(
+                    f"-u: the source has no detector {self.det_name!r}",
+                    hint=near_misses(self.det_name, known - BOOKKEEPING),
+                )
             return self
         return replace(
             self,

@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from drp.core.config import DEFAULT_TRANSITION_BYTES, Room
+from drp.core.errors import DrpError, WorkerError
 from drp.core.ledger import Fate, Ledger
 from drp.core.transitions import Sequencer
 from drp.script import psana_names
@@ -34,8 +36,10 @@ STATUS_OK, STATUS_RAISED, STATUS_OVERFLOW, STATUS_LEFT = range(4)
 CAUSE_RAISED, CAUSE_TRUNCATED, CAUSE_LEFT = 1, 4, 6
 CAUSES = {STATUS_RAISED: CAUSE_RAISED, STATUS_OVERFLOW: CAUSE_TRUNCATED, STATUS_LEFT: CAUSE_LEFT}
 MAX_FAILURES_IN_A_ROW = 5
+MEND = "Mend that, and start again."
 WORKER = 0
 GROUP_MASK = 0xFFFF
+SERVICE_BYTE = 11
 ESSENTIAL = (TransitionId.Configure, TransitionId.BeginRun)
 
 log = logging.getLogger("drp.offline")
@@ -66,6 +70,7 @@ class OfflineReport:
     failures: tuple[Failure, ...]
     files: tuple[FileReport, ...]
     ledger: Ledger
+    bytes_in: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -112,13 +117,16 @@ class FileFeed:
         self._in_force: dict[TransitionId, Arrival] = {}
         self._done = False
         self._dealt: Arrival | None = None
+        self.bytes_in = 0
+        self.error: DrpError | None = None
 
     # What the link calls.
 
     def next(self) -> Arrival | None:
         """Return the next dgram, transitions that must come before it first; None at the end."""
         if not self._ready and not self._done:
-            self._refill()
+            with self._own_errors():
+                self._refill()
         self._dealt = self._ready.popleft() if self._ready else None
         return self._dealt
 
@@ -127,6 +135,23 @@ class FileFeed:
         dealt = self._dealt
         if dealt is None or dealt.replay:
             return
+        with self._own_errors():
+            self._record(dealt, status, block, desc_bytes)
+        self.bytes_in += len(dealt.dgram)
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """Keep in `error` what is no fault of the script's, though it is raised where the script asks for the next dgram."""
+        try:
+            yield
+        except DrpError as error:
+            if not isinstance(error, ScriptError | WorkerError):
+                self.error = error
+            raise
+
+    def _record(self, dealt: Arrival, status: int, block: memoryview, desc_bytes: int) -> None:
+        if self.error is not None:
+            raise self.error
         desc, data = bytes(block[:desc_bytes]), block[desc_bytes:]
         if dealt.service == TransitionId.L1Accept:
             self._record_event(dealt, status, desc, data)
@@ -177,6 +202,11 @@ class FileFeed:
         self._gate.accept(service, timestamp)
         start = int(recording.offsets[at])
         view = memoryview(recording.maps[int(recording.which[at])])[start : start + int(recording.sizes[at])]
+        if view[SERVICE_BYTE] & 0xF != service:
+            # An L1Accept_EndOfBatch: an event to every reader, and recorded as an L1Accept, as drp does live.
+            plain = bytearray(view)
+            plain[SERVICE_BYTE] = plain[SERVICE_BYTE] & 0xF0 | service
+            view = memoryview(plain)
         self._groups = int.from_bytes(view[8:10], "little") & GROUP_MASK
         if service == TransitionId.L1Accept and self._left is not None:
             self._left -= 1
@@ -274,8 +304,8 @@ def run_offline(
 ) -> OfflineReport:
     """Run the script `argv` on `files` and record in `output`; return what it came to.
 
-    `info` holds what the user said of the detector. `events` stops after so many. Raises ScriptError where the script fails at
-    Configure or BeginRun, or at five events in a row, and what FileFeed raises.
+    `info` holds what the user said of the detector. `events` stops after so many. Tracebacks go to the log, once for each kind. Raises
+    ScriptError where the script fails at Configure or BeginRun, or at five events in a row, and what FileFeed raises, its methods too.
     """
     psana_names.install()
     feed = FileFeed(
@@ -287,6 +317,8 @@ def run_offline(
         while True:
             failed: list[Failure] = []
             code = serve(FeedLink(feed), given, list(argv), check_views=check_views, on_failure=failed.append)
+            if feed.error is not None:
+                raise feed.error
             if code != EXIT_SCRIPT_FAILED:
                 break
             failure = failed[0]
@@ -295,13 +327,12 @@ def run_offline(
                 log.error("the script failed: %s: %s\n%s", failure.kind, failure.message, failure.traceback)
             if not feed.restart():
                 raise ScriptError(
-                    f"the script failed at a transition: {failure.kind}: {failure.message}",
-                    hint=failure.traceback,
+                    f"the script failed at a transition: {failure.kind}: {failure.message}", hint=MEND
                 )
             if feed.failed_in_a_row >= MAX_FAILURES_IN_A_ROW:
                 raise ScriptError(
                     f"the script failed at {feed.failed_in_a_row} events in a row: {failure.kind}: {failure.message}",
-                    hint=failure.traceback,
+                    hint=MEND,
                 )
     finally:
         reports = feed.close()
@@ -312,6 +343,7 @@ def run_offline(
         truncated=feed.truncated,
         failures=tuple(failures.values()),
         files=reports,
+        bytes_in=feed.bytes_in,
         ledger=feed.ledger,
     )
 

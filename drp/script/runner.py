@@ -13,12 +13,14 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
+from drp.script import spawned
 from drp.script.datasource import give_session
 from drp.script.errors import LeftEventLoopError, LinkError
 from drp.script.session import Session
 
 MAX_TRACEBACK_BYTES = 16 * 1024
 MAX_MESSAGE_BYTES = 4 * 1024
+MAIN_NAMES = ("__main__", spawned.MULTIPROCESSING_NAME)
 OWN_FOLDER = str(Path(__file__).parent)
 
 NO_DATA_SOURCE = (
@@ -49,8 +51,9 @@ class Failure:
 
 def run_script(session: Session, argv: list[str]) -> Failure | None:
     """Run `argv[0]` with `argv[1:]` on the session's stream; return how it failed, or None. Raises LinkError only."""
-    saved = (sys.argv, sys.path[:], sys.modules.get("__main__"))
+    saved = (sys.argv, sys.path[:], {name: sys.modules.get(name) for name in MAIN_NAMES})
     give_session(session)
+    spawned.announce(Path(argv[0]), session.info)
     try:
         execute(argv, {"drp_info": session.info})
     except LinkError:
@@ -66,8 +69,7 @@ def run_script(session: Session, argv: list[str]) -> Failure | None:
     finally:
         give_session(None)
         sys.argv, sys.path[:] = saved[0], saved[1]
-        if saved[2] is not None:
-            sys.modules["__main__"] = saved[2]
+        sys.modules.update({name: module for name, module in saved[2].items() if module is not None})
     return unfinished(session, "the script ended")
 
 
@@ -76,8 +78,8 @@ def execute(argv: list[str], names: dict[str, Any]) -> None:
     path = Path(argv[0])
     code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
     main = ModuleType("__main__")
-    main.__dict__.update(names, __file__=str(path), __builtins__=__builtins__)
-    sys.modules["__main__"] = main
+    main.__dict__.update(names, __file__=str(path), __builtins__=__builtins__, __spec__=spawned.spec())
+    sys.modules.update(dict.fromkeys(MAIN_NAMES, main))
     sys.argv = list(argv)
     sys.path.insert(0, str(path.resolve().parent))
     exec(code, main.__dict__)  # noqa: S102 - running the user's script is what this is for

@@ -15,7 +15,7 @@ from typing import Any
 from drp.script._added import AddedData
 from drp.script._event import Stream
 from drp.script._link import Link
-from drp.script.declare import AddedDetector, Declaration, Declarations, data_type, parse_fields
+from drp.script.declare import AddedDetector, Declaration, Declarations, parse_fields, parse_words
 from drp.script.errors import DeclarationError, LeftEventLoopError, ScriptError
 from drp.script.info import DrpInfo
 from drp.script.reduce import Array, Op, Reductions
@@ -182,10 +182,7 @@ class Session:
         """Declare trigger words; raise DeclarationError."""
         if not self.at_configure:
             raise DeclarationError("trigger words are declared before ds.runs()")
-        fields = tuple(
-            (name, data_type(name, one[0] if isinstance(one, tuple) else one), 0)
-            for name, one in words.items()
-        )
+        fields = parse_words(words)
         info = self.info
         declaration = Declaration(
             info.det_name,

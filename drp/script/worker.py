@@ -17,7 +17,7 @@ from typing import Any
 
 from drp.script import psana_names
 from drp.script._link import Link, RingLink
-from drp.script.errors import LinkError, ScriptError, near_misses
+from drp.script.errors import LinkError, ScriptError, UnknownNameError, near_misses
 from drp.script.info import DrpInfo
 from drp.script.runner import Failure, failure_of, run_script
 from drp.script.session import Session
@@ -101,7 +101,7 @@ def serve(
     session = Session(link, info, argv[1:], check_views=check_views)
     try:
         failure = run_scripts(session, argv)
-    except (XtcError, WalkFault) as error:
+    except (XtcError, WalkFault, UnknownNameError) as error:
         failure = failure_of(error, argv[0])
     if failure is None:
         return EXIT_STOPPED
@@ -114,7 +114,7 @@ def serve(
 def run_scripts(session: Session, argv: list[str]) -> Failure | None:
     """Do the work of `serve`; return the failure that is the answer to the dgram in hand, or None where drp said stop.
 
-    Raises XtcError and WalkFault for a transition that cannot be read.
+    Raises XtcError and WalkFault for a transition that cannot be read, UnknownNameError for a detector that is not in a Configure.
     """
     service = session.advance()
     while service >= 0:

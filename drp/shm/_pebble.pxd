@@ -18,6 +18,7 @@ cdef enum Service:
     ENABLE = 8
     DISABLE = 9
     SLOW_UPDATE = 10
+    END_OF_BATCH = 11                # psana's mark of the last event of a batch
     L1_ACCEPT = 12
 
 cdef struct Slot:

@@ -68,6 +68,17 @@ cdef uint64_t _timestamp(const uint8_t *dgram) noexcept nogil:
     return value
 
 
+cdef int _service(const uint8_t *dgram) noexcept nogil:
+    """The service of a dgram, that of an L1Accept_EndOfBatch being L1Accept: readers take both for events."""
+    cdef int service = dgram[11] & 0xf
+    return L1_ACCEPT if service == END_OF_BATCH else service
+
+
+cdef void _make_plain(uint8_t *dgram) noexcept nogil:
+    """Make an L1Accept of an L1Accept_EndOfBatch, where it stands."""
+    dgram[11] = (dgram[11] & 0xf0) | _service(dgram)
+
+
 cdef size_t _dgram_bytes(const uint8_t *dgram) noexcept nogil:
     cdef uint32_t extent
     memcpy(&extent, dgram + 20, 4)
@@ -130,7 +141,7 @@ cdef class SlotBatch:
             if view.len < DGRAM_BYTES or _dgram_bytes(start) != <size_t>view.len:
                 raise SourceError(f"what the source put is no dgram: {view.len} bytes, header asks for "
                                   f"{_dgram_bytes(start) if view.len >= DGRAM_BYTES else DGRAM_BYTES}")
-            service = start[11] & 0xf
+            service = _service(start)
             timestamp = _timestamp(start)
             self._check_size(service, view.len)
             if not self._make_way(service, timestamp, 1):
@@ -159,13 +170,14 @@ cdef class SlotBatch:
         """Put what was written into the reserved slot. False: transitions must go before it and have no slot now; commit again later."""
         if self.reserved < 0:
             raise SourceError("commit() without reserve()")
-        cdef const uint8_t *dgram = self.pebble.base + self.pebble.slots[self.reserved].offset
+        cdef uint8_t *dgram = self.pebble.base + self.pebble.slots[self.reserved].offset
         cdef uint64_t timestamp = _timestamp(dgram)
-        service = dgram[11] & 0xf
+        service = _service(dgram)
         if service != self.reserved_service:
             raise SourceError(f"the reserved slot is for service {self.reserved_service}, the dgram in it says {service}")
         if _dgram_bytes(dgram) > self.pebble.slots[self.reserved].capacity:
             raise SourceError(f"the dgram in the reserved slot claims {_dgram_bytes(dgram)} bytes")
+        _make_plain(dgram)
         if not self._make_way(service, timestamp, 0):
             return False
         self._enter(self.reserved, pulse_id, False)
@@ -198,7 +210,7 @@ cdef class SlotBatch:
         cdef int32_t slot
         if not self.open or size < DGRAM_BYTES or _dgram_bytes(dgram) != size:
             return -1
-        service = dgram[11] & 0xf
+        service = _service(dgram)
         if service == L1_ACCEPT:
             if size > self.pebble.event_bytes:
                 return -1
@@ -278,6 +290,7 @@ cdef class SlotBatch:
         cdef uint8_t *target = self.pebble.base + self.pebble.slots[slot].offset
         memcpy(target, dgram, size)
         memcpy(target, &timestamp, 8)
+        _make_plain(target)
 
     cdef void _enter(self, int32_t slot, uint64_t pulse_id, bint synthesised) noexcept nogil:
         cdef Slot *s = &self.pebble.slots[slot]

@@ -55,13 +55,15 @@ DEFAULT_EXPERIMENT = "expt"
 DEFAULT_RUN = 1
 MALFORMED = 2  # GATHER_MALFORMED
 
+_Told = tuple[str | None, int | None]
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where a run is recorded. `experiment` and `run` None: those of the source's runinfo, else "expt"
-    and 1.
+    """Where a run is recorded. `experiment` and `run` None: those of the source's runinfo, else "expt" and 1.
+
+    Further runs that the source gives no number, or all where `run` is given, count up from there.
     """
 
     root: Path
@@ -130,6 +132,12 @@ class Recorder:
         self._smd: OutputFile | None = None
         self._next: OutputFile | None = None
         self._chunk = 0
+        self._recorded: set[tuple[str, int]] = set()
+
+    @property
+    def config(self) -> Config | None:
+        """The Configure in force, as it came."""
+        return None if self._setup is None else self._setup.config
 
     @property
     def declared(self) -> tuple[Declared, ...]:
@@ -244,7 +252,7 @@ class Recorder:
         setup.assign()
         own = setup.own
         self.l1.set_names(Gather(own.drpinfo.names_id, own.stripped), setup.table)
-        experiment, run, agrees = _run_of(dgram, setup.config, self.output)
+        experiment, run, agrees = self._number(*_run_of(dgram, setup.config, self.output))
         tail = b"" if agrees else encode_shapes_data(own.runinfo, {"expt": experiment, "runnum": run})
         record = _edit(dgram, answer, setup, tail=tail, drops=() if agrees else (own.runinfo.names_id,))
         configure = _edit_configure(setup)
@@ -253,7 +261,25 @@ class Recorder:
         to = self.output
         place = RunFiles(to.root, to.instrument, experiment, run, to.stream)
         self._open(place, own, overwrite=to.overwrite)
+        self._recorded.add((experiment, run))
         return Written(configure + record, smd_configure(Dgram(configure), own.smdinfo.names_id) + record)
+
+    def _number(self, experiment: str, run: int, told: _Told) -> tuple[str, int, bool]:
+        """Return experiment and number of a run, and whether its runinfo says so.
+
+        No run takes the file of one recorded before: where the source does not give the number they count up. Raises RecorderError where it
+        gives the same twice.
+        """
+        if self.output is None or self.output.run is not None or told[1] is None:
+            while (experiment, run) in self._recorded:
+                run += 1
+        elif (experiment, run) in self._recorded:
+            raise RecorderError(
+                f"the source has two runs {run} of {experiment}, which would be one file",
+                path=str(self.output.root),
+                hint="Number them with --run, which counts up from there.",
+            )
+        return experiment, run, told == (experiment, run)
 
     def _end_run(
         self, dgram: Dgram, answer: Answer, setup: _Setup, ledger: Mapping[str, int] | None
@@ -383,8 +409,8 @@ def _reduced_adds(index: int | None, reduced: tuple[Reduced, ...]) -> tuple[Add,
     return ((index, shapes, b"".join(one.values.tobytes() for one in reduced)),)
 
 
-def _run_of(dgram: Dgram, config: Config, output: Output | None) -> tuple[str, int, bool]:
-    """Return experiment and run, and whether the runinfo of BeginRun says the same."""
+def _run_of(dgram: Dgram, config: Config, output: Output | None) -> tuple[str, int, _Told]:
+    """Return experiment and run as they are wanted, and as the runinfo of BeginRun tells them."""
     found: dict[str, object] = {}
     for value in Dgram(dgram.view, config=config).fields():
         if value.names.detname == "runinfo":
@@ -395,7 +421,7 @@ def _run_of(dgram: Dgram, config: Config, output: Output | None) -> tuple[str, i
     experiment = (output and output.experiment) or in_file[0] or DEFAULT_EXPERIMENT
     run = output.run if output is not None and output.run is not None else in_file[1]
     run = DEFAULT_RUN if run is None else run
-    return experiment, run, in_file == (experiment, run)
+    return experiment, run, in_file
 
 
 def _remove_later_chunks(place: RunFiles, last: int) -> None:

@@ -24,6 +24,7 @@ from drp.shm._pebble cimport SlotBatch
 cdef enum:
     DGRAM_BYTES = 24
     SLOW_UPDATE = 10
+    END_OF_BATCH = 11
     L1_ACCEPT = 12
     BILLION = 1000000000
     TICK_NS_OVER = 14000             # a tick of the pulse id is 14/13 us
@@ -116,6 +117,8 @@ cdef class Deck:
             raise ValueError(f"dgram {i} is given as {size} bytes, its header says {<uint64_t>header[5] + 12}")
         card.size = <uint32_t>size
         card.service = (header[2] >> 24) & 0xF
+        if card.service == END_OF_BATCH:
+            card.service = L1_ACCEPT
         card.timestamp = <uint64_t>header[1] << 32 | header[0]
         return 0
 

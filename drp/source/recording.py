@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import mmap
 import re
-from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +37,9 @@ from xtc.chunk import MAX_CHUNKS, chunk_number, find_config
 if TYPE_CHECKING:
     from xtc import Column
 
+BLOCK = 1 << 15
+EVENTS = (TransitionId.L1Accept_EndOfBatch, TransitionId.L1Accept)
+_U64 = npt.NDArray[np.uint64]
 _GZIP = b"\x1f\x8b"
 _STREAM = re.compile(r"(?P<run>.+-r\d+)-s(?P<stream>\d+)-c\d+(\.smd)?\.xtc2")
 
@@ -45,9 +47,9 @@ _STREAM = re.compile(r"(?P<run>.+-r\d+)-s(?P<stream>\d+)-c\d+(\.smd)?\.xtc2")
 class Recording:
     """Dgram i is `sizes[i]` bytes at `offsets[i]` of `maps[which[i]]`, the map of `paths[which[i]]`.
 
-    `which`, `offsets`, `sizes`, `timestamps` and `pulse_ids` (0: not known) are uint64 arrays, `services`
-    uint8. `tails` holds the path and place of each cut-off end; `smalldata` the files that hold only where the
-    events of others lie.
+    `which`, `offsets`, `sizes`, `timestamps` and `pulse_ids` (0: not known) are uint64 arrays, `services` uint8, an
+    L1Accept_EndOfBatch being an L1Accept. `tails` holds the path and place of each cut-off end; `smalldata` the files that
+    hold only where the events of others lie.
     """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
@@ -55,21 +57,18 @@ class Recording:
         self.maps: list[mmap.mmap] = []
         self.tails: list[tuple[Path, Tail]] = []
         self.smalldata: list[Path] = []
-        self._columns = {
-            name: array("Q") for name in ("which", "offsets", "sizes", "timestamps", "pulse_ids")
-        }
-        self._services = array("B")
+        self._rows = _Rows()
         self._config: Config | None = None
         self._pulse: Column | None = None
         self._is_smd = False
         self._read_all([Path(path) for path in paths])
         self.which, self.offsets, self.sizes, self.timestamps, self.pulse_ids = (
-            _as_uint64(column) for column in self._columns.values()
+            self._rows.column(name) for name in _Rows.NAMES
         )
-        self.services: npt.NDArray[np.uint8] = np.frombuffer(self._services, dtype=np.uint8)
+        self.services = as_events(self._rows.services())
 
     def __len__(self) -> int:
-        return len(self._services)
+        return len(self._rows)
 
     def close(self) -> None:
         """Let go of the files; what still looks at a map keeps it."""
@@ -101,6 +100,7 @@ class Recording:
                 if self._config is None and dgram.service != TransitionId.Configure:
                     raise _no_configure(path, dgram)
                 announced = self._add(dgram) or announced
+                self._rows.take(scan, len(self.maps) - 1, self._pulse)
         except XtcError as error:
             what = "no xtc2 file, its first dgram is wrong: " if len(self) == known else ""
             raise SourceError(f"{what}{error}", source=str(path)) from error
@@ -118,14 +118,8 @@ class Recording:
         service = dgram.service
         if service == TransitionId.Configure:
             self._configure(dgram)
-        pulse_id = self._pulse_id(dgram) if service == TransitionId.L1Accept else 0
-        columns = self._columns
-        columns["which"].append(len(self.maps) - 1)
-        columns["offsets"].append(dgram.offset)
-        columns["sizes"].append(dgram.size)
-        columns["timestamps"].append(dgram.timestamp)
-        columns["pulse_ids"].append(pulse_id)
-        self._services.append(service)
+        pulse_id = self._pulse_id(dgram) if service in EVENTS else 0
+        self._rows.add(service, len(self.maps) - 1, dgram.offset, dgram.size, dgram.timestamp, pulse_id)
         return None if self._is_smd else read_chunkinfo(dgram)
 
     def _pulse_id(self, dgram: Dgram) -> int:
@@ -153,8 +147,54 @@ class Recording:
         self._pulse = pulse if is_number else None
 
 
-def _as_uint64(column: array[int]) -> npt.NDArray[np.uint64]:
-    return np.frombuffer(column, dtype=np.uint64)
+class _Rows:
+    """The columns of a recording while it is being read: transitions one by one, events by the block."""
+
+    NAMES = ("which", "offsets", "sizes", "timestamps", "pulse_ids")
+
+    def __init__(self) -> None:
+        self._blocks: list[_U64] = []
+        self._services: list[npt.NDArray[np.uint8]] = []
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def add(self, service: int, *row: int) -> None:
+        """Add one dgram; `row` has the values of NAMES."""
+        self._keep(np.array([row], np.uint64).T, np.array([service], np.uint8))
+
+    def take(self, scan: Scan, which: int, pulse: Column | None) -> None:
+        """Add the events and SlowUpdates that come next."""
+        count = BLOCK
+        while count == BLOCK:
+            block = np.zeros((len(self.NAMES), BLOCK), np.uint64)
+            services = np.empty(BLOCK, np.uint8)
+            block[0] = which
+            count = scan.index(block[1], block[2], block[3], services, block[4], pulse)
+            if count:
+                self._keep(block[:, :count].copy(), services[:count].copy())
+
+    def _keep(self, block: _U64, services: npt.NDArray[np.uint8]) -> None:
+        self._blocks.append(block)
+        self._services.append(services)
+        self._length += len(services)
+
+    def column(self, name: str) -> _U64:
+        """Return one of NAMES."""
+        place = self.NAMES.index(name)
+        return np.concatenate([np.empty(0, np.uint64), *(block[place] for block in self._blocks)])
+
+    def services(self) -> npt.NDArray[np.uint8]:
+        """Return the services."""
+        return np.concatenate([np.empty(0, np.uint8), *self._services])
+
+
+def as_events(services: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the services with those that readers take for events as L1Accepts."""
+    return np.where(services == TransitionId.L1Accept_EndOfBatch, TransitionId.L1Accept, services).astype(
+        np.uint8
+    )
 
 
 def _refuse_streams_of_one_run(paths: Sequence[Path]) -> None:

@@ -1,8 +1,10 @@
 """What the command does beside a run: it tells what it came to, and says so where it cannot begin or go on."""
 
 import json
+import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,14 @@ class StandIn:
         ledger = Ledger()
         ledger.count(Fate.not_recorded, 1)
         return Report(source="a source", script="s.py", source_events=1, ledger=ledger, elapsed_s=1.0)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger("drp")
+    before = root.handlers[:], root.level, root.propagate
+    yield
+    root.handlers[:], root.level, root.propagate = before
 
 
 @pytest.fixture
@@ -75,3 +85,14 @@ def test_a_summary_that_nobody_reads_does_not_change_the_exit_code(line: list[st
     assert done.returncode == 0, done.stderr
     assert "drp: the summary cannot be printed: No space left on device" in done.stderr
     assert json.loads(Path(line[-1]).read_text())["closes"]
+
+
+def test_a_report_to_stdout_is_all_that_stands_there(
+    line: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command.main([*line[:-1], "-"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["closes"]
+    assert "the ledger closes" in told.err
+    assert not (tmp_path / "-").exists()

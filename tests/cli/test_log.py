@@ -2,9 +2,13 @@
 
 import io
 import logging
+import re
+from pathlib import Path
 
-from drp.cli.drp import _LogHandler
+from drp.cli.drp import _LogHandler, _set_up_logging
+from drp.cli.options import LOG_DOMAINS
 from drp.cli.status import StatusLine
+from drp.core.config import DrpConfig
 from drp.core.report import Snapshot
 
 
@@ -27,3 +31,27 @@ def test_a_status_line_that_nobody_reads_ends_nothing() -> None:
     status.show(Snapshot("running", 1.0, 5))
     status.above("text")
     status.close()
+
+
+def test_a_log_domain_narrows_what_is_told_but_hides_no_warning() -> None:
+    stream = io.StringIO()
+    root = logging.getLogger("drp")
+    before = root.handlers[:], root.level, root.propagate
+    try:
+        _set_up_logging(DrpConfig("s.py", log_domains=("worker",)), StatusLine(stream, live=False))
+        logging.getLogger("drp.worker").info("kept")
+        logging.getLogger("drp.run").info("left out")
+        logging.getLogger("drp.source.replay").warning("warned")
+    finally:
+        root.handlers[:], root.level, root.propagate = before
+    assert stream.getvalue() == "INFO drp.worker: kept\nWARNING drp.source.replay: warned\n"
+
+
+def test_every_logger_of_drp_is_of_a_domain_that_can_be_named() -> None:
+    package = Path(__file__).parents[2] / "drp"
+    named = set()
+    for path in package.rglob("*.py"):
+        for name in re.findall(r"getLogger\((.+?)\)", path.read_text()):
+            module = ".".join(path.relative_to(package.parent).with_suffix("").parts)
+            named.add(module if name == "__name__" else name.strip('"'))
+    assert {name.split(".")[1] for name in named if "." in name} <= set(LOG_DOMAINS)

@@ -56,6 +56,7 @@ def test_a_line_as_lcls_writes_it_is_understood() -> None:
         -P tst:2 -p 3 -u epix_hr_1 -D epixhremu -S 7 -W 4 -v -o out -M prom -k batching=yes,directIO=no
         -k drp=python,pythonScript=myroi.py,pebbleBufSize=4194304 -k pebbleBufCount=256
     """
+    Path("prom").mkdir()
     config = parse(line.split())
     assert (config.instrument, config.station, config.platform, config.alias) == ("tst", 2, 3, "epix_hr_1")
     assert (config.det_type, config.det_id, config.workers, config.out_dir) == (
@@ -65,15 +66,18 @@ def test_a_line_as_lcls_writes_it_is_understood() -> None:
         Path("out"),
     )
     assert (config.script, config.pebble_slot_bytes, config.pebble_slots) == ("myroi.py", 4 << 20, 256)
-    assert (config.direct_io, config.log_level, config.prometheus_dir) == (False, "debug", Path("prom"))
-    assert config.notes == ("-M is understood, but this version exports no Prometheus metrics",)
+    assert (config.log_level, config.prometheus_dir) == ("debug", Path("prom"))
+    assert [note.partition(" is understood and has no effect: ")[0] for note in config.notes] == [
+        "-k batching",
+        "-k directIO",
+    ]
 
 
 @pytest.mark.usefixtures("script")
 def test_every_other_option_reaches_its_field() -> None:
     line = """
         -p myroi.py --source a.xtc2 -n 50 --rate 120.5 --loop --report r.json --log-level warning
-        --log-domain engine,script --event-timeout 1 --first-event-timeout 20 --stop-timeout 5 --spares 2
+        --log-domain run,worker --event-timeout 1 --first-event-timeout 20 --stop-timeout 5 --spares 2
         --worker-memory 2G --fex-room 50% --on-overflow stop --on-script-failure stop --check-views --offline
         --overwrite --chunk-size 1G --expt xpp1 --run 12
     """
@@ -87,7 +91,7 @@ def test_every_other_option_reaches_its_field() -> None:
         loop=True,
         report=Path("r.json"),
         log_level="warning",
-        log_domains=("engine", "script"),
+        log_domains=("run", "worker"),
         event_timeout_s=1.0,
         first_event_timeout_s=20.0,
         stop_timeout_s=5.0,
@@ -131,6 +135,14 @@ def test_every_other_option_reaches_its_field() -> None:
         ("-p myroi.py -W", "expected one argument"),
         ("-p myroi.py -W 0", "-W 0: is out of range"),
         ("-p myroi.py -u epix", "-u epix: is no alias"),
+        (
+            "-p myroi.py --log-domain run,workr",
+            "--log-domain workr: is no part of drp that logs. The parts are run, worker, source, sink, offline",
+        ),
+        (
+            "-p myroi.py -M gone",
+            "-M gone: there is no such folder. Name that of Prometheus's file_sd_configs",
+        ),
         ("-p myroi.py -P tst:x", "-P tst:x: has no station number"),
         ("-p myroi.py --source gone.xtc2", "--source gone.xtc2: there is no such file"),
         ("-p myroi.py --offline", "--offline: reads recorded files"),

@@ -7,6 +7,7 @@ import pytest
 from drp.core.config import (
     ABSENT_KEYS,
     KEYS,
+    WITHOUT_EFFECT,
     DrpConfig,
     Room,
     field_names,
@@ -45,7 +46,7 @@ def test_keys_set_their_fields_over_several_arguments() -> None:
     ) == {
         "script": "a.py",
         "pebble_slot_bytes": 4 << 20,
-        "batching": False,
+        "notes": (f"-k batching is understood and has no effect: {WITHOUT_EFFECT['batching']}",),
         "transition_bytes": 8 << 20,
     }
     assert {name for name, _ in KEYS.values() if name} <= field_names()

@@ -1,6 +1,6 @@
 """The ledger closes exactly when every event has one fate; damage is told apart by origin."""
 
-from drp.core.ledger import FATE_TEXT, LEDGER_FIELDS, Cause, Fate, Ledger
+from drp.core.ledger import FATE_TEXT, LEDGER_FIELDS, Cause, DamageCounts, Fate, Ledger
 from xtc import Damage
 
 
@@ -23,6 +23,11 @@ def test_every_fate_is_in_the_report_in_the_file_and_has_a_text() -> None:
     ledger.count(Fate.filtered, 3)
     assert tuple(ledger.as_fields()) == LEDGER_FIELDS
     assert all(isinstance(value, int) for value in ledger.as_fields().values())
+
+
+def test_damage_without_a_code_is_not_told_as_one() -> None:
+    counts = DamageCounts(20, [0, 20, *[0] * 10], [20, *[0] * 15])
+    assert counts.as_dict() == {"events": 20, "bits": {"OutOfOrder": 20}, "codes": {}}
 
 
 def test_damage_is_counted_by_origin_bit_and_code() -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from drp.core.config import DrpConfig
+from drp.core.report import Snapshot
+from drp.engine.reducer import Reducer
 from xtc import Reader, Stream, TransitionId
 
 PASS = """
@@ -88,6 +91,27 @@ def test_files_are_byte_equal_for_one_worker_many_and_none(recorded: Path, tmp_p
         assert done.returncode == 0, done.stderr + done.stdout
         outputs.append(files(tmp_path / name))
     assert len(outputs[0]) == 2
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_events_marked_as_the_end_of_a_batch_are_events(recorded: Path, tmp_path: Path) -> None:
+    script = tmp_path / "reduce.py"
+    script.write_text(REDUCE)
+    marked = bytearray(recorded.read_bytes())
+    for number, dgram in enumerate(Reader(recorded)):
+        if dgram.service == TransitionId.L1Accept and number % 3 == 0:
+            marked[dgram.offset + 11] = marked[dgram.offset + 11] & 0xF0 | TransitionId.L1Accept_EndOfBatch
+    source = tmp_path / "marked.xtc2"
+    source.write_bytes(marked)
+    outputs = []
+    for name, file, options in (
+        ("plain", recorded, ("-W", 1)),
+        ("live", source, ("-W", 2)),
+        ("offline", source, ("--offline",)),
+    ):
+        done = drp("-p", script, "--source", file, "-o", tmp_path / name, *options)
+        assert done.returncode == 0, done.stderr + done.stdout
+        outputs.append(files(tmp_path / name))
     assert outputs[0] == outputs[1] == outputs[2]
 
 
@@ -199,3 +223,27 @@ def test_a_result_too_large_beside_its_raw_data_stops_the_run_that_asks_for_it(t
     assert done.returncode == 1
     assert "--on-overflow stop" in done.stdout
     assert "of 5,000 events" not in done.stdout
+
+
+def test_slots_lent_to_an_idle_source_are_not_told_as_used(tmp_path: Path) -> None:
+    script = tmp_path / "pass.py"
+    script.write_text(PASS)
+    seen: list[Snapshot] = []
+    config = DrpConfig(str(script), sources=("sim:digitizer:16",), events=25, rate_hz=20.0, workers=1)
+    assert Reducer(config, seen.append).run().exit_code == 0
+    assert seen
+    assert max(one.slots_used for one in seen) < 16
+
+
+def test_the_start_of_workers_is_not_in_the_latency_of_the_first_events(
+    recorded: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "slow_start.py"
+    script.write_text(
+        "import time\nfrom drp import DataSource\ntime.sleep(0.6)\nfor run in DataSource().runs():\n    time.sleep(0.6)\n"
+        "    for evt in run.events():\n        pass\n"
+    )
+    report = tmp_path / "r.json"
+    done = drp("-p", script, "--source", recorded, "-n", 2, "-W", 2, "--report", report)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert max(json.loads(report.read_text())["latency_ns"].values()) < 0.5e9

@@ -6,13 +6,15 @@ from dgrams import Builder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from script_feed import Answered, ListFeed, Script
+from script_feed import INFO, Answered, ListFeed, Script
 
+from drp.script._added import AddedData
 from drp.script._event import Stream
 from drp.script._link import FeedLink
 from drp.script.declare import Declaration, data_type
-from drp.script.errors import FieldError, FieldRangeError
+from drp.script.errors import FieldError, FieldRangeError, ScriptError
 from drp.script.run import Verbs
+from drp.script.session import Session
 from drp.script.worker import EXIT_SCRIPT_FAILED
 from drp.shm._block import NamesTable, decode_block
 from drp.sink.declare import Declared, assign_names
@@ -172,6 +174,7 @@ for run in ds.runs():
         ("ds.damage(evt, 8)", "without Corrupted"),
         ("ds.damage(evt, 'OutOfOder')", "OutOfOrder"),
         ("ds.damage(evt, user=3)", "8..15"),
+        ("ds.damage(evt)", "nothing to mark the event with"),
         ("define(ds, z=(np.int8, 0))", "before the first event"),
         ("ds.reduce('s', np.zeros(3))", "before the first event. Declare the array once, before the loop"),
     ],
@@ -206,6 +209,8 @@ for run in ds.runs():
             "already has",
         ),
         ("ds.reduce('a', np.zeros(3), 'mean')", "no operation"),
+        ("ds.add_trigger({'hits': (np.uint8, 1)})", "trigger word 'hits' is one number"),
+        ("ds.add_trigger({'hits': str})", "rank 1"),
     ],
 )
 def test_wrong_declarations_fail_the_configure(script: Script, line: str, words: str) -> None:
@@ -360,3 +365,18 @@ def _names():
     from xtc import Alg, Field, Names
 
     return Names(1, "epixhr", "cam", "", 0, Alg("fex", (0, 0, 1)), (Field("x", DataType.UINT8, 1),))
+
+
+@pytest.mark.parametrize("verb", ["add_data", "remove_data"])
+def test_a_slow_update_cannot_be_edited(verb: str) -> None:
+    builder = Builder(1)
+    feed = ListFeed([builder.configure(), *builder.run(1, slow_every=1)])
+    session = Session(FeedLink(feed), INFO, [])
+    while session.advance() != TransitionId.SlowUpdate:
+        if session.stream.service == TransitionId.Configure:
+            session.configure()
+    data = AddedData(Declaration("cam", "t", "i", 0, "fex", (0, 0, 1), (("x", DataType.UINT8, 0),)), 0)
+    data.x = 1
+    arguments = (data,) if verb == "add_data" else ("cam", "raw")
+    with pytest.raises(ScriptError, match="a SlowUpdate is recorded as it came"):
+        getattr(Verbs(session.stream), verb)(*arguments)

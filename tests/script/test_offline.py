@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from dgrams import Builder
 
+from drp.core.errors import RecorderError
 from drp.script.errors import ScriptError
 from drp.script.info import DrpInfo
 from drp.script.offline import run_offline
@@ -217,3 +218,45 @@ def test_a_type_that_the_user_names_leaves_the_rest_to_the_configure(tmp_path: P
     names = Config(recorded(tmp_path / "out")[0]).names.values()
     raw, fex = (next(one for one in names if one.alg.name == alg) for alg in ("raw", "fex"))
     assert (fex.detname, fex.detid, fex.dettype) == (raw.detname, raw.detid, "mine")
+
+
+def test_what_cannot_be_written_is_no_failure_of_the_script(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file where a folder is wanted")
+    with pytest.raises(RecorderError, match="cannot be made"):
+        run_offline([counting(tmp_path)], [source(tmp_path)], Output(tmp_path / "out"))
+
+
+def test_a_write_error_is_told_even_where_the_script_swallows_it(tmp_path: Path) -> None:
+    script = tmp_path / "deaf.py"
+    script.write_text(
+        "import resource, signal\nfrom drp import DataSource\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "ds = DataSource()\nfor run in ds.runs():\n    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, -1))\n"
+        "    try:\n        for evt in run.events():\n            pass\n    except Exception:\n        pass\n"
+    )
+    code = (
+        "import sys; from drp.script.offline import run_offline; from drp.sink.recorder import Output\n"
+        "from pathlib import Path\nrun_offline([sys.argv[1]], [sys.argv[2]], Output(Path(sys.argv[3])))"
+    )
+    words = [sys.executable, "-c", code, str(script), str(source(tmp_path, 9000)), str(tmp_path / "out")]
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=60, check=False, env={"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 1
+    assert "RecorderError: " in done.stderr.splitlines()[-1]
+    assert "File too large" in done.stderr.splitlines()[-1]
+
+
+def test_a_failing_script_is_told_once_with_its_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("ERROR"), pytest.raises(ScriptError) as caught:
+        run_offline([counting(tmp_path, "1 / 0")], [source(tmp_path)])
+    assert "Traceback" not in str(caught.value)
+    assert caplog.text.count("Traceback") == 1
+
+
+def test_bytes_that_came_in_are_counted(tmp_path: Path) -> None:
+    file = source(tmp_path)
+    report = run_offline([counting(tmp_path)], [file])
+    assert file.stat().st_size <= report.bytes_in <= file.stat().st_size + 24 * 2

@@ -6,6 +6,7 @@ import pytest
 from dgrams import Builder
 from script_feed import ListFeed, Script
 
+from drp.script.info import DrpInfo
 from drp.script.worker import EXIT_SCRIPT_FAILED, EXIT_STOPPED, WorkerSpec
 from xtc import TransitionId
 
@@ -188,3 +189,10 @@ def test_a_configure_that_cannot_be_read_is_answered_as_a_failure(script: Script
     code, feed = script(LOOP + "        pass\n", [bytes(configure)])
     (answer,) = feed.answers
     assert (code, answer.status, answer.json["kind"]) == (EXIT_SCRIPT_FAILED, RAISED, "XtcError")
+
+
+def test_a_detector_that_the_source_lacks_fails_the_configure_with_the_near_misses(script: Script) -> None:
+    code, feed = script(LOOP + "        pass\n", run_of(), info=DrpInfo(det_name="cma"))
+    assert code == EXIT_SCRIPT_FAILED
+    assert feed.answers[-1].service == TransitionId.Configure
+    assert feed.answers[-1].json["message"] == "-u: the source has no detector 'cma'. Did you mean 'cam'?"

@@ -375,6 +375,42 @@ def test_the_users_run_and_experiment_stand_in_name_and_runinfo(tmp_path: Path) 
     assert len(dgrams[1].shapes_data()) == 1
 
 
+def record_runs(output: Output, *numbers: int | None) -> None:
+    """Record empty runs of one Configure; those of None have no runinfo."""
+    build = Builder()
+    with OfflineWriter(output) as writer:
+        writer.transition(build.configure())
+        for number in numbers:
+            bare = encode_dgram(TransitionId.BeginRun, 2)
+            writer.transition(bare if number is None else build.begin_run(number))
+            writer.transition(encode_dgram(TransitionId.EndRun, 3))
+
+
+def recorded_runs(folder: Path) -> dict[str, int]:
+    """The runs in the files under a folder, by name of file."""
+    paths = sorted(path for path in folder.rglob("*.xtc2") if "smd" not in path.name)
+    return {
+        path.name.split("-")[1]: values(list(Reader(path))[1])["runinfo.runinfo.runnum"] for path in paths
+    }
+
+
+def test_runs_without_a_number_count_up_past_those_that_have_one(tmp_path: Path) -> None:
+    record_runs(Output(tmp_path, experiment="tst"), None, 2, None)
+    assert recorded_runs(tmp_path) == {"r0001": 1, "r0002": 2, "r0003": 3}
+
+
+def test_the_users_number_is_that_of_the_first_run(tmp_path: Path) -> None:
+    record_runs(Output(tmp_path, run=12), 7, 7)
+    assert recorded_runs(tmp_path) == {"r0012": 12, "r0013": 13}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_runs_of_one_number_are_never_one_file(tmp_path: Path, overwrite: bool) -> None:
+    with pytest.raises(RecorderError, match=r"two runs 7 of .* --run"):
+        record_runs(Output(tmp_path, overwrite=overwrite), 7, 7)
+    assert list(recorded_runs(tmp_path).values()) == [7]
+
+
 def test_added_transition_data_and_reduced_arrays(tmp_path: Path) -> None:
     build = Builder()
     add = (0, ((1, 1),), struct.pack("<Hd", 5, 0.5))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from tests.xtc import builders as b
 from tests.xtc.guard import GuardedBuffer
 from tests.xtc.hostile import Hostile, corpus
-from xtc import Dgram, Feed, Reader, Scan, Tail, XtcError
+from xtc import Dgram, Feed, Reader, Scan, Tail, TransitionId, XtcError
 
 GUARD = GuardedBuffer(1 << 16)
 
@@ -130,3 +131,27 @@ def test_a_feed_refuses_to_hold_what_is_larger_than_allowed() -> None:
     assert (caught.value.offset, caught.value.found) == (24, 1001)
     with pytest.raises(XtcError, match="out of range"):
         Feed().feed(b.dgram(b.L1ACCEPT, extent=3))
+
+
+def test_an_index_of_headers_says_what_iterating_says_and_stops_at_transitions() -> None:
+    raw = b.small_file(40)
+    wanted = [(one.offset, one.size, one.timestamp, int(one.service)) for one in Scan(raw)]
+    for room in (1, 7, 100):
+        got = []
+        scan = Scan(raw)
+        for dgram in scan:
+            got.append((dgram.offset, dgram.size, dgram.timestamp, int(dgram.service)))
+            columns = [np.zeros(room, np.uint64) for _ in range(3)]
+            services = np.zeros(room, np.uint8)
+            count = scan.index(*columns, services)
+            assert all(one >= TransitionId.SlowUpdate for one in services[:count])
+            got += [tuple(int(one) for one in row) for row in zip(*columns, services, strict=True) if row[3]]
+        assert got == wanted
+
+
+@pytest.mark.parametrize("case", corpus(), ids=lambda case: case.name)
+def test_an_index_of_a_hostile_file_reads_nothing_beyond_it(case: Hostile) -> None:
+    scan = Scan(GUARD.place(case.raw), path="hostile")
+    columns = [np.zeros(1000, np.uint64) for _ in range(3)]
+    count = scan.index(*columns, np.zeros(1000, np.uint8))
+    assert int(columns[1][:count].sum()) <= len(case.raw)

@@ -14,7 +14,9 @@ from drp import DataSource
 parser = argparse.ArgumentParser(description="Sum up the frames of a dark run, for `calib dark`.")
 parser.add_argument("--detector", help="name of the detector (default: that of this drp)")
 parser.add_argument("--lowest", type=int, default=1, help="least data value that is averaged (default: 1)")
-parser.add_argument("--highest", type=int, help="largest data value that is averaged (default: one below the largest)")
+parser.add_argument(
+    "--highest", type=int, help="largest data value that is averaged (default: one below the largest)"
+)
 parser.add_argument("--shape", help="ROWS,COLS of a segment, for a detector type that is not known")
 parser.add_argument("--keep-raw", action="store_true", help="record the raw data too")
 args = parser.parse_args()
@@ -29,7 +31,9 @@ for run in ds.runs():
     room = ds.drp_info.transition_bufsize
     if sums.nbytes + (1 << 20) > room:
         need = (sums.nbytes >> 20) + 2
-        raise SystemExit(f"the sums of {name} do not fit a transition of {room} bytes: start drp with -k trBufSize={need}M")
+        raise SystemExit(
+            f"the sums of {name} do not fit a transition of {room} bytes: start drp with -k trBufSize={need}M"
+        )
     for key, array in sums.arrays.items():
         run.reduce(PREFIX + key, array)  # merged over workers, written and set to 0 at the end of each step
     for evt in run.events():

@@ -67,6 +67,13 @@ class DarkBuilder:
                 f"a step is of {_told(who)}, the others of {_told(self._of)}",
                 hint="Make the constants of one dark run at a time.",
             )
+        serials = {panel.serial for panel in setup.panels}
+        if len(serials) < len(setup.panels):
+            raise CalibError(
+                "two panels have the same serial number, or none, so they cannot be told apart",
+                where=setup.name,
+                hint="Give each panel's detid in the Configure.",
+            )
         parts = correction_type(setup).parts
         arrays = _by_part(step.arrays, parts)
         seen = arrays["count"].astype(np.int64) + arrays["low"] + arrays["high"]
@@ -82,12 +89,21 @@ class DarkBuilder:
             for number in np.unique(ranges[plane, at]):
                 if number < names:
                     where = ranges[plane, at] == number
-                    _add(sums.setdefault(int(number), RangeSums(seen.shape[2:])), where, frames, arrays, plane, at)
+                    _add(
+                        sums.setdefault(int(number), RangeSums(seen.shape[2:])),
+                        where,
+                        frames,
+                        arrays,
+                        plane,
+                        at,
+                    )
 
     def build(self, thresholds: Thresholds | None = None) -> DarkConstants:
         """Return the constants of all steps taken; CalibError where there are none."""
         if self._of is None or self._setup is None:
-            raise CalibError("there are no dark frames", hint="A dark run has events with the detector's raw data.")
+            raise CalibError(
+                "there are no dark frames", hint="A dark run has events with the detector's raw data."
+            )
         setup = self._setup
         serials = sorted(self._segments, key=self._segments.__getitem__)
         keys = sorted(self._sums, key=lambda key: (self._segments[key[0]], key[1]))
@@ -100,7 +116,11 @@ class DarkBuilder:
         for at, key in enumerate(keys):
             for number, sums in sorted(self._sums[key].items()):
                 found = evaluate(sums, top_of(coding_of(setup)), thresholds)
-                pedestals[number, at], rms[number, at], status[number, at] = found.mean, found.rms, found.status
+                pedestals[number, at], rms[number, at], status[number, at] = (
+                    found.mean,
+                    found.rms,
+                    found.status,
+                )
                 results[*key, number] = found
         values: dict[str, NDArray[Any]] = {"pedestals": pedestals, "pixel_rms": rms, "pixel_status": status}
         if "pixel_offset" in correction_type(setup).used:
@@ -122,7 +142,12 @@ def _by_part(arrays: Mapping[str, NDArray[Any]], parts: int) -> dict[str, NDArra
 
 
 def _add(
-    sums: RangeSums, where: NDArray[np.bool_], frames: int, arrays: Mapping[str, NDArray[Any]], plane: int, at: int
+    sums: RangeSums,
+    where: NDArray[np.bool_],
+    frames: int,
+    arrays: Mapping[str, NDArray[Any]],
+    plane: int,
+    at: int,
 ) -> None:
     sums.seen[where] += frames
     sums.invalid[where] += arrays["invalid"][at][where]

@@ -95,6 +95,16 @@ class PanelRange:
     events: int
     bad: dict[int, int]
 
+    @property
+    def pedestal(self) -> float:
+        """The mean of all measured pixels' means, ADU."""
+        return float(np.nanmean(self.mean))
+
+    @property
+    def noise(self) -> float:
+        """The median of all measured pixels' rms, ADU."""
+        return float(np.nanmedian(self.rms))
+
 
 def evaluate(sums: RangeSums, top: int, thresholds: Thresholds | None = None) -> PanelRange:
     """Return the result of `sums`; `top` is the largest data value.

@@ -94,7 +94,11 @@ class _DarkFile:
         self._number = 0
 
     def _find(self, config: Config) -> Names:
-        found = {one.detname: one for one in config.names.values() if one.alg.name == DATA_ALG and _frames_field(one)}
+        found = {
+            one.detname: one
+            for one in config.names.values()
+            if one.alg.name == DATA_ALG and _frames_field(one)
+        }
         name = next(iter(found)) if self._wanted is None and len(found) == 1 else self._wanted
         if name in found:
             return found[name]
@@ -107,7 +111,9 @@ class _DarkFile:
         raise CalibError(
             f"there is no detector{f' {name!r}' if name else ''} with frames of 16 bits",
             where=str(self._path),
-            hint=f"There are: {', '.join(sorted(found))}." if found else "Record the raw data of the dark run.",
+            hint=f"There are: {', '.join(sorted(found))}."
+            if found
+            else "Record the raw data of the dark run.",
         )
 
     def _begin(self, dgram: Dgram) -> None:

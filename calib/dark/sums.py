@@ -67,7 +67,7 @@ class DarkSums:
         self._invalid = self.arrays["invalid"].reshape(segments, -1)
         self._planes = np.array(coding.planes, np.int8)
         masks = (coding.range_mask, coding.range_shift, coding.data_mask, coding.data_shift)
-        self._numbers = tuple(np.int64(one) for one in (*masks, *(limits or Limits()).of(coding)))
+        self._numbers = np.array([*masks, *(limits or Limits()).of(coding)], np.int64)
 
     @classmethod
     def of(
@@ -109,8 +109,9 @@ class DarkSums:
                 f"a segment is {pixels.dtype} {pixels.shape}, not uint16 {self.panel_shape}",
                 hint="A dark run holds raw frames of one detector, all of one shape.",
             )
-        sums = (one[:, at] for one in self._flat)
-        _add(pixels.reshape(-1), self._planes, *self._numbers, *sums, self._invalid[at])
+        count, low, high, total, squares = (one[:, at] for one in self._flat)
+        words = pixels.reshape(-1)
+        _add(words, self._planes, self._numbers, count, low, high, total, squares, self._invalid[at])
         self.arrays["frames"][at] += np.uint64(1)
 
     def merge(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -133,12 +134,7 @@ class DarkSums:
 def _add(
     words: Any,
     planes: Any,
-    range_mask: Any,
-    range_shift: Any,
-    data_mask: Any,
-    data_shift: Any,
-    lowest: Any,
-    highest: Any,
+    numbers: Any,
     count: Any,
     low: Any,
     high: Any,
@@ -146,6 +142,8 @@ def _add(
     squares: Any,
     invalid: Any,
 ) -> None:
+    range_mask, range_shift, data_mask, data_shift = numbers[0], numbers[1], numbers[2], numbers[3]
+    lowest, highest = numbers[4], numbers[5]
     for i in range(words.size):
         word = np.int64(words[i])
         code = planes[(word & range_mask) >> range_shift]

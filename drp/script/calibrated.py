@@ -64,7 +64,9 @@ class Calibration:
     def _load(self, found: DetectorConstants | None, options: dict[str, Any]) -> None:
         known = {one.name for one in fields(MaskOptions)}
         for name in options.keys() - known:
-            log.warning("Detector(%r): %s= has no effect. %s", self.setup.name, name, near_misses(name, known))
+            log.warning(
+                "Detector(%r): %s= has no effect. %s", self.setup.name, name, near_misses(name, known)
+            )
         if found is None:
             raise CalibrationError("no constants were looked for, as its data are no images")
         self.setup, self._constants, self._records = found.setup, found.constants, found.records
@@ -135,7 +137,10 @@ class Calibration:
         if into is None and not own:
             into = self._buffer(("calib", None if cmpars is None else tuple(cmpars)), correction.shape)
         done = correction.calib(raw, out=into, cmpars=None if cmpars is None else tuple(cmpars), **psana)
-        return done if own or out is not None else self._stream.lend(done)
+        if own or out is not None:
+            return done
+        lent: Floats = self._stream.lend(done)
+        return lent
 
     def image(
         self,
@@ -174,7 +179,8 @@ class Calibration:
             return done
         if done.dtype == np.float32:
             self._buffers[key] = done
-        return self._stream.lend(done)
+        lent: Array = self._stream.lend(done)
+        return lent
 
     def _buffer(self, key: object, shape: tuple[int, ...]) -> Floats:
         found = self._buffers.get(key)
@@ -197,11 +203,14 @@ class Calibration:
         gain = self.constant("pixel_gain")
         if gain is None:
             return None
-        return np.divide(1, gain, out=np.zeros_like(gain), where=gain != 0)
+        factor: Floats = np.divide(1, gain, out=np.zeros_like(gain), where=gain != 0)
+        return factor
 
     def calibconst(self) -> dict[str, tuple[Any, dict[str, Any]]]:
         """Return {ctype: (value, what is known of it: version, experiment, run, run_end, digest)}."""
-        return {ctype: (value, dict(self._records.get(ctype, {}))) for ctype, value in self._constants.items()}
+        return {
+            ctype: (value, dict(self._records.get(ctype, {}))) for ctype, value in self._constants.items()
+        }
 
     def pixel_coords(self, *, all_segs: bool = False, **options: Any) -> tuple[Array, Array, Array]:
         """Return x, y, z of each pixel in um, (segments, rows, cols) each; `all_segs`: of the whole detector."""

@@ -103,9 +103,7 @@ class DataSource(ScriptVerbs):
                 )
             from drp.script.offline import open_files  # noqa: PLC0415 - only scripts without drp need the sinks
 
-            session = open_files(
-                [files] if isinstance(files, (str, Path)) else list(files), output, calib
-            )
+            session = open_files([files] if isinstance(files, (str, Path)) else list(files), output, calib)
         elif files or output or calib:
             raise ScriptError(
                 "drp gives this script its stream and its constants",

@@ -104,8 +104,8 @@ class Run(ScriptVerbs):
     def Detector(self, name: str, accept_missing: bool = False, **options: Any) -> Any:
         """Return a detector, or an epics or scan variable, by name (of a variable also its PV name).
 
-        Of a detector `options` are those of its mask, as in psana. With `calib=True` the constants must be there, CalibrationError where they are not,
-        and pixel_mask is applied. Raises UnknownNameError with the near misses, unless `accept_missing`.
+        Of a detector `options` are those of its mask, as in psana. With `calib=True` the constants must be there, CalibrationError where they
+        are not, and pixel_mask is applied. Raises UnknownNameError with the near misses, unless `accept_missing`.
         """
         setup = self._session.setup
         detectors = setup.detectors()
@@ -135,7 +135,8 @@ class Run(ScriptVerbs):
         setup = session.setup.calibration().get(name)
         if setup is None or setup.alg != alg._alg or "raw" not in alg.fields:
             raise CalibrationError(
-                f"{name}.{alg._alg} holds no frames that can be calibrated", hint="Frames are an array of alg raw or fex."
+                f"{name}.{alg._alg} holds no frames that can be calibrated",
+                hint="Frames are an array of alg raw or fex.",
             )
         return Calibration(setup, session, alg.segments, options)
 

@@ -187,7 +187,9 @@ class RunContent:
         motor = 10.0 * step / max(1, steps - 1)
         text = f'{{"detname": "scan", "scantype": "sim", "step": {step}}}'
         if range_name:
-            text = f'{{"detname": "scan", "scantype": "pedestal", "step": {step}, "gain_mode": "{range_name}"}}'
+            text = (
+                f'{{"detname": "scan", "scantype": "pedestal", "step": {step}, "gain_mode": "{range_name}"}}'
+            )
         return [encode_shapes_data(self.scan, (motor, float(step), text))]
 
     def slow_update(self, counter: int) -> list[bytes]:

@@ -52,8 +52,11 @@ class Simulator:
             from drp.source.simconstants import put_truth  # noqa: PLC0415 - the store is heavy, and few ask for it
 
             put_truth(self.truth, options.constants, experiment)
-        self.frames = options.frames if caller.events is None else max(1, min(options.frames, caller.events))
         self._ranges = ranges_of(options)
+        wanted = caller.events
+        if wanted is not None and self._ranges:
+            wanted = _events_of_step(options, wanted)
+        self.frames = options.frames if wanted is None else max(1, min(options.frames, wanted))
         held = range(len(self._ranges)) if self._ranges else (None,)
         events = [self._event(frame, forced) for forced in held for frame in range(self.frames)]
         self.max_event_bytes = max(len(event) for event in events)

@@ -348,27 +348,37 @@ class WalkFault(ValueError):
         return f"{ERRORS.get(self.code, 'unknown fault')} (at byte {self.where} of the dgram)"
 
 
-def children(const uint8_t[::1] dgram not None):
-    """List the Xtcs of one dgram as (src, damage, type, offset, extent, parent index or -1); raise WalkFault.
-    """
+cdef void *listed(const uint8_t *dgram, size_t size, bint every_xtc, int *count) except NULL:
+    """A list, for the caller to free, of the Child of every Xtc or the ShapesAt of every ShapesData; raise WalkFault."""
+    cdef size_t item_bytes = sizeof(Child) if every_xtc else sizeof(ShapesAt)
     cdef int room = 64
-    cdef int count
     cdef uint32_t where = 0
-    cdef Child *found = NULL
-    cdef const uint8_t *at = &dgram[0] if dgram.shape[0] else NULL
+    cdef void *found = NULL
     while True:
         free(found)
-        found = <Child *>calloc(room, sizeof(Child))
+        found = calloc(room, item_bytes)
         if not found:
             raise MemoryError
         with nogil:
-            count = walk_children(at, dgram.shape[0], found, room, &where)
-        if count != WALK_TOO_MANY or room >= MAX_CHILDREN:
+            if every_xtc:
+                count[0] = walk_children(dgram, size, <Child *>found, room, &where)
+            else:
+                count[0] = walk_shapes(dgram, size, <ShapesAt *>found, room, &where)
+        if count[0] != WALK_TOO_MANY or room >= MAX_CHILDREN:
             break
         room *= 4
+    if count[0] < 0:
+        free(found)
+        raise WalkFault(count[0], where)
+    return found
+
+
+def children(const uint8_t[::1] dgram not None):
+    """List the Xtcs of one dgram as (src, damage, type, offset, extent, parent index or -1); raise WalkFault.
+    """
+    cdef int count = 0
+    cdef Child *found = <Child *>listed(&dgram[0] if dgram.shape[0] else NULL, dgram.shape[0], True, &count)
     try:
-        if count < 0:
-            raise WalkFault(count, where)
         return [(found[i].src, found[i].damage, found[i].type, found[i].offset, found[i].extent,
                  -1 if found[i].parent == NO_PARENT else found[i].parent) for i in range(count)]
     finally:
@@ -379,24 +389,9 @@ def shapes(const uint8_t[::1] dgram not None):
     """List the ShapesData of one dgram as (names_id, damage, offset, extent, shapes_offset, shapes_bytes,
     data_offset, data_bytes); raise WalkFault.
     """
-    cdef int room = 64
-    cdef int count
-    cdef uint32_t where = 0
-    cdef ShapesAt *found = NULL
-    cdef const uint8_t *at = &dgram[0] if dgram.shape[0] else NULL
-    while True:
-        free(found)
-        found = <ShapesAt *>calloc(room, sizeof(ShapesAt))
-        if not found:
-            raise MemoryError
-        with nogil:
-            count = walk_shapes(at, dgram.shape[0], found, room, &where)
-        if count != WALK_TOO_MANY or room >= MAX_CHILDREN:
-            break
-        room *= 4
+    cdef int count = 0
+    cdef ShapesAt *found = <ShapesAt *>listed(&dgram[0] if dgram.shape[0] else NULL, dgram.shape[0], False, &count)
     try:
-        if count < 0:
-            raise WalkFault(count, where)
         return [(found[i].names_id, found[i].damage, found[i].offset, found[i].extent, found[i].shapes_offset,
                  found[i].shapes_bytes, found[i].data_offset, found[i].data_bytes) for i in range(count)]
     finally:

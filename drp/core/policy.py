@@ -25,6 +25,7 @@ class Policy:
     traceback_s: float = 0.05
     exit_s: float = 1.0
     kill_s: float = 10.0
+    burial_s: float = 5.0
     tick_s: float = 0.02
     late_s: float = 1.0
     streak: int = 5

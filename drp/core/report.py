@@ -46,8 +46,10 @@ class Report:
 
     `elapsed_s` is the whole command, `run_s` from the first L1Accept handed in to the last one recorded;
     `source_events` is what the source itself counted; `synthesised` the transitions put in, by name;
-    `spare_restarts` those of spares that never came to work; `failure_kinds` as the Tally has them; `error`
-    is what ended the run early, or empty.
+    `spare_restarts` those of spares that never came to work; `unburied` counts processes that were not gone
+    at the end; `reduce_lost_events` are those whose share of the reduced arrays ended with one of
+    `reduce_lost_workers` processes; `failure_kinds` as the Tally has them; `error` is what ended the run
+    early, or empty.
     """
 
     source: str
@@ -68,6 +70,9 @@ class Report:
     synthesised: Mapping[str, int] = field(default_factory=dict)
     failure_kinds: Mapping[str, int] = field(default_factory=dict)
     failed_transitions: int = 0
+    unburied: int = 0
+    reduce_lost_workers: int = 0
+    reduce_lost_events: int = 0
     source_stalled_s: float = 0.0
     warnings: Sequence[str] = ()
     error: str = ""
@@ -99,12 +104,14 @@ class Report:
             found.append(f"drp damaged {_events(self.ledger.drp.events)}{self._overflows}")
         if self.failed_transitions:
             found.append(f"workers failed at {self.failed_transitions} transitions")
+        if self.reduce_lost_workers:
+            found.append(f"reduced arrays lack {self._reduce_lost}")
         return tuple(found)
 
     @property
     def exit_code(self) -> int:
         """0 only if the ledger closes, nothing was lost, drp damaged nothing and no transition failed; else
-        1.
+        1. What reduced arrays lack is lost.
         """
         return 1 if self.faults else 0
 
@@ -143,6 +150,8 @@ class Report:
             "spare_restarts": self.spare_restarts,
             "failure_kinds": dict(self.failure_kinds),
             "failed_transitions": self.failed_transitions,
+            "unburied": self.unburied,
+            "reduce_lost": {"workers": self.reduce_lost_workers, "events": self.reduce_lost_events},
             "warnings": list(self.warnings),
         }
 
@@ -153,6 +162,16 @@ class Report:
         return (
             f"; {count:,} for a result that did not fit: give more --fex-room, or keep less" if count else ""
         )
+
+    @property
+    def _reduce_lost(self) -> str:
+        """What ended workers had not yet handed over of their reduced arrays."""
+        held = (
+            "1 process that ended"
+            if self.reduce_lost_workers == 1
+            else f"{self.reduce_lost_workers:,} processes that ended"
+        )
+        return f"what {_events(self.reduce_lost_events)} added, lost with {held}"
 
     def _per_s(self, amount: int) -> float:
         return amount / self.elapsed_s if self.elapsed_s > 0 else 0.0

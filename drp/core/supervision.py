@@ -43,6 +43,7 @@ class Supervisor:
         self.tally = Tally()
         self.overflows = 0
         self.failed_transitions = 0
+        self.unburied = 0
         self._stopping = False
         self._stop_said = False
         self._last_s: float | None = None
@@ -97,7 +98,10 @@ class Supervisor:
         process = self.roster.processes.get(incarnation)
         who = _who(process) if process else "a worker"
         self._tell(
-            "overflow", f"{who}: a result did not fit, its event keeps its raw data (--fex-room)", "", out
+            "overflow",
+            f"{who}: a result did not fit, what it belongs to is recorded as it came (--fex-room, -k trBufSize)",
+            "",
+            out,
         )
         if self.policy.stop_on_overflow:
             self._stop_run("--on-overflow stop", f"a result of {who} did not fit", out)
@@ -162,6 +166,24 @@ class Supervisor:
         self._stopping = self.roster.closed = True
         for process in self.roster.processes.values():
             process.step(News.TOLD_TO_STOP, now)
+        return out
+
+    def write_off(self, incarnations: Iterable[int], now_s: float) -> list[Instruction]:
+        """The run is over and these processes, which failed or were told to leave, are not gone: count them,
+        and nobody waits for them any more.
+        """
+        out: list[Instruction] = []
+        now = self._time(now_s, out)
+        for incarnation in incarnations:
+            process = self.roster.processes.pop(incarnation, None)
+            if process is None:
+                continue
+            self.unburied += 1
+            if process.reason is not None or not self._stopping:
+                out += self.roster.count(process, process.reason or Failure.DIED, now)
+            text = f"{_who(process)}: not gone at the end of the run, stuck in the kernel? It is left behind"
+            out.append(do.Log("error", text))
+        self.roster.closed = True
         return out
 
     def tick(self, watches: Iterable[Watch], now_s: float) -> list[Instruction]:

@@ -17,7 +17,7 @@ from drp.shm._block cimport BLOCK_OK, NamesTable, check_block
 from drp.shm._layout cimport (
     ENTRY_REPLAY, ENTRY_STOP, MAX_DESC_BYTES, MAX_L1_DESC_BYTES, OutEntry, RING_DEPTH, STATE_WAITS_ARENA, STATUS_LEFT, STATUS_OK,
     STATUS_OVERFLOW, STATUS_RAISED)
-from drp.shm._pebble cimport BEGIN_RUN, CONFIGURE, L1_ACCEPT, SLOW_UPDATE
+from drp.shm._pebble cimport BEGIN_RUN, CONFIGURE, END_RUN, END_STEP, L1_ACCEPT, SLOW_UPDATE
 from drp.shm._port cimport (
     MAX_CREDIT, PEEK_NONE, PEEK_ONE, PortState, Sent, port_accept, port_keep_block, port_look, port_pass_block,
     port_peek, port_release_block)
@@ -128,6 +128,7 @@ cdef class Collect(Dispatch):
                 self._fault(number, CAUSE_NONSENSE, sent.seq, sent.service, code, NULL)
                 return
             p.n_done += 1
+            p.unmerged += 1
             self.service[bucket(answer.service_ns)] += 1
             if p.service_ns == 0:
                 p.service_ns = x
@@ -141,6 +142,7 @@ cdef class Collect(Dispatch):
             item.cause = CAUSE_TRUNCATED
             self.n_overflows += 1
             p.n_failed += 1
+            p.unmerged += 1
             if self.n_overflows == 1 or p.n_failed == 1:
                 self._fault(number, CAUSE_TRUNCATED, sent.seq, sent.service, 0, NULL)
         elif answer.status == STATUS_RAISED or answer.status == STATUS_LEFT:
@@ -199,17 +201,19 @@ cdef class Collect(Dispatch):
         cdef PortState *p = self.ports[number]
         cdef Notice *notice
         cdef const uint8_t *block
-        if answer.status != STATUS_OK:
+        cdef bint replay = sent.flags & ENTRY_REPLAY
+        if answer.status != STATUS_OK and answer.status != STATUS_OVERFLOW:
             self._fault(number, CAUSE_RAISED if answer.status == STATUS_RAISED else CAUSE_LEFT if answer.status == STATUS_LEFT
                         else CAUSE_NONSENSE, sent.seq, sent.service, 0, answer)
             return
-        if sent.service != SLOW_UPDATE and not sent.flags & ENTRY_STOP and (not sent.flags & ENTRY_REPLAY or sent.service in (CONFIGURE, BEGIN_RUN)):
+        if sent.service != SLOW_UPDATE and not sent.flags & ENTRY_STOP and (not replay or sent.service in (CONFIGURE, BEGIN_RUN)):
             notice = &self.notices[self.next_notice % N_NOTICES]
             memset(notice, 0, sizeof(Notice))
-            notice.kind = NOTICE_REPLAY if sent.flags & ENTRY_REPLAY else NOTICE_ANSWER
+            notice.kind = NOTICE_REPLAY if replay else NOTICE_ANSWER
+            notice.cause = CAUSE_TRUNCATED if answer.status == STATUS_OVERFLOW else 0
             notice.service = sent.service
             notice.port = number
-            notice.seq = sent.seq
+            notice.seq = self.slots[sent.slot].seq
             if answer.block_bytes:
                 notice.text = <uint8_t *>malloc(answer.block_bytes)
                 if notice.text != NULL:
@@ -220,6 +224,8 @@ cdef class Collect(Dispatch):
             self.next_notice += 1
         if answer.block_bytes:
             port_pass_block(p)
+        if sent.service in (END_STEP, END_RUN) and not replay and answer.status == STATUS_OK:
+            p.unmerged = 0
         if sent.seq == p.owes:
             self._settle(p)
 
@@ -333,5 +339,7 @@ cdef class Collect(Dispatch):
         p.open = 0
         p.fed = 0
         p.dead = 1
+        # Its segment goes when its results are out of it, and an event that hangs may keep those from the record for long.
+        self._spill(p, self.retire_next - 1)
         self._settle(p)
         return lost

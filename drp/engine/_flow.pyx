@@ -244,14 +244,6 @@ cdef class Flow(Recording):
             self.leave()
             self._news()
 
-    def starve_port(self, int number) -> None:
-        """Give a worker no more events."""
-        with nogil:
-            self.enter_main()
-            if self.ports[number] != NULL:
-                self.ports[number].fed = 0
-            self.leave()
-
     def replay(self, int number, list services) -> int:
         """Show a worker the transitions in force of the given kinds (services), oldest first; returns how many those were."""
         cdef int i

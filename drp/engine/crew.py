@@ -9,13 +9,11 @@ A worker that comes late is brought to where the others stand before it gets eve
 
 from __future__ import annotations
 
-import json
 import logging
 import selectors
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from drp.core import instructions as do
 from drp.core.config import DrpConfig
@@ -26,27 +24,23 @@ from drp.core.policy import Policy
 from drp.core.supervision import Supervisor
 from drp.core.worker_states import Entry, Watch
 from drp.engine._flow import Flow
+from drp.engine.complaint import read_failure
 from drp.engine.notices import Notice
 from drp.engine.output import WorkerOutput
 from drp.engine.spawn import ForkedWorker, Nursery, NurseryError, NurseryLost, WorkerForked
 from drp.script.nursery_wire import ForkFailed, Ready, Reaped
+from drp.script.process import resident_bytes
 from drp.script.worker import WorkerSpec
-from drp.shm._block import describe as describe_fault
 from drp.shm._port import Port
-from drp.shm._port import describe as describe_peek
 from xtc import TransitionId
 
 MEMORY_PERIOD_S = 1.0
 NO_INCARNATION = 0
-KIND_LIMIT, MESSAGE_LIMIT, TRACEBACK_LIMIT = 200, 4096, 16384
 OUTPUT_PERIOD_S = 1.0
 NURSERY_TRIES = 3
 RUN_LEVEL = [int(TransitionId.Configure), int(TransitionId.BeginRun)]
 SHOWN_TO_ALL = (TransitionId.Configure, TransitionId.BeginRun, TransitionId.EndRun, TransitionId.Unconfigure)
 STEP_LEVEL = [int(TransitionId.BeginStep), int(TransitionId.Enable)]
-
-# All control characters but tab and newline, which tracebacks hold.
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 
 log = logging.getLogger("drp.worker")
 
@@ -93,6 +87,9 @@ class Crew:
         self.stop_asked: RunStopped | None = None
         self.failed: DrpError | None = None
         self.nursery_losses = 0
+        self.reduces = False
+        self.reduce_lost_workers = 0
+        self.reduce_lost_events = 0
         self._losses_in_a_row = 0
         self._started = False
         self._nursery_fd = -1
@@ -115,19 +112,32 @@ class Crew:
         self._memory_due_s = 0.0
         self._output_due_s = 0.0
         self._resident: dict[int, int] = {}
+        self._awaited: set[int] = set()
+        self._wait_until_s = 0.0
+        self._written_off: set[int] = set()
         self.watch_nursery()
 
-    @property
-    def empty(self) -> bool:
-        """Whether no process is left."""
-        return not self._hands
+    def settle(self, now_s: float) -> bool:
+        """Say whether nobody who failed or died has still to be buried: the account of the run is not whole before."""
+        failed = {
+            one.incarnation for one in self.supervisor.roster.processes.values() if one.reason is not None
+        }
+        return self._wait_for(failed | {one.incarnation for one in self._reaping.values()}, now_s)
 
-    @property
-    def settled(self) -> bool:
-        """Whether no process that failed or died has still to be buried: the account of the run is not whole before."""
-        return not self._reaping and all(
-            one.reason is None for one in self.supervisor.roster.processes.values()
-        )
+    def ended(self, now_s: float) -> bool:
+        """Say whether no process is left of those told to leave."""
+        return self._wait_for(set(self._hands), now_s)
+
+    def _wait_for(self, incarnations: set[int], now_s: float) -> bool:
+        """Say whether these are gone, or not one of them went in `burial_s`: then they are written off."""
+        incarnations -= self._written_off
+        if incarnations != self._awaited:
+            self._awaited, self._wait_until_s = incarnations, now_s + self.supervisor.policy.burial_s
+        if incarnations and now_s >= self._wait_until_s:
+            self._written_off |= incarnations
+            self._do(self.supervisor.write_off(sorted(incarnations), now_s))
+            return True
+        return not incarnations
 
     def done_by(self, worker: int | None) -> int:
         """L1Accepts that a worker did well, over all its incarnations."""
@@ -203,12 +213,28 @@ class Crew:
         """The process is gone, with all it started: settle what it leaves."""
         taken, service, replay, events = self._flow.drain(hand.number)
         self._route()
+        self._lose_reduced(hand)
         entry = Entry(taken, TransitionId(service), replay) if taken else None
         if hand.forked is not None:
             self._close_output(hand)
         self._do(self.supervisor.on_exit(hand.incarnation, status, entry, events, time.monotonic()))
         if hand.incarnation in self._hands:
             self._release(hand, Cause.none)
+
+    def _lose_reduced(self, hand: Hand) -> None:
+        """Count what a worker had added to reduced arrays since it last handed them over, and will not hand over any more."""
+        events = hand.port.take_unmerged()
+        if not events or not self.reduces:
+            return
+        self.reduce_lost_workers += 1
+        self.reduce_lost_events += events
+        level = logging.ERROR if self.reduce_lost_workers == 1 else logging.DEBUG
+        log.log(
+            level,
+            "%s: what it had added to the reduced arrays in %d events is lost with it (more of these are only counted)",
+            self._label(hand),
+            events,
+        )
 
     def _close_output(self, hand: Hand) -> None:
         for fd in self._output.pipes_of(hand.incarnation):
@@ -256,8 +282,15 @@ class Crew:
         incarnation = NO_INCARNATION if hand is None else hand.incarnation
         self._do(self.supervisor.on_overflow(incarnation, time.monotonic()))
 
+    def on_transition_overflow(self, notice: Notice) -> None:
+        """An answer to a transition did not fit: what it held of reduced arrays is lost."""
+        hand = self._by_port.get(notice.port)
+        if hand is not None and notice.service in (TransitionId.EndStep, TransitionId.EndRun):
+            self._lose_reduced(hand)
+        self.on_overflow(notice)
+
     def pardon(self) -> None:
-        """A new Configure is being answered: workers that were left out are made again, and asked."""
+        """A new Configure is, or is being, answered: workers that were left out are made again, and shown it or asked."""
         self._do(self.supervisor.on_configure(time.monotonic()))
 
     def on_replayed(self, notice: Notice, differs: str) -> None:
@@ -276,8 +309,6 @@ class Crew:
 
     def on_finished(self, service: int, seq: int) -> None:
         """A transition was answered by all who were asked: show it to those who were not, and seat those who wait for a post."""
-        if service == TransitionId.Configure:
-            self._do(self.supervisor.on_configure(time.monotonic()))
         for hand in list(self._hands.values()):
             if hand.asked:
                 if service == TransitionId.BeginRun:
@@ -296,7 +327,7 @@ class Crew:
         if self._config.worker_memory_bytes is not None and now_s >= self._memory_due_s:
             self._memory_due_s = now_s + MEMORY_PERIOD_S
             self._resident = {
-                one.incarnation: _resident_bytes(one.forked.pid) for one in self._hands.values() if one.forked
+                one.incarnation: resident_bytes(one.forked.pid) for one in self._hands.values() if one.forked
             }
         if now_s >= self._output_due_s:
             self._output_due_s = now_s + OUTPUT_PERIOD_S
@@ -310,6 +341,7 @@ class Crew:
         self._ticked_s = now_s
         if late_s > self.supervisor.policy.late_s:
             self._nursery.postpone(late_s)
+            self._wait_until_s += late_s
         deadline = self._nursery.deadline()
         if self._nursery.lost is not None or (deadline is not None and now_s >= deadline):
             self._on_nursery(self._nursery_fd)
@@ -462,34 +494,3 @@ class Crew:
 
     def _label(self, hand: Hand) -> str:
         return f"worker {hand.worker}" if hand.worker is not None else f"spare {hand.port.worker}"
-
-
-def read_failure(notice: Notice) -> tuple[Failure, ScriptReport]:
-    """Return what a failed answer says: the kind of failure, and the script's own report or what was wrong with the answer."""
-    if notice.cause == Cause.nonsense:
-        what = describe_fault(notice.code) if notice.code >= 0 else describe_peek(notice.code)
-        return Failure.NONSENSE, ScriptReport("nonsense", what)
-    failure = Failure.LEFT if notice.cause == Cause.left else Failure.RAISED
-    try:
-        size = int.from_bytes(notice.block[12:16], "little")
-        told = json.loads(notice.block[16 : 16 + size])
-        kind, message, trace = (told[key] for key in ("kind", "message", "traceback"))
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return failure, ScriptReport("unknown", "the worker's report cannot be read")
-    if not all(isinstance(text, str) for text in (kind, message, trace)):
-        return failure, ScriptReport("unknown", "the worker's report is no text")
-    return failure, ScriptReport(
-        _shown(kind, KIND_LIMIT), _shown(message, MESSAGE_LIMIT), _shown(trace, TRACEBACK_LIMIT)
-    )
-
-
-def _shown(text: str, limit: int) -> str:
-    """Return what a worker says fit for a log and a terminal: cut at the limit, control characters and halves of surrogate pairs escaped."""
-    return text[:limit].translate(_ESCAPES).encode("utf-8", "backslashreplace").decode()
-
-
-def _resident_bytes(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
-    except (OSError, IndexError):
-        return 0

@@ -18,7 +18,11 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One notice. `block` is the result block of an answer, its first `desc_bytes` the descriptor; `code` says what of an answer was wrong."""
+    """One notice. `block` is the result block of an answer, its first `desc_bytes` the descriptor; `code` says what of an answer was wrong,
+    and `cause` of one to a transition, where it is Cause.truncated, that it did not fit.
+
+    `seq` is the number of the dgram that was answered, of a replay that of the transition shown again; 0 for the failure of a replay.
+    """
 
     kind: Kind
     port: int

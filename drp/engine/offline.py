@@ -39,6 +39,7 @@ def reduce_offline(config: DrpConfig) -> Report:
         elapsed_s=time.monotonic() - began_s,
         files=[str(one.path) for one in done.files],
         bytes_in=done.bytes_in,
+        service_counts=done.service,
         bytes_recorded=sum(one.size_bytes for one in done.files),
         failure_kinds={f"{one.kind}: {one.message}": 1 for one in done.failures},
         failed_transitions=done.failed_transitions,

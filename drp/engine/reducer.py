@@ -9,13 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import selectors
-import signal
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 
 from drp.core.config import DrpConfig
 from drp.core.errors import DrpError, ScriptError
@@ -26,6 +22,7 @@ from drp.engine.crew import Berth, Crew
 from drp.engine.feed import Feed
 from drp.engine.notices import Kind
 from drp.engine.rundir import RunEntry, RunRecord, run_directory, sweep
+from drp.engine.signals import counted_signals
 from drp.engine.spawn import Nursery
 from drp.engine.transition import Transitions
 from drp.script.info import DrpInfo
@@ -41,12 +38,13 @@ MIN_ARENA_BLOCKS = 4
 ARENA_UNIT_BYTES = 4096
 JOIN_S = 5.0
 EXIT_INTERRUPTED = 130
+LAST_S = 0.7
 
 log = logging.getLogger("drp.run")
 
 
 class Interrupted(Exception):
-    """A second signal came: end now."""
+    """A second signal came: end now. Whoever does not is ended, LAST_S after the signal."""
 
 
 def output_of(config: DrpConfig) -> Output | None:
@@ -110,10 +108,10 @@ class Reducer:
             raise
         with (
             RunRecord(directory, entry) as record,
-            _wakeup() as signals,
+            counted_signals(LAST_S, EXIT_INTERRUPTED) as signals,
             selectors.DefaultSelector() as selector,
         ):
-            selector.register(signals, selectors.EVENT_READ, lambda _fd: self._on_signal(signals))
+            selector.register(signals, selectors.EVENT_READ, self._on_signal)
             return self._run(nursery, source, selector, record)
 
     def _open_source(self) -> Source:
@@ -129,7 +127,7 @@ class Reducer:
         config = self._config
         pebble = self._pebble(source)
         self._notify = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._recorder = Recorder(output_of(self._config))
+        self._recorder = Recorder(output_of(self._config), pebble.transition_bytes)
         self._flow = Flow(pebble, self._recorder.l1, self._notify)
         self._feed = Feed(source, pebble, self._flow, events=config.events, name=source.describe())
         self._source_text = source.describe()
@@ -254,14 +252,14 @@ class Reducer:
 
     def _done(self) -> bool:
         over = self._feed.done and self._transitions.idle and self._flow.record_next == self._flow.submit_next
-        return over and self._crew.settled
+        return over and self._crew.settle(time.monotonic())
 
     def _end(self, selector: selectors.BaseSelector, error: DrpError | None) -> None:
         """Tell the workers to leave and wait for the last one; after an error they are killed."""
         if error is not None and self._crew.stop_asked is None:
             return
         self._crew.end()
-        while not self._crew.empty:
+        while not self._crew.ended(time.monotonic()):
             self._poll(selector)
             self._crew.tick(time.monotonic())
 
@@ -306,8 +304,8 @@ class Reducer:
         else:
             self._feed.resume()
 
-    def _on_signal(self, signals: socket.socket) -> None:
-        self._signals += len(signals.recv(64))
+    def _on_signal(self, count: int) -> None:
+        self._signals += os.eventfd_read(count)
         if self._signals > 1:
             raise Interrupted
         log.warning("told to stop: what is in flight is finished; a second signal ends drp at once")
@@ -381,6 +379,14 @@ class Reducer:
         if malformed := counts["malformed"]:
             events = "1 event" if malformed == 1 else f"{malformed:,} events"
             self._warn(f"{events} had extents that do not add up: recorded whole, marked Corrupted")
+        if unburied := supervisor.unburied:
+            self._warn(
+                f"{unburied} worker processes were not gone when the run was over, and are left behind"
+            )
+        if malformed := self._feed.batch.n_malformed:
+            self._warn(
+                f"{malformed:,} SlowUpdates had extents that do not add up: recorded whole, marked Corrupted"
+            )
         # What a full disk kept from the file at its close was counted as it was staged.
         cut = sum(one.lost_dgrams for one in self._recorder.files if not one.path.name.count(".smd."))
         ledger.count(self._fate, -min(cut, ledger[self._fate]))
@@ -408,31 +414,13 @@ class Reducer:
             transitions=self._transitions.counts,
             synthesised={service.name: n for service, n in self._feed.gate.synthesised.items()},
             failure_kinds=supervisor.tally.as_dict(),
-            failed_transitions=supervisor.failed_transitions + self._transitions.unequal,
+            failed_transitions=supervisor.failed_transitions
+            + self._transitions.unequal
+            + self._recorder.truncated,
+            unburied=supervisor.unburied,
+            reduce_lost_workers=self._crew.reduce_lost_workers,
+            reduce_lost_events=self._crew.reduce_lost_events,
             source_stalled_s=self._feed.stalled_s,
             warnings=self._warnings,
             error="" if failed is None else str(failed),
         )
-
-
-@contextmanager
-def _wakeup() -> Iterator[socket.socket]:
-    """A socket that becomes readable when SIGINT, SIGTERM or SIGHUP came; the handlers do nothing else."""
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.setblocking(False)
-
-    def nothing(_number: int, _frame: FrameType | None) -> None:
-        return
-
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, nothing) for number in wanted}
-    old = signal.set_wakeup_fd(theirs.fileno())
-    try:
-        yield ours
-    finally:
-        signal.set_wakeup_fd(old)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        ours.close()
-        theirs.close()

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from drp.core.errors import DrpError, WorkerError
+from drp.core.ledger import Cause
 from drp.engine._flow import Flow
 from drp.engine.crew import Crew
 from drp.engine.notices import Notice
 from drp.shm._block import BlockError
-from drp.sink.answer import Answer, combine, differences, read_answer
+from drp.sink.answer import EMPTY, TRUNCATED, Answer, combine, differences, read_answer
 from drp.sink.declare import Declared
 from drp.sink.recorder import Recorder, Written
 from xtc import TransitionId, XtcError
@@ -50,7 +51,7 @@ class Transitions:
         self._recorder = recorder
         self._ledger = ledger
         self._answers: dict[int, Answer] = {}
-        self._first: dict[int, Answer] = {}
+        self._first: dict[int, tuple[int, Answer]] = {}
         self._stage = Stage.IDLE
         self._seq = 0
         self._pardoned = 0
@@ -74,6 +75,9 @@ class Transitions:
         if notice.seq != self._flow.barrier:
             return
         try:
+            if notice.cause == Cause.truncated:
+                self._answers[worker] = self._overflow(notice, worker)
+                return
             answer = read_answer(notice.desc, notice.data, self._known(notice.service), worker=worker)
             if answer.declared and notice.service not in ESSENTIAL:
                 raise WorkerError("it declares Names after the run has begun", worker=worker)
@@ -81,17 +85,29 @@ class Transitions:
         except WorkerError as error:
             self._fail(error, notice.service)
 
+    def _overflow(self, notice: Notice, worker: int) -> Answer:
+        """Return what stands for an answer that did not fit. Without Names there is no run."""
+        if notice.service in ESSENTIAL:
+            raise WorkerError(
+                f"what the script adds to {TransitionId(notice.service).name} does not fit",
+                worker=worker,
+                hint="Give more with -k trBufSize, or add less.",
+            )
+        self._crew.on_transition_overflow(notice)
+        return TRUNCATED
+
     def on_replayed(self, notice: Notice) -> None:
-        """A worker has answered a replay: its Names must be those of the first answer."""
-        first = self._first.get(notice.service)
-        if first is None:
+        """A worker has answered a replay: its Names must be those of the first answer.
+
+        Nobody needs what it says of a Configure or BeginRun that is no longer in force: who is that slow is shown the next one as well.
+        """
+        seq, first = self._first.get(notice.service, (0, EMPTY))
+        if seq != notice.seq:
             return
         try:
-            known = (
-                self._first[TransitionId.Configure].declared
-                if notice.service == TransitionId.BeginRun
-                else ()
-            )
+            if notice.cause == Cause.truncated:
+                raise WorkerError("what it adds does not fit, as that of the first workers did")
+            known = () if notice.service == TransitionId.Configure else self._configured.declared
             declared = read_answer(notice.desc, notice.data, known).declared
         except WorkerError as error:
             self._crew.on_replayed(notice, str(error))
@@ -99,6 +115,11 @@ class Transitions:
         self._crew.on_replayed(
             notice, "" if declared == first.declared else _other_names(first.declared, declared)
         )
+
+    @property
+    def _configured(self) -> Answer:
+        """The first answer to the Configure in force."""
+        return self._first[TransitionId.Configure][1]
 
     def on_barrier(self, notice: Notice) -> None:
         """Everybody who was asked has answered."""
@@ -146,8 +167,11 @@ class Transitions:
             return False
         finally:
             self._flow.release_files()
+        if self._service in (TransitionId.Configure, TransitionId.Unconfigure):
+            self._first.clear()
         if self._service in ESSENTIAL:
-            self._first[self._service] = answer
+            self._first[self._service] = (self._seq, answer)
+            self._crew.reduces = any(one.role == "reduce" for one in self._recorder.declared)
         if self._service == TransitionId.BeginRun:
             self._flow.declare(self._recorder.table)
         self._counts[self._service.name] += 1
@@ -155,6 +179,9 @@ class Transitions:
         self._answers = {}
         self._crew.on_finished(self._service, self._seq)
         self._flow.finish_transition(self._seq, self._written.big, self._written.smd)
+        if self._service == TransitionId.Configure:
+            # Only now: who is made again is shown this Configure with all that is in force, and is not one of those asked.
+            self._crew.pardon()
         self._flow.wake_when_recorded(self._seq)
         self._stage = Stage.RECORDING
         return True

@@ -27,6 +27,7 @@ cdef class Stream:
     cdef dict droppable
     cdef AddedData words
     cdef bint words_set
+    cdef readonly uint64_t n_events   # given to the script
 
     cdef int move(self) except -2
     cdef int walk(self) except -1

@@ -291,6 +291,7 @@ cdef class EventIterator:
         while True:
             service = stream.move()
             if service >= END_OF_BATCH:
+                stream.n_events += 1
                 event = Event.__new__(Event)
                 event.stream = stream
                 event.serial = link.serial

@@ -65,6 +65,13 @@ class LeftEventLoopError(ScriptError):
     """The script went on to something else before the run in hand had ended."""
 
 
+class StoodDown(BaseException):
+    """The run is over and this process took no event of it: its script is unwound, and no line after its event loop is run.
+
+    Not an Exception, as GeneratorExit is none, so that scripts that catch those do not stop it.
+    """
+
+
 def near_misses(name: str, known: Iterable[str]) -> str:
     """Say which of `known` is close to `name`, or else what there is."""
     names = sorted(set(known))

@@ -18,6 +18,7 @@ from pathlib import Path
 from drp.core.config import DEFAULT_TRANSITION_BYTES, Room
 from drp.core.errors import DrpError, WorkerError
 from drp.core.ledger import Fate, Ledger
+from drp.core.quantiles import N_BUCKETS, bucket
 from drp.core.transitions import Sequencer
 from drp.script import psana_names
 from drp.script._link import FeedLink
@@ -26,6 +27,7 @@ from drp.script.info import DrpInfo
 from drp.script.runner import Failure
 from drp.script.session import Session
 from drp.script.worker import EXIT_SCRIPT_FAILED, serve
+from drp.sink.answer import EMPTY, TRUNCATED, Answer
 from drp.sink.files import FileReport
 from drp.sink.offline import OfflineWriter
 from drp.sink.recorder import Output
@@ -60,7 +62,8 @@ class Arrival:
 @dataclass(frozen=True, slots=True)
 class OfflineReport:
     """What an offline run came to. `failures`: those of the script, one of each kind; `failed`: events they cost;
-    `failed_transitions` were recorded as they came.
+    `failed_transitions` were recorded as they came; `service` counts the times of the script for an event, in the
+    buckets of drp.core.quantiles.
     """
 
     events: int
@@ -71,6 +74,7 @@ class OfflineReport:
     files: tuple[FileReport, ...]
     ledger: Ledger
     bytes_in: int = 0
+    service: Sequence[int] = ()
 
     @property
     def exit_code(self) -> int:
@@ -102,7 +106,7 @@ class FileFeed:
         largest_transition = int(self._recording.sizes[~is_event].max(initial=24))
         self.event_bytes = event_bytes or largest + room.of(largest)
         self.transition_bytes = max(transition_bytes, largest_transition + room.of(0))
-        self.writer = OfflineWriter(output)
+        self.writer = OfflineWriter(output, self.transition_bytes)
         self.ledger = Ledger()
         self.failed = 0
         self.truncated = 0
@@ -118,6 +122,7 @@ class FileFeed:
         self._done = False
         self._dealt: Arrival | None = None
         self.bytes_in = 0
+        self.service = [0] * N_BUCKETS
         self.error: DrpError | None = None
 
     # What the link calls.
@@ -130,7 +135,7 @@ class FileFeed:
         self._dealt = self._ready.popleft() if self._ready else None
         return self._dealt
 
-    def answer(self, status: int, block: memoryview, desc_bytes: int, _service_ns: int) -> None:
+    def answer(self, status: int, block: memoryview, desc_bytes: int, service_ns: int) -> None:
         """Record the dgram dealt last with its result block."""
         dealt = self._dealt
         if dealt is None or dealt.replay:
@@ -138,6 +143,8 @@ class FileFeed:
         with self._own_errors():
             self._record(dealt, status, block, desc_bytes)
         self.bytes_in += len(dealt.dgram)
+        if dealt.service == TransitionId.L1Accept:
+            self.service[bucket(service_ns)] += 1
 
     @contextmanager
     def _own_errors(self) -> Iterator[None]:
@@ -158,14 +165,16 @@ class FileFeed:
         elif status in (STATUS_RAISED, STATUS_LEFT):
             if dealt.service not in ESSENTIAL:
                 self.failed_transitions += 1
-                self._record_transition(dealt, b"", b"")
+                self._record_transition(dealt, EMPTY)
+        elif status == STATUS_OVERFLOW and dealt.service not in ESSENTIAL:
+            self._record_transition(dealt, TRUNCATED)
         elif status == STATUS_OVERFLOW:
             raise ScriptError(
                 f"what was added to {TransitionId(dealt.service).name} does not fit",
                 expected=f"{dealt.bound_bytes} bytes",
             )
         else:
-            self._record_transition(dealt, desc, bytes(data))
+            self._record_transition(dealt, self.writer.answer(desc, bytes(data)))
 
     # What the offline run calls.
 
@@ -246,11 +255,12 @@ class FileFeed:
         self.failed += failed
         self.failed_in_a_row = self.failed_in_a_row + 1 if failed else 0
 
-    def _record_transition(self, dealt: Arrival, desc: bytes, data: bytes) -> None:
+    def _record_transition(self, dealt: Arrival, answer: Answer) -> None:
         service = TransitionId(dealt.service)
-        answer = self.writer.answer(desc, data)
         ledger = self.ledger.as_fields() if service == TransitionId.EndRun else None
+        before = self.writer.recorder.truncated
         self.writer.transition(dealt.dgram, answer, ledger=ledger)
+        self.failed_transitions += self.writer.recorder.truncated - before
         self._remember(service, dealt)
 
     def _remember(self, service: TransitionId, dealt: Arrival) -> None:
@@ -344,6 +354,7 @@ def run_offline(
         failures=tuple(failures.values()),
         files=reports,
         bytes_in=feed.bytes_in,
+        service=feed.service,
         ledger=feed.ledger,
     )
 

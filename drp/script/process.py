@@ -85,6 +85,14 @@ def _children_by_scan(pid: int) -> list[int]:
     return found
 
 
+def resident_bytes(pid: int) -> int:
+    """Return the memory a process has in use; 0 if there is no such process."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
 def initial_environment(pid: int, name: str) -> str | None:
     """Return a variable of the environment a process was started with; None if unset or not to be read."""
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -17,6 +17,7 @@ from drp.script import spawned
 from drp.script.datasource import give_session
 from drp.script.errors import LeftEventLoopError, LinkError
 from drp.script.session import Session
+from xtc import TransitionId
 
 MAX_TRACEBACK_BYTES = 16 * 1024
 MAX_MESSAGE_BYTES = 4 * 1024
@@ -31,6 +32,7 @@ NO_DATA_SOURCE = (
     "        for evt in run.events():\n"
     "            ..."
 )
+NO_EVENTS = "This worker was given no event of the {}, others took them all: code after the event loop cannot rely on what is set in the loop."
 NO_EVENT_LOOP = "the script ended without asking for runs: it needs `for run in ds.runs():` and in it `for evt in run.events():`"
 
 
@@ -50,7 +52,10 @@ class Failure:
 
 
 def run_script(session: Session, argv: list[str]) -> Failure | None:
-    """Run `argv[0]` with `argv[1:]` on the session's stream; return how it failed, or None. Raises LinkError only."""
+    """Run `argv[0]` with `argv[1:]` on the session's stream; return how it failed, or None. Raises LinkError only.
+
+    What a script does as it stands down is no failure.
+    """
     saved = (sys.argv, sys.path[:], {name: sys.modules.get(name) for name in MAIN_NAMES})
     give_session(session)
     spawned.announce(Path(argv[0]), session.info)
@@ -59,18 +64,26 @@ def run_script(session: Session, argv: list[str]) -> Failure | None:
     except LinkError:
         raise
     except SystemExit as error:
-        if error.code not in (None, 0):
-            return failure_of(error, argv[0])
+        if error.code not in (None, 0) and not session.standing_down:
+            return with_hint(failure_of(error, argv[0]), session)
         return unfinished(session, "sys.exit() was called")
     except LeftEventLoopError as error:
         return Failure(type(error).__name__, str(error), script_traceback(error, argv[0]), left=True)
     except BaseException as error:  # noqa: BLE001 - the boundary: whatever a script raises is its failure, not ours
-        return failure_of(error, argv[0])
+        return None if session.standing_down else with_hint(failure_of(error, argv[0]), session)
     finally:
         give_session(None)
         sys.argv, sys.path[:] = saved[0], saved[1]
         sys.modules.update({name: module for name, module in saved[2].items() if module is not None})
     return unfinished(session, "the script ended")
+
+
+def with_hint(failure: Failure, session: Session) -> Failure:
+    """Return the failure, its message completed where the script may have failed for want of events."""
+    if not session.idle:
+        return failure
+    hint = NO_EVENTS.format("step" if session.stream.service == TransitionId.EndStep else "run")
+    return replace(failure, message=f"{failure.message}. {hint}")
 
 
 def execute(argv: list[str], names: dict[str, Any]) -> None:

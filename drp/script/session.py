@@ -9,6 +9,7 @@ for rings and for files: the link below the stream is the only difference.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,16 +17,19 @@ from drp.script._added import AddedData
 from drp.script._event import Stream
 from drp.script._link import Link
 from drp.script.declare import AddedDetector, Declaration, Declarations, parse_fields, parse_words
-from drp.script.errors import DeclarationError, LeftEventLoopError, ScriptError
+from drp.script.errors import DeclarationError, LeftEventLoopError, ScriptError, StoodDown
 from drp.script.info import DrpInfo
 from drp.script.reduce import Array, Op, Reductions
 from drp.script.run import Run, Step
 from drp.script.setup import Setup
-from xtc import AlgDef, DetectorDef, Dgram, TransitionId
+from xtc import AlgDef, DetectorDef, Dgram, TransitionId, XtcError
+from xtc._walk import WalkFault
 
 L1_ACCEPT = TransitionId.L1Accept_EndOfBatch
 TRIGGER_ALG = "trigger"
 TRIGGER_VERSION = (0, 0, 1)
+
+log = logging.getLogger("drp.script")
 
 
 class Session:
@@ -35,6 +39,7 @@ class Session:
         self.stream = Stream(link, self, check_views)
         self.link = link
         self.info = self._told = info
+        self.unreadable = 0
         self.args = args
         self._setup: Setup | None = None
         self.configure_answer: bytes | None = None
@@ -52,6 +57,7 @@ class Session:
         self.at_configure = True
         self._held_begin_run = False
         self._held_begin_step = False
+        self._before_run = self._before_step = self.stream.n_events
         self.stream.copy_views = False
         self._skipped: frozenset[str] | None = frozenset()
         if self._setup is not None:
@@ -78,7 +84,8 @@ class Session:
     # What main, or an offline DataSource, calls.
 
     def configure(self) -> None:
-        """Take the Configure in hand."""
+        """Take the Configure in hand; raise XtcError or WalkFault, and have none, where it cannot be read."""
+        self._setup = None
         self._setup = Setup(self.stream.dgram)
         self.info = self._told.completed(self._setup.config)
         self.configure_answer = None
@@ -101,6 +108,19 @@ class Session:
     def left(self) -> bool:
         """Whether a script that ends now leaves a run before its end."""
         return self.run is not None and not self.run.ended and not self.link.at_end
+
+    @property
+    def standing_down(self) -> bool:
+        """Whether the EndRun in hand is of a run that this process stood by in and took no event of."""
+        return self.link.in_hand and self.link.replaying and self.stream.service == TransitionId.EndRun
+
+    @property
+    def idle(self) -> bool:
+        """Whether an EndStep or EndRun is in hand and the script was given no event of that step or run."""
+        if not self.link.in_hand or self.stream.service not in (TransitionId.EndStep, TransitionId.EndRun):
+            return False
+        end_step = self.stream.service == TransitionId.EndStep
+        return bool(self.stream.n_events == (self._before_step if end_step else self._before_run))
 
     # What the DataSource calls.
 
@@ -247,12 +267,17 @@ class Session:
     def _begin_run(self) -> Run:
         setup = self.setup
         expt, runnum = None, None
-        for value in Dgram(self.stream.dgram, config=setup.config).fields():
+        try:
+            values = Dgram(self.stream.dgram, config=setup.config).fields()
+        except (XtcError, WalkFault):
+            values = []  # told when its values for the environment were asked for
+        for value in values:
             if value.names.detname == "runinfo" and value.field.name == "expt":
                 expt = value.value
             elif value.names.detname == "runinfo" and value.field.name == "runnum":
                 runnum = value.value
         self.declaring = True
+        self._before_run = self._before_step = self.stream.n_events
         self.reductions.begin_run()
         self.run = Run(self, expt, runnum, self.stream.timestamp)
         return self.run
@@ -272,15 +297,35 @@ class Session:
             raise DeclarationError(f"{what}: new data are declared before the first event", hint=hint)
 
     def _note(self, service: int) -> None:
-        """Take in what a dgram changes for everybody: environment, configuration values, the step."""
+        """Take in what a dgram changes for everybody: environment, configuration values, the step.
+
+        Raises StoodDown at the end of a run in which this process has stood by.
+        """
+        if self.run is not None and not self.run.ended and self.standing_down:
+            self.run.ended = True
+            raise StoodDown
         if service < 0 or service >= L1_ACCEPT or self._setup is None or service == TransitionId.Configure:
             return
         if service in (TransitionId.SlowUpdate, TransitionId.BeginRun, TransitionId.BeginStep):
-            self._setup.update(Dgram(self.stream.dgram, config=self._setup.config))
+            self._update(self._setup)
         if service == TransitionId.BeginStep and self.run is not None:
+            self._before_step = self.stream.n_events
             if self.run._step is not None:
                 self.run._step.ended = True
             self.run._step = Step(self, self.stream.timestamp)
+
+    def _update(self, setup: Setup) -> None:
+        """Take the values that the dgram in hand brings. One that cannot be read brings none: it came in damaged, which is no script's fault."""
+        try:
+            setup.update(Dgram(self.stream.dgram, config=setup.config))
+        except (XtcError, WalkFault) as error:
+            self._tell_unreadable(error)
+
+    def _tell_unreadable(self, error: Exception) -> None:
+        self.unreadable += 1
+        if self.unreadable == 1:
+            name = self.stream.service.name
+            log.warning("a %s came in damaged, its values are not taken (said once): %s", name, error)
 
     def _moved(self, service: int, scope: Run | Step) -> bool:
         """Say whether a transition ends the loop of `scope`, and keep what belongs to the loops outside of it."""

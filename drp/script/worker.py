@@ -101,7 +101,7 @@ def serve(
     session = Session(link, info, argv[1:], check_views=check_views)
     try:
         failure = run_scripts(session, argv)
-    except (XtcError, WalkFault, UnknownNameError) as error:
+    except UnknownNameError as error:
         failure = failure_of(error, argv[0])
     if failure is None:
         return EXIT_STOPPED
@@ -114,7 +114,8 @@ def serve(
 def run_scripts(session: Session, argv: list[str]) -> Failure | None:
     """Do the work of `serve`; return the failure that is the answer to the dgram in hand, or None where drp said stop.
 
-    Raises XtcError and WalkFault for a transition that cannot be read, UnknownNameError for a detector that is not in a Configure.
+    No script is run for a Configure that cannot be read: who sent it will find the same. Raises UnknownNameError for a detector that is not in
+    a Configure.
     """
     service = session.advance()
     while service >= 0:
@@ -123,7 +124,11 @@ def run_scripts(session: Session, argv: list[str]) -> Failure | None:
             service = session.advance()
             continue
         if not begin_run:
-            session.configure()
+            try:
+                session.configure()
+            except (XtcError, WalkFault):
+                service = session.advance()
+                continue
         session.start_script()
         if begin_run:
             session.hold_begin_run()
@@ -136,6 +141,9 @@ def run_scripts(session: Session, argv: list[str]) -> Failure | None:
 
 def after_script(session: Session) -> int:
     """Return the service of the dgram to go on with: the one in hand where the script has not been given it, else the next."""
+    if session.standing_down:
+        session.start_script()
+        session.stream.discard()
     if session.link.at_end:
         return -1
     if session.has_fresh_configure:

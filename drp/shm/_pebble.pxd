@@ -3,6 +3,7 @@
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from drp.shm._segment cimport Segment
+from xtc._walk cimport Child
 
 cdef enum:
     BATCH = 1024                     # slots handed to a source at once, at most
@@ -66,8 +67,11 @@ cdef class SlotBatch:
     cdef readonly uint64_t last_timestamp
     cdef uint64_t n_passed           # L1Accepts the gate has not been told of
     cdef uint32_t groups             # readout groups of the last env seen
+    cdef Child *children             # scratch
+    cdef readonly uint64_t n_malformed  # SlowUpdates whose extents do not add up
     cdef int put_c(self, const uint8_t *dgram, size_t size, uint64_t timestamp, uint64_t pulse_id) noexcept nogil
     cdef void _copy(self, int32_t slot, const uint8_t *dgram, size_t size, uint64_t timestamp) noexcept nogil
+    cdef void _look_inside(self, Slot *s) noexcept nogil
     cdef void _enter(self, int32_t slot, uint64_t pulse_id, bint synthesised) noexcept nogil
     cdef int32_t _take(self, int service) noexcept nogil
     cdef int _make_way(self, int service, uint64_t timestamp, int own) except -1

@@ -15,12 +15,16 @@ from libc.string cimport memcpy, memset
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
+from xtc._walk cimport WALK_TOO_MANY, walk_children
+
 from drp.core.errors import SourceError
 from drp.core.transitions import add_ns
 from drp.shm._segment import create
 
 cdef enum:
     LINE = 64                        # of a cache
+    CORRUPTED = 8
+    MAX_CHILDREN = 4096              # of a SlowUpdate that is looked into
 
 
 cdef class Pebble:
@@ -94,7 +98,8 @@ cdef class SlotBatch:
         self.events = <int32_t *>calloc(BATCH, sizeof(int32_t))
         self.transitions = <int32_t *>calloc(BATCH, sizeof(int32_t))
         self.filled = <int32_t *>calloc(2 * BATCH, sizeof(int32_t))
-        if self.events == NULL or self.transitions == NULL or self.filled == NULL:
+        self.children = <Child *>calloc(MAX_CHILDREN, sizeof(Child))
+        if self.events == NULL or self.transitions == NULL or self.filled == NULL or self.children == NULL:
             raise MemoryError("no memory for a batch of slots")
         self.reserved = -1
         self.budget = -1
@@ -103,6 +108,7 @@ cdef class SlotBatch:
         free(self.events)
         free(self.transitions)
         free(self.filled)
+        free(self.children)
 
     @property
     def events_free(self) -> int:
@@ -115,11 +121,6 @@ cdef class SlotBatch:
     def transitions_free(self) -> int:
         """Transitions that can be put now, those the gate adds included."""
         return self.n_transitions
-
-    @property
-    def n_put(self) -> int:
-        """Dgrams put since the batch was handed out, those the gate added included."""
-        return self.n_filled
 
     def limit(self, long long events) -> None:
         """Take at most `events` more L1Accepts; -1: no limit."""
@@ -292,6 +293,15 @@ cdef class SlotBatch:
         memcpy(target, &timestamp, 8)
         _make_plain(target)
 
+    cdef void _look_inside(self, Slot *s) noexcept nogil:
+        """Mark a SlowUpdate Corrupted whose extents do not add up. It is recorded as it lies in its slot, and nobody else would."""
+        cdef uint32_t where
+        cdef int n = walk_children(self.pebble.base + s.offset, s.size, self.children, MAX_CHILDREN, &where)
+        if n < 0 and n != WALK_TOO_MANY:
+            s.damage |= CORRUPTED
+            memcpy(self.pebble.base + s.offset + 16, &s.damage, 2)
+            self.n_malformed += 1
+
     cdef void _enter(self, int32_t slot, uint64_t pulse_id, bint synthesised) noexcept nogil:
         cdef Slot *s = &self.pebble.slots[slot]
         cdef const uint8_t *dgram = self.pebble.base + s.offset
@@ -309,6 +319,8 @@ cdef class SlotBatch:
             self.n_passed += 1
             if self.budget > 0:
                 self.budget -= 1
+        elif s.service == SLOW_UPDATE:
+            self._look_inside(s)
         self.groups = s.env & 0xffff
         self.last_timestamp = s.timestamp
         self.filled[self.n_filled] = slot

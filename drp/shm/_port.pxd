@@ -55,6 +55,7 @@ cdef struct PortState:
     uint8_t freed                    # arena was freed since then
     uint64_t n_done
     uint64_t n_failed
+    uint64_t unmerged                # L1Accepts answered since it last handed over what it reduces
 
 cdef class Port:
     cdef PortState state

@@ -99,6 +99,15 @@ cdef class Port:
         """L1Accepts done well and failed."""
         return self.state.n_done, self.state.n_failed
 
+    def take_unmerged(self) -> int:
+        """Return how many L1Accepts were answered since reduced arrays were last handed over, and begin to count again.
+
+        Call it while the worker has no event in flight.
+        """
+        n = self.state.unmerged
+        self.state.unmerged = 0
+        return n
+
     @property
     def service_ns(self) -> float:
         """Running median of the time from taking an event to answering it."""

@@ -44,7 +44,7 @@ class Reduced:
 class Answer:
     """One worker's answer. `declared` are the Names new in it; `adds`, `drops`, `damage` and `user`
     edit the transition, `adds` without the reduced arrays, which are `reduced` (their names_index in
-    `reduce_index`).
+    `reduce_index`). `truncated`: it did not fit, and nothing of it is there.
     """
 
     declared: tuple[Declared, ...] = ()
@@ -54,6 +54,7 @@ class Answer:
     user: int = 0
     reduced: tuple[Reduced, ...] = ()
     reduce_index: int | None = None
+    truncated: bool = False
 
     @property
     def edits(self) -> bool:
@@ -66,6 +67,7 @@ class Answer:
 
 
 EMPTY = Answer()
+TRUNCATED = Answer(truncated=True)
 
 
 def merge_declared(known: Sequence[Declared], new: Sequence[Declared]) -> tuple[Declared, ...]:
@@ -154,12 +156,14 @@ def _reduced(
 
 def combine(answers: Mapping[int, Answer]) -> Answer:
     """Return the one answer that all workers gave, reduced arrays merged in the order of the workers'
-    numbers.
+    numbers. Where that of one did not fit there is none.
 
     Raises WorkerError naming two workers that differ, and in what. No answers make the empty one.
     """
     if not answers:
         return EMPTY
+    if any(one.truncated for one in answers.values()):
+        return TRUNCATED
     first, *others = sorted(answers)
     result = answers[first]
     for worker in others:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from drp.core.errors import RecorderError
 from drp.sink.answer import EMPTY, Answer, read_answer
 from drp.sink.files import FileReport
-from drp.sink.recorder import Output, Recorder, Then
+from drp.sink.recorder import MAX_DGRAM_BYTES, Output, Recorder, Then
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -30,8 +30,8 @@ class OfflineWriter:
     reports. Every method raises RecorderError where a file cannot be made or written.
     """
 
-    def __init__(self, output: Output | None) -> None:
-        self.recorder = Recorder(output)
+    def __init__(self, output: Output | None, transition_bytes: int = MAX_DGRAM_BYTES) -> None:
+        self.recorder = Recorder(output, transition_bytes)
 
     def transition(
         self, dgram: Buffer, answer: Answer = EMPTY, *, ledger: Mapping[str, int] | None = None

@@ -25,8 +25,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drp.core.errors import RecorderError
-from drp.core.ledger import LEDGER_FIELDS
+from drp.core.errors import RecorderError, ScriptError, SourceError
+from drp.core.ledger import LEDGER_FIELDS, Cause
 from drp.shm._block import NamesTable, encode_block
 from drp.sink._gather import Gather
 from drp.sink._l1 import L1Recorder
@@ -40,6 +40,7 @@ from xtc import (
     DgramHeader,
     Names,
     TransitionId,
+    XtcError,
     encode_chunkinfo,
     encode_dgram,
     encode_shapes_data,
@@ -53,7 +54,8 @@ if TYPE_CHECKING:
 DEFAULT_CHUNK_BYTES = 500_000_000_000
 DEFAULT_EXPERIMENT = "expt"
 DEFAULT_RUN = 1
-MALFORMED = 2  # GATHER_MALFORMED
+GATHER_TRUNCATED, MALFORMED = 1, 2  # as in _gather.pxd
+MAX_DGRAM_BYTES = 0x7FFFFFFF
 
 _Told = tuple[str | None, int | None]
 _log = logging.getLogger(__name__)
@@ -117,12 +119,17 @@ class Recorder:
     """Record runs into files of `output`, or, where that is None, into none, with all checks and
     counts all the same.
 
+    What workers add to a transition fits `transition_bytes` together with what it has, or it is recorded
+    as it came, marked Truncated, and counted in `truncated`.
+
     `l1` takes the L1Accepts. Attributes: `files`, the reports of all files closed so far; `names`, the
     Names of the script with their ids (from BeginRun on); `drpinfo_id`.
     """
 
-    def __init__(self, output: Output | None) -> None:
+    def __init__(self, output: Output | None, transition_bytes: int = MAX_DGRAM_BYTES) -> None:
         self.output = output
+        self.truncated = 0
+        self._transition_bytes = transition_bytes
         self.l1 = L1Recorder(Gather(), NamesTable())
         self.files: list[FileReport] = []
         self._setup: _Setup | None = None
@@ -187,7 +194,8 @@ class Recorder:
         BeginRun.
 
         `ledger`: the fields of `drpledger`, for EndRun. Raises RecorderError where a file cannot be made
-        or the Configure is missing, XtcError where a dgram cannot be read or a value does not fit.
+        or the Configure is missing, SourceError where a Configure or BeginRun cannot be read, XtcError where
+        a value does not fit.
         """
         view = Dgram(dgram)
         service = view.service
@@ -206,7 +214,9 @@ class Recorder:
             return self._enable(view, answer, self._setup)
         if service == TransitionId.EndStep:
             self._total.add(answer)
-        record = _edit(view, answer, self._setup, adds=_reduced_adds(answer.reduce_index, answer.reduced))
+        record = self._edit(
+            view, answer, self._setup, adds=_reduced_adds(answer.reduce_index, answer.reduced)
+        )
         return self._out(record, record)
 
     def settle(self, written: Written) -> bool:
@@ -238,7 +248,11 @@ class Recorder:
 
     def _configure(self, dgram: Dgram, answer: Answer) -> Written:
         declared = merge_declared((), answer.declared)
-        self._setup = _Setup(Config(dgram), bytes(dgram), answer, declared)
+        try:
+            config = Config(dgram)
+        except XtcError as error:
+            raise _damaged(dgram, error) from error
+        self._setup = _Setup(config, bytes(dgram), answer, declared)
         self._setup.assign()
         return Written()
 
@@ -254,8 +268,8 @@ class Recorder:
         self.l1.set_names(Gather(own.drpinfo.names_id, own.stripped), setup.table)
         experiment, run, agrees = self._number(*_run_of(dgram, setup.config, self.output))
         tail = b"" if agrees else encode_shapes_data(own.runinfo, {"expt": experiment, "runnum": run})
-        record = _edit(dgram, answer, setup, tail=tail, drops=() if agrees else (own.runinfo.names_id,))
-        configure = _edit_configure(setup)
+        record = self._edit(dgram, answer, setup, tail=tail, drops=() if agrees else (own.runinfo.names_id,))
+        configure = _edit_configure(setup, self._transition_bytes)
         if self.output is None:
             return Written()
         to = self.output
@@ -289,17 +303,56 @@ class Recorder:
         tail = b""
         if ledger is not None:
             tail = encode_shapes_data(setup.own.drpledger, {name: ledger[name] for name in LEDGER_FIELDS})
-        record = _edit(dgram, answer, setup, adds=adds, tail=tail)
+        record = self._edit(dgram, answer, setup, adds=adds, tail=tail)
         return self._out(record, replace(DgramHeader.decode(record), extent=XTC_BYTES).encode(), Then.CLOSE)
 
     def _enable(self, dgram: Dgram, answer: Answer, setup: _Setup) -> Written:
         place = self._place
         if place is None or not self._begin_chunk(place):
-            record = _edit(dgram, answer, setup)
+            record = self._edit(dgram, answer, setup)
             return self._out(record, record)
         tail = encode_chunkinfo(setup.own.chunkinfo, ChunkInfo(place.name(self._chunk + 1), self._chunk + 1))
-        record = _edit(dgram, answer, setup, tail=tail)
+        record = self._edit(dgram, answer, setup, tail=tail)
         return Written(record, record, Then.NEW_CHUNK)
+
+    def _edit(
+        self,
+        dgram: Dgram,
+        answer: Answer,
+        setup: _Setup,
+        *,
+        adds: tuple[Add, ...] = (),
+        tail: bytes = b"",
+        drops: tuple[int, ...] = (),
+    ) -> bytes:
+        """Return the transition with the answer's edits, then `adds`, then `tail` (whole Xtcs)."""
+        gather = Gather(None, setup.own.stripped)
+        if answer.truncated:
+            cause = Cause.truncated
+            record, outcome = gather.assemble(dgram.view, damage=cause.damage, cause=cause)
+            outcome = outcome or GATHER_TRUNCATED
+        else:
+            desc, data = encode_block(
+                drops=(*answer.drops, *drops),
+                adds=(*answer.adds, *adds),
+                damage=answer.damage,
+                user=answer.user,
+            )
+            record, outcome = gather.assemble(
+                dgram.view, table=setup.table, desc=desc, data=data, bound=self._transition_bytes
+            )
+        if outcome == GATHER_TRUNCATED:
+            self.truncated += 1
+            _log.error(
+                "what workers add to %s does not fit its slot of %d bytes: recorded as it came, marked Truncated",
+                dgram.service.name,
+                self._transition_bytes,
+            )
+        elif outcome == MALFORMED:
+            _log.warning(
+                "%s has extents that do not add up: recorded whole, marked Corrupted", dgram.service.name
+            )
+        return _append(record, tail)
 
     def _open(self, place: RunFiles, own: OwnNames, *, overwrite: bool) -> None:
         big = OutputFile(place.big(0), overwrite=overwrite)
@@ -358,31 +411,11 @@ class Recorder:
         self._place = None
 
 
-def _edit(
-    dgram: Dgram,
-    answer: Answer,
-    setup: _Setup,
-    *,
-    adds: tuple[Add, ...] = (),
-    tail: bytes = b"",
-    drops: tuple[int, ...] = (),
-) -> bytes:
-    """Return the transition with the answer's edits, then `adds`, then `tail` (whole Xtcs)."""
-    desc, data = encode_block(
-        drops=(*answer.drops, *drops), adds=(*answer.adds, *adds), damage=answer.damage, user=answer.user
-    )
-    gather = Gather(None, setup.own.stripped)
-    record, outcome = gather.assemble(dgram.view, table=setup.table, desc=desc, data=data)
-    if outcome == MALFORMED:
-        _log.warning(
-            "%s has extents that do not add up: recorded whole, marked Corrupted", dgram.service.name
-        )
-    return _append(record, tail)
-
-
-def _edit_configure(setup: _Setup) -> bytes:
+def _edit_configure(setup: _Setup, bound: int) -> bytes:
     """Return the Configure: what is kept of it, the new Names, and only then what the script adds, for
     readers of a single pass.
+
+    Raises ScriptError where it has more than `bound` bytes, and anything of them is the script's.
     """
     own, answer = setup.own, setup.answer
     desc, _ = encode_block(drops=answer.drops, damage=answer.damage, user=answer.user)
@@ -392,6 +425,13 @@ def _edit_configure(setup: _Setup) -> bytes:
     added, _ = Gather().assemble(
         encode_dgram(TransitionId.Configure, 0), table=setup.table, desc=desc, data=data
     )
+    of_script = sum(len(one.encode()) for one in setup.script) + len(added) - DGRAM_BYTES
+    if of_script and len(kept) + of_script > bound:
+        raise ScriptError(
+            f"what the script declares and adds makes a Configure of {len(kept) + of_script} bytes; {bound} fit",
+            transition=TransitionId.Configure.name,
+            hint=f"Give -k trBufSize={len(kept) + of_script} or more.",
+        )
     return _append(kept, names + added[DGRAM_BYTES:])
 
 
@@ -412,7 +452,11 @@ def _reduced_adds(index: int | None, reduced: tuple[Reduced, ...]) -> tuple[Add,
 def _run_of(dgram: Dgram, config: Config, output: Output | None) -> tuple[str, int, _Told]:
     """Return experiment and run as they are wanted, and as the runinfo of BeginRun tells them."""
     found: dict[str, object] = {}
-    for value in Dgram(dgram.view, config=config).fields():
+    try:
+        values = Dgram(dgram.view, config=config).fields()
+    except XtcError as error:
+        raise _damaged(dgram, error) from error
+    for value in values:
         if value.names.detname == "runinfo":
             found[value.field.name] = value.value
     # A file may declare them as anything; what is no text and no number says nothing.
@@ -422,6 +466,14 @@ def _run_of(dgram: Dgram, config: Config, output: Output | None) -> tuple[str, i
     run = output.run if output is not None and output.run is not None else in_file[1]
     run = DEFAULT_RUN if run is None else run
     return experiment, run, in_file
+
+
+def _damaged(dgram: Dgram, error: XtcError) -> SourceError:
+    """Return what to raise for a transition that came in so that nobody can read it."""
+    return SourceError(
+        f"the {dgram.service.name} it gives cannot be read: {error}",
+        hint="Without it the run cannot be recorded; xtc check lists all that is wrong with a file.",
+    )
 
 
 def _remove_later_chunks(place: RunFiles, last: int) -> None:

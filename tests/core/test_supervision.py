@@ -562,3 +562,25 @@ def test_whatever_happens_every_post_has_one_process_or_is_left_out(
     released = Counter(one.incarnation for one in only(do.Release, engine.said))
     assert all(count == 1 for count in released.values())
     assert set(released) == set(engine.counts) - set(engine.alive)
+
+
+def test_who_is_not_gone_at_the_end_is_counted_once_and_not_replaced() -> None:
+    engine = Engine(workers=2)
+    told = engine.take(
+        engine.supervisor.on_failed(1, Failure.RAISED, RAISED, Entry(1, T.EndRun), engine.now)
+        + engine.supervisor.write_off([1], engine.now)
+    )
+    assert engine.supervisor.unburied == 1
+    assert engine.supervisor.roster.posts[0].failures == {"raised": 1}
+    assert "left behind" in logs(told)[-1]
+    assert not only(do.Fork, engine.run(1.0))
+    assert not only(do.Release, engine.exit(1, signal.SIGKILL))
+    assert engine.supervisor.roster.restarts == 1
+
+
+def test_who_does_not_leave_when_told_is_no_failure() -> None:
+    engine = Engine(workers=1)
+    engine.take(engine.supervisor.on_stop(engine.now))
+    engine.take(engine.supervisor.write_off([1], engine.now))
+    assert engine.supervisor.unburied == 1
+    assert engine.supervisor.roster.posts[0].failures == {}

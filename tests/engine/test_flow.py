@@ -275,10 +275,10 @@ def test_a_full_arena_of_later_results_does_not_block_an_earlier_event() -> None
     bench = Bench(n_events=16, arena_bytes=1024)
     a, b = bench.add_worker(0), bench.add_worker(1)
     bench.begin()
-    bench.flow.starve_port(b)
+    bench.flow.open_port(b, False)
     bench.put(L1, b"raw")  # goes to a, which dies with it queued
     bench.settle()
-    bench.flow.starve_port(a)
+    bench.flow.open_port(a, False)
     bench.flow.open_port(b, True)
     for _ in range(4):
         bench.put(L1, b"raw")

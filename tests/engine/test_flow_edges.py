@@ -124,14 +124,14 @@ def test_an_event_before_any_slow_update_is_done_by_a_worker_that_has_seen_none(
     bench = make()
     a, b = bench.add_worker(0), bench.add_worker(1)
     bench.begin()
-    bench.flow.starve_port(b)
+    bench.flow.open_port(b, False)
     bench.put(L1, b"raw")
     bench.settle()
     bench.put(SLOW, b"first")
     bench.put(SLOW, b"second")
     bench.settle()
     assert bench.workers[b].take() is None
-    bench.flow.starve_port(a)
+    bench.flow.open_port(a, False)
     bench.flow.open_port(b, True)
     bench.flow.bury(a, 3)
     bench.settle()
@@ -155,10 +155,10 @@ def test_results_freed_out_of_order_never_outgrow_the_table_of_blocks(make: Make
     bench = make(n_events=8, arena_bytes=1 << 16, n_blocks=3)
     a, b = bench.add_worker(0), bench.add_worker(1)
     bench.begin()
-    bench.flow.starve_port(b)
+    bench.flow.open_port(b, False)
     bench.put(L1, b"raw")
     bench.settle()
-    bench.flow.starve_port(a)
+    bench.flow.open_port(a, False)
     bench.flow.open_port(b, True)
     for value in range(7):
         bench.put(L1, b"raw")
@@ -236,11 +236,11 @@ def test_a_full_arena_gives_way_while_the_next_event_to_record_is_with_nobody(ma
     bench = make(n_events=16, arena_bytes=1024)
     a, b = bench.add_worker(0), bench.add_worker(1)
     bench.begin()
-    bench.flow.starve_port(b)
+    bench.flow.open_port(b, False)
     for _ in range(2):
         bench.put(L1, b"raw")
     bench.settle()
-    bench.flow.starve_port(a)
+    bench.flow.open_port(a, False)
     bench.flow.open_port(b, True)
     for _ in range(3):
         bench.put(L1, b"raw")
@@ -248,7 +248,7 @@ def test_a_full_arena_gives_way_while_the_next_event_to_record_is_with_nobody(ma
     worker = bench.workers[b]
     answer_with_fex(worker)
     in_hand = take_event(worker)
-    bench.flow.starve_port(b)
+    bench.flow.open_port(b, False)
     bench.flow.bury(a, 3)
     bench.settle()
     assert bench.flow.load()["waiting"] == 3
@@ -263,6 +263,32 @@ def test_a_full_arena_gives_way_while_the_next_event_to_record_is_with_nobody(ma
     while len([r for r in bench.recorded() if r[0] == L1]) < 5:
         bench.answer_all()
         bench.settle()
+
+
+def test_the_segment_of_a_dead_worker_goes_though_its_results_wait_behind_a_hung_event(bench: Bench) -> None:
+    a, b = bench.add_worker(0), bench.add_worker(1)
+    bench.begin()
+    bench.flow.open_port(b, False)
+    bench.put(L1, b"raw")
+    bench.settle()
+    hung = take_event(bench.workers[a])
+    bench.flow.open_port(a, False)
+    bench.flow.open_port(b, True)
+    for value in (7, 8):
+        bench.put(L1, b"raw")
+        bench.settle()
+        desc, data = fex(value)
+        bench.workers[b].answer(take_event(bench.workers[b]), desc=desc, data=data)
+        bench.settle()
+    assert bench.ports[b].unrecorded == 2
+    bench.flow.drain(b)
+    bench.flow.bury(b, 3)
+    assert bench.ports[b].unrecorded == 0
+    bench.flow.sweep_ports()
+    del bench.workers[b], bench.ports[b]
+    bench.workers[a].answer(hung)
+    bench.settle()
+    assert bench.values() == [7, 8]
 
 
 def test_a_worker_that_says_it_waits_for_an_empty_arena_is_not_believed(bench: Bench) -> None:
@@ -302,10 +328,10 @@ def test_a_result_over_one_that_is_kept_is_refused(make: Make) -> None:
     bench = make(n_events=8, arena_bytes=512)
     a, b = bench.add_worker(0), bench.add_worker(1)
     bench.begin()
-    bench.flow.starve_port(b)
+    bench.flow.open_port(b, False)
     bench.put(L1, b"raw")
     bench.settle()
-    bench.flow.starve_port(a)
+    bench.flow.open_port(a, False)
     bench.flow.open_port(b, True)
     worker = bench.workers[b]
     desc, data = blob(bytes(400))

@@ -268,7 +268,7 @@ class Model:
         if fed:
             self.bench.flow.open_port(man.number, True)
         elif all(other.fed for other in self.men.values()):
-            self.bench.flow.starve_port(man.number)
+            self.bench.flow.open_port(man.number, False)
         else:
             return
         man.fed = fed

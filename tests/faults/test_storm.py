@@ -205,8 +205,8 @@ def test_a_storm_of_failures_loses_no_event(
     assert max(storm.threads) == storm.threads[0]
     half = len(storm.descriptors) // 2
     assert max(storm.descriptors[half:]) <= max(storm.descriptors[:half]) + 6
-    # While the hung event holds the order up, the segments of those who died since wait for their results to be recorded.
-    assert max(storm.segments) <= 60
+    # Pebble, bells, five workers, and a few that are just being buried: nobody's waits for its results to be recorded.
+    assert max(storm.segments) <= 24
     # The nursery, five workers with two helpers each, and a few that are just being buried or made.
     assert max(storm.family) <= 30
     good_second_run()

@@ -256,7 +256,8 @@ def test_a_failing_script_is_told_once_with_its_traceback(
     assert caplog.text.count("Traceback") == 1
 
 
-def test_bytes_that_came_in_are_counted(tmp_path: Path) -> None:
+def test_bytes_that_came_in_and_the_times_of_the_script_are_counted(tmp_path: Path) -> None:
     file = source(tmp_path)
     report = run_offline([counting(tmp_path)], [file])
     assert file.stat().st_size <= report.bytes_in <= file.stat().st_size + 24 * 2
+    assert sum(report.service) == report.events

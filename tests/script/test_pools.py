@@ -55,7 +55,7 @@ def semaphores() -> set[str]:
     return {path.name for path in Path("/dev/shm").glob("sem.mp-*")}
 
 
-@pytest.mark.parametrize("method", REFUSALS)
+@pytest.mark.parametrize("method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_processes_of_a_script_call_its_functions_and_get_no_events(tmp_path: Path, method: str) -> None:
     before = semaphores()
     script = tmp_path / "pool.py"

@@ -1,6 +1,7 @@
 """How a script starts, ends and fails, over a feed."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from dgrams import Builder
@@ -183,16 +184,110 @@ def test_a_spec_survives_json() -> None:
         WorkerSpec.from_json(json.dumps({"pebbel_id": 1}))
 
 
-def test_a_configure_that_cannot_be_read_is_answered_as_a_failure(script: Script) -> None:
-    configure = bytearray(Builder(1).configure())
-    configure[24 + 8 : 24 + 12] = (5).to_bytes(4, "little")
-    code, feed = script(LOOP + "        pass\n", [bytes(configure)])
-    (answer,) = feed.answers
-    assert (code, answer.status, answer.json["kind"]) == (EXIT_SCRIPT_FAILED, RAISED, "XtcError")
-
-
 def test_a_detector_that_the_source_lacks_fails_the_configure_with_the_near_misses(script: Script) -> None:
     code, feed = script(LOOP + "        pass\n", run_of(), info=DrpInfo(det_name="cma"))
     assert code == EXIT_SCRIPT_FAILED
     assert feed.answers[-1].service == TransitionId.Configure
     assert feed.answers[-1].json["message"] == "-u: the source has no detector 'cma'. Did you mean 'cam'?"
+
+
+AFTER = LOOP + "        last = evt.index\n    print('after the loop', last)\n"
+
+
+def stand_by(feed: ListFeed) -> ListFeed:
+    """Have all of a feed shown as replays, as to a spare."""
+    for arrival in feed.arrivals:
+        arrival.replay = True
+    return feed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        AFTER,
+        LOOP + "        pass\nraise SystemExit('bad')\n",
+        "from drp import DataSource\nfor run in DataSource().runs():\n    for step in run.steps():\n        pass\n    last\n",
+        LOOP.replace("    for evt", "    try:\n      for evt")
+        + "        pass\n    except BaseException:\n        raise ValueError from None\n",
+        LOOP.replace("    for evt", "    try:\n      for evt")
+        + "        pass\n    except BaseException:\n        pass\n",
+    ],
+)
+def test_a_spare_comes_to_no_code_after_the_event_loop_and_starts_again_with_the_next_run(
+    script: Script, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    builder = Builder(1)
+    dgrams = [builder.configure(), *(builder.bare(one) for one in RUN_ENDS * 2)]
+    code, feed = script("print('starts')\n" + text, stand_by(ListFeed(dgrams)))
+    assert code == EXIT_STOPPED
+    assert [one.status for one in feed.answers] == [0] * len(dgrams)
+    printed = capsys.readouterr().out
+    assert "after the loop" not in printed
+    assert printed.count("starts") == (
+        1 if "        pass\n    except BaseException:\n        pass" in text else 2
+    )
+
+
+RUN_ENDS = (TransitionId.BeginRun, TransitionId.EndRun)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        (AFTER, "run"),
+        (
+            "from drp import DataSource\nfor run in DataSource().runs():\n    for step in run.steps():\n"
+            "        for evt in step.events():\n            last = evt\n        last\n",
+            "step",
+        ),
+    ],
+)
+def test_a_failure_after_a_loop_without_events_says_that_there_were_none(
+    script: Script, text: str, where: str
+) -> None:
+    for events in (0, 1):
+        failing = (
+            text.replace("last\n", "last\n        no_such_name\n") if events and where == "step" else text
+        )
+        code, feed = script(failing + ("    no_such_name\n" if events else ""), run_of(events))
+        message = feed.answers[-1].json["message"]
+        assert code == EXIT_SCRIPT_FAILED
+        assert (f"given no event of the {where}" in message) == (events == 0), message
+
+
+def short(dgram: bytes) -> bytes:
+    """The dgram, the last of its data cut off and all extents made to fit."""
+    child = bytearray(dgram[24:-4])
+    shapes_bytes = int.from_bytes(child[20:24], "little")
+    for at in (8, 12 + shapes_bytes + 8):
+        child[at : at + 4] = (int.from_bytes(child[at : at + 4], "little") - 4).to_bytes(4, "little")
+    return dgram[:20] + (len(child) + 12).to_bytes(4, "little") + bytes(child)
+
+
+def overrun(dgram: bytes) -> bytes:
+    """The dgram, its first child said to be longer than it is."""
+    return dgram[:32] + (1 << 20).to_bytes(4, "little") + dgram[36:]
+
+
+@pytest.mark.parametrize("damage", [short, overrun])
+def test_a_transition_that_came_in_damaged_is_no_failure_of_the_script(
+    script: Script, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
+) -> None:
+    builder = Builder(1)
+    begin_run, begin_step, enable, *events, disable, end_step, end_run = builder.run(2)
+    slow = damage(builder.slow_update(9.0))
+    good = builder.slow_update(3.0)
+    dgrams = [damage(begin_run), damage(begin_step), enable, good, events[0], slow, events[1]]
+    text = LOOP + "        print('hv', run.Detector('hv')(evt), run.runnum)\n"
+    code, feed = script(text, [builder.configure(), *dgrams, disable, end_step, end_run])
+    assert code == EXIT_STOPPED
+    assert {one.status for one in feed.answers} == {0}
+    assert len([one for one in caplog.messages if "came in damaged" in one]) == 1
+
+
+def test_a_configure_that_cannot_be_read_is_answered_and_runs_no_script(script: Script) -> None:
+    builder = Builder(1)
+    broken = overrun(builder.configure())
+    code, feed = script("raise ValueError", [broken, *builder.run(1)])
+    assert code == EXIT_STOPPED
+    assert {one.status for one in feed.answers} == {0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,9 @@ PLENTY = 1 << 40
 
 
 def dgrams(*services: TransitionId) -> list[bytes]:
-    """Dgrams of growing sizes, stamped 1 s, 2 s, ..."""
-    return [encode_dgram(one, k + 1 << 32 | 7, [bytes(4 * k)] if k else []) for k, one in enumerate(services)]
+    """Dgrams of growing sizes, stamped 1 s, 2 s, ..., each but the first with one child of an unknown type."""
+    children = [struct.pack("<IHHI", 0, 0, 9, 12 + 4 * k) + bytes(4 * k) for k in range(len(services))]
+    return [encode_dgram(one, k + 1 << 32 | 7, [children[k]] if k else []) for k, one in enumerate(services)]
 
 
 def deck_of(made: list[bytes], pulse_ids: list[int] | None = None) -> Deck:

@@ -98,6 +98,9 @@ class Whole:
             if not one.seated and service in SHOWN_TO_ALL:
                 self.flow.replay_slot(one.number, seq)
 
+    def pardon(self) -> None:
+        """A Configure is finished; nobody was left out."""
+
     def on_released(self) -> None:
         for one in self.hired.values():
             if one.waits:

@@ -72,3 +72,35 @@ def apply_single(raw: Any, offset: Any, factor: Any, out: Any) -> None:
         done = out[s, :]
         for j in range(len(done)):
             done[j] = (np.float32(pixels[j]) - offsets[j]) * factors[j]
+
+
+@numba.njit(cache=True, nogil=True)
+def order_uhr3x2(raw: Any, out: Any) -> None:
+    """Lay the 12 bits of six ASICs of 168 x 192 pixels out as one panel; the upper three turned left to right, the lower upside down."""
+    panel = out.reshape((336, 576))
+    asics = raw.reshape((6, 168, 192))
+    for asic in range(3):
+        for row in range(168):
+            upper = asics[asic, row]
+            lower = asics[asic + 3, row]
+            above = panel[row, 192 * asic : 192 * asic + 192]
+            below = panel[335 - row, 192 * asic : 192 * asic + 192]
+            for col in range(192):
+                above[191 - col] = upper[col] & np.uint16(0x0FFF)
+                below[col] = lower[col] & np.uint16(0x0FFF)
+
+
+@numba.njit(cache=True, nogil=True)
+def unpack_uhr(raw: Any, places: Any, out: Any) -> None:
+    """Take packed 12-bit pixels from where they are, the lowest bit moved to the top; `out` is (ASICs, pixels)."""
+    size = raw.shape[0] // out.shape[0]
+    for asic in range(out.shape[0]):
+        packed = raw[asic * size : (asic + 1) * size]
+        pixels = out[asic, :]
+        for j in range(len(pixels)):
+            first = places[j] >> 1
+            if places[j] & 1:
+                value = (packed[first] >> 4) | (np.uint16(packed[first + 8]) << 4)
+            else:
+                value = packed[first] | (np.uint16(packed[first + 8] & 15) << 8)
+            pixels[j] = np.uint16((value >> 1) | ((value & 1) << 11))

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from calib.detectors import _kernels
+from calib.detectors import _kernels, commonmode
+from calib.detectors.commonmode import CommonMode, Scratch
 from calib.detectors.mask import Constants, Mask, MaskOptions, combine
 from calib.errors import CalibError, ConstantsMisshapen, ConstantsMissing
 
@@ -86,6 +87,8 @@ class Correction:
     """The grid of ASICs in a segment, (rows, cols)."""
     coding: ClassVar[Coding | None] = None
     """None: one range, and pixels of any number type."""
+    banks: ClassVar[tuple[int, int] | None] = None
+    """Into how many parts rows and columns of a segment are divided for common mode; None: it has no such correction."""
 
     def __init__(
         self,
@@ -102,11 +105,17 @@ class Correction:
         self.shape = self._check_derived(setup, derived)
         rows, cols = self.shape[1:]
         pixels = rows * cols
-        self._mask: Mask = _read_only(derived["mask"].reshape(self.shape))
-        self._offset = _read_only(derived["offset"].reshape(self.shape[0], -1, pixels))
-        self._factor = _read_only(derived["factor"].reshape(self.shape[0], -1, pixels))
+        self._mask: Mask = read_only(derived["mask"].reshape(self.shape))
+        self._offset = read_only(derived["offset"].reshape(self.shape[0], -1, pixels))
+        self._factor = read_only(derived["factor"].reshape(self.shape[0], -1, pixels))
         coding = self.coding or Coding(0)
-        self._planes = _read_only(np.array(coding.planes, np.int8))
+        self._planes = read_only(np.array(coding.planes, np.int8))
+        self._level: Array | None = None
+        self._mask_level: Array | None = None
+        if self.banks is not None:
+            self._level = read_only(derived["level"].reshape(self.shape[0], pixels))
+            self._scratch = Scratch(rows // self.banks[0], cols // self.banks[1], self.banks[1])
+        self._default_common_mode = self._common_mode_of_constants()
         self._bits = (
             np.uint16(coding.data_mask),
             np.uint16(coding.data_shift),
@@ -116,7 +125,10 @@ class Correction:
 
     @classmethod
     def derive(cls, setup: DetectorSetup, constants: Constants) -> dict[str, Array]:
-        """Return what kernels read, with the default mask: `offset`, `factor` float32 (segments, planes, rows, cols) and `mask` uint8."""
+        """Return what kernels read, with the default mask: `offset`, `factor` float32 (segments, planes, rows, cols) and `mask` uint8.
+
+        A detector with common mode has `level` too: a bit for each plane whose pixels count for it, uint8 (segments, rows, cols).
+        """
         return cls._derive(setup, constants, MaskOptions())
 
     @classmethod
@@ -134,7 +146,10 @@ class Correction:
         hidden = mask[:, None] == 0
         np.copyto(factor, np.float32(0), where=hidden)
         np.copyto(offset, np.float32(0), where=hidden)
-        return {"offset": offset, "factor": factor, "mask": mask}
+        derived: dict[str, Array] = {"offset": offset, "factor": factor, "mask": mask}
+        if cls.banks is not None:
+            derived["level"] = cls.level_planes(setup, shape) * mask
+        return derived
 
     @classmethod
     def tables(
@@ -142,6 +157,12 @@ class Correction:
     ) -> tuple[Floats, Floats]:
         """Return what to subtract and the factor (keV/ADU), without mask: new float32 (segments, planes, rows, cols), C order."""
         raise NotImplementedError
+
+    @classmethod
+    def level_planes(cls, setup: DetectorSetup, shape: tuple[int, int, int]) -> Array:
+        """Return the planes (bit 0 is plane 0) whose pixels count for common mode, uint8 `shape`, without mask."""
+        del setup
+        return np.ones(shape, np.uint8)
 
     @classmethod
     def segments_shape(cls, setup: DetectorSetup, constants: Constants) -> tuple[int, int, int]:
@@ -193,13 +214,52 @@ class Correction:
 
     def _correct(self, raw: list[tuple[int, Array]], out: Floats, cmpars: Sequence[float] | None) -> None:
         """Fill `out` from raw arrays, each with the number of its first segment and of shape (segments, pixels)."""
-        if cmpars is not None and len(cmpars) > 1 and int(cmpars[1]):
+        wanted = self._default_common_mode if cmpars is None else CommonMode.of(cmpars)
+        if wanted is None:
+            self._apply(raw, out)
+        else:
+            self._apply_common_mode(raw, out, wanted)
+
+    def _common_mode_of_constants(self) -> CommonMode | None:
+        """Return what is corrected where an event's calib is given no cmpars: the constant common_mode of types that use it."""
+        if "common_mode" not in self.used or "common_mode" not in self._constants:
+            return None
+        return CommonMode.of(np.asarray(self._constants["common_mode"]).reshape(-1).tolist())
+
+    def _apply_common_mode(self, raw: list[tuple[int, Array]], out: Floats, wanted: CommonMode) -> None:
+        if self.banks is None or self._level is None:
             raise CalibError(
                 f"there is no common mode correction for {self.setup.dettype}",
                 where=self.setup.name,
                 hint="Give no cmpars",
             )
-        self._apply(raw, out)
+        level = self._level if wanted.algorithm == commonmode.OF_LEVEL else self._all_level()
+        room = self._scratch
+        for first, pixels in raw:
+            part = slice(first, first + len(pixels))
+            commonmode.correct(
+                pixels,
+                self._offset[part],
+                self._factor[part],
+                level[part],
+                self._planes,
+                self._bits,
+                self.shape[2],
+                wanted.mode,
+                np.float32(wanted.limit),
+                wanted.fewest,
+                room.tile,
+                room.turned,
+                room.work,
+                room.counts,
+                out[part],
+            )
+
+    def _all_level(self) -> Array:
+        """Return `level` of the algorithms that count every pixel of the mask; made once."""
+        if self._mask_level is None:
+            self._mask_level = read_only((self._mask * np.uint8(0xFF)).reshape(self.shape[0], -1))
+        return self._mask_level
 
     def _apply(self, raw: list[tuple[int, Array]], out: Floats) -> None:
         for first, pixels in raw:
@@ -240,7 +300,7 @@ class Correction:
                 where=self.setup.name,
             )
         flat = np.require(raw, requirements=("C", "A")).reshape(segments, -1)
-        return _read_only(flat)
+        return read_only(flat)
 
     @classmethod
     def _check_derived(cls, setup: DetectorSetup, derived: Mapping[str, Array]) -> tuple[int, int, int]:
@@ -259,18 +319,25 @@ class Correction:
     def warm_up(cls) -> None:
         """Compile the kernels for all that events can pass; done before any event comes."""
         table = np.zeros((1, 1, 1), np.float32)
-        tables = (_read_only(table), _read_only(table))
+        tables = (read_only(table), read_only(table))
         out = np.empty((1, 1), np.float32)
         if cls.coding is not None:
             bits = (np.uint16(0), np.uint16(0), np.uint16(0), np.uint16(0))
             raw = np.zeros((1, 1), np.uint16)
-            _kernels.apply_ranges(_read_only(raw), *tables, _read_only(np.zeros(1, np.int8)), *bits, out)
+            planes = read_only(np.zeros(1, np.int8))
+            _kernels.apply_ranges(read_only(raw), *tables, planes, *bits, out)
+            if cls.banks is not None:
+                room = Scratch(1, 1, 1)
+                level = read_only(np.zeros((1, 1), np.uint8))
+                search = (1, 1, np.float32(0), 1, room.tile, room.turned, room.work, room.counts)
+                commonmode.correct(read_only(raw), *tables, level, planes, bits, *search, out)
             return
         for dtype in (np.uint8, np.uint16, np.uint32, np.float32):
-            _kernels.apply_single(_read_only(np.zeros((1, 1), dtype)), *tables, out)
+            _kernels.apply_single(read_only(np.zeros((1, 1), dtype)), *tables, out)
 
 
-def _read_only(array: Array) -> Array:
+def read_only(array: Array) -> Array:
+    """Return a view that cannot be written through: what kernels are compiled for."""
     view = array.view()
     view.flags.writeable = False
     return view

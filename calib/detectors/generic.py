@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from calib.detectors.base import Correction, DetectorSetup, Floats, by_range, inverse
+from calib.detectors.base import Coding, Correction, DetectorSetup, Floats, by_range, inverse
 from calib.detectors.mask import Constants
 
 
@@ -35,4 +35,6 @@ class Epix100(Generic):
 
     panel_shape: ClassVar[tuple[int, int]] = (704, 768)
     asics: ClassVar[tuple[int, int]] = (2, 2)
+    banks: ClassVar[tuple[int, int] | None] = (2, 8)
+    coding: ClassVar[Coding | None] = Coding(data_mask=0xFFFF)
     default_factor: ClassVar[float] = 0.06

@@ -27,6 +27,8 @@ class Jungfrau(Correction):
         data_mask=0x3FFF, range_mask=0xC000, range_shift=14, planes=(0, 1, -1, 2)
     )
 
+    banks: ClassVar[tuple[int, int] | None] = (2, 16)
+
     @classmethod
     def tables(
         cls, setup: DetectorSetup, constants: Constants, shape: tuple[int, int, int]

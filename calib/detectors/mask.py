@@ -102,7 +102,7 @@ def _from_status(options: MaskOptions, shape: tuple[int, int, int], constants: C
             continue
         status = _as_segments(ctype, constants[ctype], shape)
         ranges = options.gain_range_inds
-        if ranges is None:
+        if ranges is None or len(status) == 1:
             ranges = range(min(len(status), MAX_MERGED_RANGES))
         for one in ranges:
             if one < len(status):

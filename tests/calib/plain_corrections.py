@@ -56,3 +56,32 @@ def check(found: Array, expected: Array, constants: dict[str, Array]) -> None:
     assert over.max() <= 0, (
         f"pixel {np.unravel_index(int(over.argmax()), over.shape)} is off by {over.max()} more than allowed"
     )
+
+
+def common_mode(
+    values: Array, counts: Array, banks: tuple[int, int], mode: int, limit: float, fewest: int
+) -> Array:
+    """Banks, then rows in banks, then columns in banks, less the median of the pixels that count, in those."""
+    out = values.copy()
+    rows, cols = values.shape[1] // banks[0], values.shape[2] // banks[1]
+    for s in range(len(values)):
+        for top in range(0, values.shape[1], rows):
+            for left in range(0, values.shape[2], cols):
+                bank = out[s, top : top + rows, left : left + cols]
+                good = counts[s, top : top + rows, left : left + cols]
+                if mode & 4 and good.sum() >= fewest:
+                    less_median(bank, good, limit)
+                for row in range(rows if mode & 1 else 0):
+                    if good[row].sum() > fewest:
+                        less_median(bank[row], good[row], limit)
+                for col in range(cols if mode & 2 else 0):
+                    if good[:, col].sum() > fewest:
+                        less_median(bank[:, col], good[:, col], limit)
+    return out
+
+
+def less_median(part: Array, good: Array, limit: float) -> None:
+    """Take the median of the good values from them, unless it is as large as the limit."""
+    median = np.median(part[good])
+    if abs(median) < limit:
+        part[good] -= median

@@ -1,0 +1,115 @@
+"""Common mode beside its plain twin, and medians by counting beside NumPy's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calib import CalibError
+from calib.detectors import MaskOptions, correction_type
+from calib.detectors._medians import lane_medians, one_median
+from tests.calib import plain_corrections as plain
+from tests.calib.detector_frames import Array, constants_of, frame_of, made, setup_of
+
+LIMIT = np.float32(200)
+
+
+def medians(table: Array, limit: np.float32 = LIMIT) -> tuple[Array, Array]:
+    """The medians of the lanes of a table, and how many values each has."""
+    lanes = table.shape[1]
+    work = np.empty((7, lanes), np.float32)
+    counts = np.empty((5, lanes), np.int32)
+    median = np.empty(lanes, np.float32)
+    lane_medians(table, table.shape[0], 0, lanes, limit, work, counts, median)
+    return median, counts[0]
+
+
+def plain_median(values: Array, limit: float) -> float:
+    """The median, +inf where it is not within the limit."""
+    there = values[values < np.inf]
+    found = float(np.median(there)) if there.size else np.inf
+    return found if abs(found) < limit else np.inf
+
+
+@pytest.mark.parametrize("shape", [(256, 64), (48, 20), (7, 3), (1, 1), (2, 1)])
+@pytest.mark.parametrize("kind", ["noise", "ties", "holes", "photons", "outside"])
+def test_medians_of_lanes_are_numpys(shape: tuple[int, int], kind: str) -> None:
+    rng = np.random.default_rng(3)
+    table = (rng.normal(0, 3, shape) + rng.normal(0, 20, shape[1])).astype(np.float32)
+    if kind == "ties":
+        table = np.round(table)
+    if kind == "holes":
+        table[rng.random(shape) < 0.6] = np.inf
+    if kind == "photons":
+        table[rng.random(shape) < 0.05] += 3000
+    if kind == "outside":
+        table += np.float32(rng.choice([-900, 900]))
+    found, counted = medians(table)
+    assert np.array_equal(counted, (table < np.inf).sum(axis=0))
+    assert found.tolist() == [plain_median(lane, 200) for lane in table.T]
+    assert one_median(table, *(shape[0], 0, shape[1]), LIMIT, 1) == plain_median(table, 200)
+
+
+@given(st.lists(st.floats(-300, 300, width=32) | st.just(float("inf")), min_size=1, max_size=40))
+@settings(max_examples=200, deadline=None)
+def test_median_of_any_values_is_numpys(values: list[float]) -> None:
+    lane = np.array(values, np.float32)[:, None]
+    expected = np.float32(plain_median(lane[:, 0], 200))
+    assert medians(lane)[0][0] == expected
+    assert one_median(lane, len(lane), 0, 1, LIMIT, 1) == expected
+
+
+DETECTORS = {"jungfrau": (3, 14), "epixhr2x2": (7, 15), "epixhremu": (7, 15), "epix100": (1, 0)}
+
+
+@pytest.mark.parametrize("dettype", DETECTORS)
+@pytest.mark.parametrize("mode", range(1, 8))
+def test_common_mode_is_as_its_twin(dettype: str, mode: int) -> None:
+    ranges, shift = DETECTORS[dettype]
+    bits = np.random.default_rng(8).choice([0, 8, 12], (288, 384)).astype(np.uint8)
+    setup = setup_of(dettype, 1, config=[{"asicPixelConfig": bits, "trbit": np.array([1, 0, 0, 1])}])
+    kind = correction_type(setup)
+    constants = constants_of((ranges, 1, *setup.panel_shape), [3.0])
+    raw = frame_of((1, *setup.panel_shape), [1] if shift else [], shift, 0x3FFF)
+    raw[0, 20:40, :100] += 30
+    options = MaskOptions(edges=True, edge_rows=12, edge_cols=3)
+    correction = kind(setup, constants, kind.derive(setup, constants), options)
+    derived = kind.derive(setup, constants)
+    assert kind.coding is not None
+    assert kind.banks is not None
+    plane = np.array(kind.coding.planes)[(raw & kind.coding.range_mask) >> kind.coding.range_shift]
+    offset, factor = kind.tables(setup, constants, (1, *setup.panel_shape))
+    values = ((raw & kind.coding.data_mask) - np.take_along_axis(offset, plane[:, None], 1)[:, 0]).astype(
+        np.float32
+    )
+    counts = (derived["level"] >> plane & 1 & correction.mask()).astype(bool)
+    expected = plain.common_mode(values, counts, kind.banks, mode, 180, 10)
+    expected = expected * np.take_along_axis(factor, plane[:, None], 1)[:, 0] * correction.mask()
+    found = correction.calib(raw, cmpars=(7, mode, 180, 10))
+    plain.check(found, expected.astype(float), constants)
+    assert (found != correction.calib(raw)).any()
+
+
+def test_common_mode_of_the_constants_is_the_default_where_psana_has_it_so() -> None:
+    setup = setup_of("epixhremu", 1)
+    constants = constants_of((7, 1, 144, 768), [3.0])
+    raw = frame_of((1, 144, 768), [1], 15, 0x3FFF)
+    explicit = made(setup, constants).calib(raw, cmpars=(7, 2, 100, 10))
+    constants["common_mode"] = np.array([7.0, 2.0, 100.0, 10.0])
+    correction = made(setup, constants)
+    assert np.array_equal(correction.calib(raw), explicit)
+    assert not np.array_equal(correction.calib(raw, cmpars=(7, 0, 100)), explicit)
+
+
+def test_what_is_no_common_mode_is_refused() -> None:
+    setup = setup_of("epixm320", 1)
+    constants = constants_of((2, 4, 192, 384), [1.0])
+    correction = made(setup, constants)
+    raw = np.zeros((4, 192, 384), np.uint16)
+    assert correction.calib([raw], cmpars=(7, 0, 100)).shape == raw.shape
+    with pytest.raises(CalibError, match="no common mode correction for epixm320"):
+        correction.calib([raw], cmpars=(7, 1, 100, 10))
+    with pytest.raises(CalibError, match="are no common mode parameters"):
+        correction.calib([raw], cmpars=(7,))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from calib.model import Source
 
 
@@ -12,7 +10,10 @@ def open_source(url: str) -> Source:
 
     Raises StoreError or ServiceError where there is none.
     """
-    over_http = url.startswith(("http://", "https://"))
-    module, opener = ("calib.service", "open_service") if over_http else ("calib.store", "open_store")
-    source: Source = getattr(import_module(module), opener)(url)
-    return source
+    if url.startswith(("http://", "https://")):
+        from calib.service import open_service  # noqa: PLC0415 - httpx is not for who has a file
+
+        return open_service(url)
+    from calib.store import open_store  # noqa: PLC0415 - nor SQLAlchemy for who has no store
+
+    return open_store(url)

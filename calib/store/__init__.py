@@ -1,7 +1,8 @@
 """Constants kept in a database: one SQLite file, or a PostgreSQL server. It knows nothing of HTTP."""
 
 from calib.store.engine import default_url
+from calib.store.portable import read_archive, write_archive
 from calib.store.records import Record, StoredDetector
 from calib.store.store import Store, open_store
 
-__all__ = ["Record", "Store", "StoredDetector", "default_url", "open_store"]
+__all__ = ["Record", "Store", "StoredDetector", "default_url", "open_store", "read_archive", "write_archive"]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -83,11 +84,18 @@ class Store:
         A constant whose `created` is 0 is put as of now. Raises StoreError where a detector has no serials, or a constant is of other
         panels.
         """
-        for constant in constants:
-            _check_put(detector, constant)
+        return self.put_all((detector, constant) for constant in constants)
+
+    def put_all(self, items: Iterable[tuple[DetectorId, Constant]], *, again: bool = True) -> list[Record]:
+        """Add constants of any detectors, all or none; without `again`, leave out those that are there, put at the same moment."""
         with self._speaking(), writing(self._engine) as connection:
-            owner = _detector_row(connection, detector)
-            return [self._put_one(connection, owner, detector.name, constant) for constant in constants]
+            records = []
+            for detector, constant in items:
+                _check_put(detector, constant)
+                owner = _detector_row(connection, detector)
+                if again or not _is_there(connection, owner, constant):
+                    records.append(self._put_one(connection, owner, detector.name, constant))
+            return records
 
     def _put_one(
         self, connection: Connection, owner: StoredDetector, detname: str, constant: Constant
@@ -280,6 +288,10 @@ def _check_put(detector: DetectorId, constant: Constant) -> None:
             raise StoreError(
                 f"{name[:80]!r} cannot be the name of a {what}", hint="Letters, digits, _ and - only."
             )
+    if constant.experiment == "detnames" or re.fullmatch(r".*_\d{6}", constant.experiment):
+        raise StoreError(
+            f"{constant.experiment!r} cannot be the name of an experiment: a detector may have it"
+        )
     if len(detector.serials) > MAX_PANELS or any(
         len(serial) > MAX_SERIAL or not serial.isprintable() for serial in detector.serials
     ):
@@ -309,6 +321,17 @@ def _detector_row(connection: Connection, detector: DetectorId) -> StoredDetecto
         )
         row = connection.execute(select(DETECTORS).where(DETECTORS.c.key == key)).one()
     return _detector(row)
+
+
+def _is_there(connection: Connection, owner: StoredDetector, constant: Constant) -> bool:
+    same = {
+        name: getattr(constant, name)
+        for name in ("ctype", "experiment", "run", "run_end", "created", "digest")
+    }
+    query = select(DOCUMENTS.c.id).where(DOCUMENTS.c.detector_id == owner.id)
+    for name, value in same.items():
+        query = query.where(DOCUMENTS.c[name] == value)
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _choose(

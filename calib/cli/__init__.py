@@ -1,0 +1,5 @@
+"""The `calib` command."""
+
+from calib.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,93 @@
+"""`calib put` and `calib rm`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from calib.cli import options
+from calib.errors import ServiceError, StoreError
+from calib.model import Constant, known_ctype
+from calib.service.client import Service
+from calib.service.token import read_token
+from calib.store import open_store
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommands."""
+    put = commands.add_parser(
+        "put", help="add a constant", description="Add a constant; nothing is replaced."
+    )
+    options.add_detector(put)
+    put.add_argument("ctype", metavar="CTYPE", help=options.ctype_help())
+    put.add_argument("file", type=Path, metavar="FILE", help=".npy for arrays, text for geometry")
+    put.add_argument(
+        "--run",
+        type=options.run_range,
+        required=True,
+        metavar="N[-M]",
+        help="runs that it is valid for: from N on, or from N to M",
+    )
+    put.add_argument(
+        "--experiment", default="", metavar="NAME", help="valid in this one first (default: for the detector)"
+    )
+    put.add_argument("--label", default="", metavar="TEXT", help="a version of yours")
+    put.add_argument("--comment", default="", metavar="TEXT", help="a comment")
+    options.add_store(put)
+    options.add_token(put)
+    put.set_defaults(call=_put)
+    remove = commands.add_parser("rm", help="remove constants by id")
+    remove.add_argument("ids", type=int, nargs="+", metavar="ID", help="as calib history shows them")
+    remove.add_argument("--yes", action="store_true", help="do it; without, only say what would be removed")
+    options.add_store(remove)
+    remove.set_defaults(call=_remove)
+
+
+def _put(arguments: argparse.Namespace) -> int:
+    known_ctype(arguments.ctype)
+    detector = options.the_detector(arguments)
+    if not detector.serials:
+        raise StoreError(
+            f"which panels of {detector.name} are these constants of?",
+            hint="Say --serials A,B,... or --from-config FILE.xtc2.",
+        )
+    begin, end = arguments.run
+    constant = Constant.make(
+        arguments.ctype,
+        options.load_value(arguments.file, arguments.ctype),
+        detector.serials,
+        experiment=arguments.experiment,
+        run=begin,
+        run_end=end,
+        version=arguments.label,
+        comment=arguments.comment,
+    )
+    url = options.store_url(arguments)
+    if options.is_service(url):
+        if arguments.token_file is None:
+            raise ServiceError(
+                "writing through a service needs its token", where=url, hint="Say --token-file FILE."
+            )
+        service = Service(url, token=read_token(arguments.token_file))
+        try:
+            (number,) = service.put([(detector, constant)])
+        finally:
+            service.close()
+        print(f"id {number} in {service.url}")
+        return 0
+    with open_store(url, create=True) as store:
+        (record,) = store.put(detector, [constant])
+    print(f"{record} in {store.url}")
+    return 0
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    with options.open_own(arguments) as store:
+        if not arguments.yes:
+            for one in arguments.ids:
+                print(options.describe(store.record(one)))
+            print("nothing is removed yet: say --yes")
+            return 1
+        for record in store.remove(arguments.ids):
+            print(f"removed: {record}")
+    return 0

@@ -20,6 +20,7 @@ _BINS = 200
 _SPREAD = (0.1, 99.9)
 """Percentiles between which a map's colours and a histogram's axis run."""
 _DPI = 100
+_MOST_RINGS = 2000
 
 
 def draw_constant(
@@ -42,7 +43,7 @@ def draw_constant(
     axes = figure.subplots(max(1, len(shown)), 2, squeeze=False)
     for (map_, histogram), at in zip(axes, shown, strict=False):
         is_bits = planes[at].dtype.kind == "u" and constant.ctype.endswith(("status", "status_extra"))
-        _map(map_, lay_out(detector, planes[at], geometry), names[at], is_bits=is_bits)
+        _map(figure, map_, lay_out(detector, planes[at], geometry), names[at], is_bits=is_bits)
         (_bars if is_bits else _histogram)(histogram, planes[at])
     figure.savefig(path, dpi=_DPI)
 
@@ -73,13 +74,17 @@ def _range(values: NDArray[Any]) -> tuple[float, float]:
     return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
 
 
-def _map(axes: Axes, image: NDArray[Any], title: str, *, is_bits: bool) -> None:
+def _map(figure: Figure, axes: Axes, image: NDArray[Any], title: str, *, is_bits: bool) -> None:
     low, high = (0.0, 1.0) if is_bits else _range(image)
     shown = np.where(np.isfinite(image), image != 0, np.nan) if is_bits else image
     picture = axes.imshow(shown, vmin=low, vmax=high, interpolation="nearest", cmap="viridis")
     axes.set_title(f"{title}: bad pixels" if is_bits else title)
-    if not is_bits and axes.figure is not None:
-        axes.figure.colorbar(picture, ax=axes)
+    if not is_bits:
+        figure.colorbar(picture, ax=axes)
+        return
+    rows, cols = np.nonzero(np.nan_to_num(shown))
+    if len(rows) <= _MOST_RINGS:  # a pixel alone would not be seen
+        axes.plot(cols, rows, "o", markerfacecolor="none", markeredgecolor="red", markersize=5)
 
 
 def _histogram(axes: Axes, plane: NDArray[Any]) -> None:
@@ -91,6 +96,7 @@ def _histogram(axes: Axes, plane: NDArray[Any]) -> None:
 
 def _bars(axes: Axes, plane: NDArray[Any]) -> None:
     counts = [int(np.count_nonzero(plane & np.uint64(bit))) for bit in STATUS_BITS]
+    axes.set_xlim(0, max(1, *counts) * 1.15)
     axes.barh([f"{bit}: {text}" for bit, text in STATUS_BITS.items()], counts)
     for at, count in enumerate(counts):
         axes.text(count, at, f" {count}", va="center")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from calib.cli import options
-from calib.dark import STATUS_BITS, DarkBuilder, DarkConstants, Limits, Thresholds, read_steps
 from calib.errors import CalibError, StoreError
 from calib.model import Constant, DetectorId
 from calib.store import open_store, write_archive
 from xtc import XtcError
+
+if TYPE_CHECKING:
+    from calib.dark import DarkConstants, Thresholds
 
 _DESCRIPTION = """\
 Make pedestals, rms and status of a dark run from xtc2 files: raw frames, or the sums that the script
@@ -79,6 +82,8 @@ def _dark(arguments: argparse.Namespace) -> int:
             where=url,
             hint="Say -o FILE, and send it with calib import --store URL --token-file FILE.",
         )
+    from calib.dark import DarkBuilder, Limits, read_steps  # noqa: PLC0415 - numba is heavy for the other subcommands
+
     limits = Limits(arguments.lowest, arguments.highest)
     builder = DarkBuilder()
     try:
@@ -104,6 +109,8 @@ def _dark(arguments: argparse.Namespace) -> int:
 
 
 def _thresholds(arguments: argparse.Namespace) -> Thresholds:
+    from calib.dark import Thresholds  # noqa: PLC0415 - as above
+
     return Thresholds(
         lowest=arguments.lowest,
         highest=arguments.highest,
@@ -140,6 +147,8 @@ def as_constants(arguments: argparse.Namespace, made: DarkConstants) -> list[Con
 
 def report(made: DarkConstants) -> list[str]:
     """Return what was found, a line for each panel and gain range, and a warning where ranges were not measured."""
+    from calib.dark import STATUS_BITS  # noqa: PLC0415 - as above
+
     lines = [
         f"{made.detname} ({made.dettype}), {len(made.serials)} panel{'s'[: len(made.serials) != 1]}, "
         f"{made.experiment or 'no experiment'} run {made.run}"

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from calib.cli import carry, reading, serving, writing
+from calib.cli import carry, dark, reading, serving, show, writing
 from calib.errors import CalibError
 
 EXIT_FAILED = 1
@@ -21,7 +21,14 @@ EXIT_PIPE = 141
 Register = Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], None]
 
 # Each adds its subcommands to the parser, and sets `call` to what is called with the arguments and returns the exit code.
-COMMANDS: tuple[Register, ...] = (writing.register, reading.register, carry.register, serving.register)
+COMMANDS: tuple[Register, ...] = (
+    writing.register,
+    reading.register,
+    carry.register,
+    serving.register,
+    dark.register,
+    show.register,
+)
 
 _EPILOG = """\
 constants are kept where --store says: a file, sqlite:///FILE, postgresql+psycopg://USER@HOST/DATABASE, or the
@@ -55,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="calib",
-        description="Keep, find, carry and serve calibration constants.",
+        description="Make, keep, find, carry, draw and serve calibration constants.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

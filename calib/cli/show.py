@@ -25,7 +25,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_detector(show, what="DET|FILE", help="a detector's name, or an archive of constants")
+    options.add_detector(show, "DET|FILE", "a detector's name, or an archive of constants")
     show.add_argument(
         "ctypes", nargs="*", metavar="CTYPE", help="which types (default: all that have pixels)"
     )

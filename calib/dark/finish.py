@@ -131,8 +131,8 @@ def evaluate(sums: RangeSums, top: int, thresholds: Thresholds | None = None) ->
     }
     status = np.zeros(mean.shape, np.uint64)
     bad = {}
-    for bit, where in faults.items():
-        where &= measured
+    for bit, faulty in faults.items():
+        where = faulty & measured
         status[where] |= np.uint64(bit)
         bad[bit] = int(np.count_nonzero(where))
     mean[~measured] = np.nan

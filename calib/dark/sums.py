@@ -122,7 +122,7 @@ class DarkSums:
                 found = "nothing" if other is None else f"{other.dtype} {other.shape}"
                 raise ConstantsMisshapen(f"the sums {name!r} are {found}, not {own.dtype} {own.shape}")
         for name, own in self.arrays.items():
-            own += arrays[name]
+            np.add(own, arrays[name], out=own)
 
     def reset(self) -> None:
         """Set all sums to zero."""

@@ -38,8 +38,9 @@ SLOWEST_BODY_S = 600.0
 def make_app(store: Store, token: str | None = None) -> Starlette:
     """Return the application over an open store; without a token it takes no writes."""
     service = _Service(store, token)
-    return Starlette(
+    app = Starlette(
         routes=[
+            Route(ROOT, service.databases, methods=["GET"]),
             Route(f"{ROOT}/", service.databases, methods=["GET"]),
             Route(f"{ROOT}/import", service.take, methods=["POST"]),
             Route(f"{ROOT}/{{database}}", service.collections, methods=["GET"]),
@@ -50,6 +51,8 @@ def make_app(store: Store, token: str | None = None) -> Starlette:
         ],
         exception_handlers={HTTPException: _refuse, CalibError: _failed},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 def serve(store: Store, listener: socket.socket, token: str | None, ready: Callable[[], None]) -> None:
@@ -88,8 +91,8 @@ class _Service:
         return JSONResponse(lcls.collections(self._store, _database(request)))
 
     async def documents(self, request: Request) -> Response:
-        wanted = await _query(request)
         database, collection = _database(request), request.path_params["collection"]
+        wanted = await _query(request)
         found = await run_in_threadpool(lcls.documents, self._store, database, collection)
         return JSONResponse([one for one in found if all(condition.holds(one) for condition in wanted)])
 
@@ -116,8 +119,11 @@ class _Service:
     async def take(self, request: Request) -> Response:
         self._authorise(request)
         with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as body:
-            async with asyncio.timeout(SLOWEST_BODY_S):
-                await _receive(request, body)
+            try:
+                async with asyncio.timeout(SLOWEST_BODY_S):
+                    await _receive(request, body)
+            except TimeoutError:
+                raise HTTPException(408, f"the archive did not arrive in {SLOWEST_BODY_S:.0f} s") from None
             body.seek(0)
             records = await run_in_threadpool(self._import, body)
         LOG.info("%s: put %d constants", _client(request), len(records))

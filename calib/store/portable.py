@@ -105,10 +105,13 @@ def _manifest(archive: zipfile.ZipFile) -> list[dict[str, Any]]:
 
 
 def _item(archive: zipfile.ZipFile, entry: dict[str, Any]) -> Item:
+    if not isinstance(entry["serials"], list):
+        raise TypeError("serials are a list")
     serials = tuple(_text(one, "serials") for one in entry["serials"])
     detector = DetectorId(_text(entry["detector"], "detector"), _text(entry["dettype"], "dettype"), serials)
     ctype = _text(entry["ctype"], "ctype")
     digest = _text(entry["digest"], "digest")
+    _text(entry["dtype"], "dtype")
     if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
         raise ValueError(f"{digest[:80]!r} is no digest")
     run, run_end, created = entry["run"], entry["run_end"], entry["created"]

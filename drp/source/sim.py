@@ -28,6 +28,9 @@ from xtc import TransitionId, encode_dgram
 ENOUGH_BYTES = 4 << 20
 """A fill ends once it has copied this much, so that large events are handed on one by one."""
 
+DARK_STEP = 1 << 32
+"""What the numbers of a dark run's frames begin at, times the step from 1: their noise is no other run's."""
+
 _READOUT_GROUPS = 0x1
 _L0_ACCEPT = 1 << 16
 _STEP_EVENTS = 100
@@ -78,8 +81,8 @@ class Simulator:
 
     @property
     def truth(self) -> SimTruth | WaveformTruth:
-        """What is really in the frames; event n is frame n % `frames`. Of a dark run event n of step k is
-        frame k * `options.frames` + n % `frames`, held in gain range k.
+        """What is really in the frames; event n is frame n % `frames`. Of a dark run event n of step k,
+        both from 0, is frame (k + 1) * DARK_STEP + n % `frames`, held in gain range k.
         """
         return self._content.truth
 
@@ -173,7 +176,8 @@ class Simulator:
         return [*(one.encode() for one in names), *self._content.configure(), *self._run.configure()]
 
     def _event(self, frame: int, forced: int | None) -> bytes:
-        parts = self._content.event(frame + (forced or 0) * self.options.frames, forced)
+        number = frame if forced is None else frame + DARK_STEP * (forced + 1)
+        parts = self._content.event(number, forced)
         return encode_dgram(TransitionId.L1Accept, 0, parts, env=_READOUT_GROUPS | _L0_ACCEPT, src=NODE)
 
     def _slow_update(self, counter: int, timestamp: int) -> bytes:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from sim_files import split, write_run
 
 from calib.dark import DarkBuilder, DarkConstants, Limits, read_steps
 from calib.errors import CalibError
@@ -17,37 +17,6 @@ from xtc import Dgram, TransitionId, encode_dgram
 
 DARK = ROOT / "fex_scripts" / "dark.py"
 EVENTS = 12
-
-
-class Slots:
-    """Takes dgrams until it has so many events."""
-
-    transitions_free = 1 << 20
-
-    def __init__(self, events: int) -> None:
-        self.events_free = events
-        self.dgrams: list[bytes] = []
-
-    def put(self, dgram: Any, _pulse_id: int = 0) -> bool:
-        is_event = Dgram(dgram).service == TransitionId.L1Accept
-        if is_event and not self.events_free:
-            return False
-        self.events_free -= is_event
-        self.dgrams.append(bytes(dgram))
-        return True
-
-
-def write_run(path: Path, source: str, events: int = EVENTS) -> Path:
-    """Write a simulated run to one file, with its ends."""
-    opened, slots = open_source(source, SourceOptions(events=events)), Slots(events)
-    while slots.events_free:
-        opened.fill(slots)
-    last = Dgram(slots.dgrams[-1]).timestamp
-    ends = (TransitionId.Disable, TransitionId.EndStep, TransitionId.EndRun)
-    path.write_bytes(
-        b"".join([*slots.dgrams, *(encode_dgram(one, last + k) for k, one in enumerate(ends, 1))])
-    )
-    return path
 
 
 def constants(*paths: Path, limits: Limits | None = None) -> DarkConstants:
@@ -62,7 +31,7 @@ def constants(*paths: Path, limits: Limits | None = None) -> DarkConstants:
 def dark_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dark run of an epixhr of three panels."""
     folder = tmp_path_factory.mktemp("dark")
-    return write_run(folder / "dark.xtc2", "sim:epixhr,segments=3,dark=on,frames=6")
+    return write_run(folder / "dark.xtc2", "sim:epixhr,segments=3,dark=on,frames=6", EVENTS)
 
 
 def test_steps_carry_what_the_run_says_of_them(dark_run: Path) -> None:
@@ -136,19 +105,13 @@ def test_a_detector_that_is_not_there_is_named(dark_run: Path) -> None:
 
 
 def test_a_file_without_frames_is_told(tmp_path: Path) -> None:
-    path = write_run(tmp_path / "wave.xtc2", "sim:digitizer:16")
+    path = write_run(tmp_path / "wave.xtc2", "sim:digitizer:16", 3)
     with pytest.raises(CalibError, match="no detector with frames"):
         list(read_steps(path))
 
 
 def test_events_that_lack_a_panel_are_left_out(dark_run: Path, tmp_path: Path) -> None:
-    whole = dark_run.read_bytes()
-    dgrams = []
-    at = 0
-    while at < len(whole):
-        size = 12 + int.from_bytes(whole[at + 20 : at + 24], "little")
-        dgrams.append(whole[at : at + size])
-        at += size
+    dgrams = split(dark_run.read_bytes())
     first = next(number for number, one in enumerate(dgrams) if one[11] & 0xF == TransitionId.L1Accept)
     bare = encode_dgram(TransitionId.L1Accept, Dgram(dgrams[first]).timestamp)
     path = tmp_path / "gap.xtc2"

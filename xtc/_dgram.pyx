@@ -23,6 +23,7 @@ from xtc.errors import XtcError
 from xtc.kinds import Damage, DataType, TransitionId
 from xtc._walk import ERRORS, MAX_CHILDREN, WalkFault, children
 
+from xtc._load cimport load32, load64
 from xtc._walk cimport MAX_DIMS, WALK_TOO_MANY, Layout, ShapesAt, walk_shapes
 
 cdef enum:
@@ -82,18 +83,6 @@ cdef class Held:
 
     def __dealloc__(self):
         PyBuffer_Release(&self.raw)
-
-
-cdef inline uint32_t load32(const uint8_t *at) noexcept nogil:
-    cdef uint32_t value
-    memcpy(&value, at, 4)
-    return value
-
-
-cdef inline uint64_t load64(const uint8_t *at) noexcept nogil:
-    cdef uint64_t value
-    memcpy(&value, at, 8)
-    return value
 
 
 cdef int open_dgram(Dgram dgram, Held held, size_t start, uint64_t base, object path, object index,

@@ -12,6 +12,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from xtc._load cimport load16, load32
+
 cdef enum:
     DGRAM_HEADER = 24
     XTC_HEADER = 12
@@ -28,18 +30,6 @@ cdef uint64_t SIZE_BOUND = <uint64_t>1 << 62
 
 cdef uint8_t[13] ELEMENT_BYTES
 ELEMENT_BYTES[:] = [1, 2, 4, 8, 1, 2, 4, 8, 4, 8, 1, 4, 4]
-
-
-cdef inline uint16_t load16(const uint8_t *at) noexcept nogil:
-    cdef uint16_t value
-    memcpy(&value, at, 2)
-    return value
-
-
-cdef inline uint32_t load32(const uint8_t *at) noexcept nogil:
-    cdef uint32_t value
-    memcpy(&value, at, 4)
-    return value
 
 
 cdef inline int check_top(const uint8_t *dgram, size_t size, uint32_t *end, uint32_t *where) noexcept nogil:

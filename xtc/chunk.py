@@ -20,9 +20,14 @@ from xtc.names import Alg, Field, Names, to_bytes
 from xtc.reader import Reader
 from xtc.values import encode_shapes_data
 
-_CHUNK = re.compile(r"-c(\d+)(?:\.smd)?\.xtc2(?:\.inprogress)?\Z")
+UNFINISHED = (".inprogress", ".noendrun")
+"""What follows the name of a file that is being written, and of one whose writer died."""
+
+_UNFINISHED = r"(?:\.inprogress|\.noendrun(?:\.\d+)?)?"
+_ENDING = re.compile(rf"(?<=\.xtc2){_UNFINISHED}\Z")
+_CHUNK = re.compile(rf"-c(\d+)(?:\.smd)?\.xtc2{_UNFINISHED}\Z")
 _NAME = re.compile(
-    r"(?P<expt>.+)-r(?P<run>\d+)-s(?P<stream>\d+)-c(?P<chunk>\d+)(?P<smd>\.smd)?\.xtc2(?:\.inprogress)?\Z"
+    rf"(?P<expt>.+)-r(?P<run>\d+)-s(?P<stream>\d+)-c(?P<chunk>\d+)(?P<smd>\.smd)?\.xtc2{_UNFINISHED}\Z"
 )
 MAX_CHUNKS = 10_000
 MAX_NAME_BYTES = 255  # NAME_MAX of Linux
@@ -52,7 +57,7 @@ class FileName:
 
     @classmethod
     def parse(cls, name: str) -> FileName | None:
-        """Take a bare name apart, `.inprogress` ignored; None where it is not of that form."""
+        """Take a bare name apart, the ending of an unfinished file ignored; None where it is not of that form."""
         found = _NAME.match(name)
         if found is None:
             return None
@@ -142,15 +147,22 @@ class Stream:
 
 
 def _next_file(path: Path, announced: ChunkInfo) -> Path:
-    following = path.parent / announced.filename
-    if not following.exists():
+    following = next_chunk(path, announced)
+    if following is None:
         raise XtcError(
             "the next chunk is missing",
             path=str(path),
-            expected=str(following),
+            expected=str(path.parent / announced.filename),
             hint="Copy it beside this file.",
         )
     return following
+
+
+def next_chunk(path: Path, announced: ChunkInfo) -> Path | None:
+    """Return the file beside `path` that it announces, finished or not; None where it is not there."""
+    whole = path.parent / announced.filename
+    names = (whole, *(whole.with_name(whole.name + ending) for ending in UNFINISHED))
+    return next((one for one in names if one.exists()), None)
 
 
 def find_config(path: str | Path) -> tuple[Config, str] | None:
@@ -158,10 +170,13 @@ def find_config(path: str | Path) -> tuple[Config, str] | None:
     none announces it.
     """
     wanted = Path(path)
-    for candidate in sorted(wanted.parent.glob("*.xtc2")):
-        if candidate == wanted or chunk_number(candidate.name) >= max(chunk_number(wanted.name), 1):
+    name = _ENDING.sub("", wanted.name)
+    for candidate in sorted(wanted.parent.glob("*.xtc2*")):
+        if candidate == wanted or not _ENDING.search(candidate.name):
             continue
-        found = _announces(candidate, wanted.name)
+        if chunk_number(candidate.name) >= max(chunk_number(wanted.name), 1):
+            continue
+        found = _announces(candidate, name)
         if found is not None:
             return found, str(candidate)
     return None

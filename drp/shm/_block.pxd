@@ -3,7 +3,6 @@ nobody vouches for.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
 cdef enum:
     SHAPESDATA_HEADERS = 36          # Xtc headers of a ShapesData, of its Shapes and of its Data
@@ -57,21 +56,6 @@ cdef struct EditInfo:
     uint32_t words_bytes             # with BLOCK_WORDS: the data of the trigger words, the last of the block
     uint64_t header_bytes            # what drp writes itself for the added ShapesData
     uint64_t data_bytes              # what comes from the arena
-
-cdef inline uint16_t load16(const uint8_t *at) noexcept nogil:
-    cdef uint16_t value
-    memcpy(&value, at, 2)
-    return value
-
-cdef inline uint32_t load32(const uint8_t *at) noexcept nogil:
-    cdef uint32_t value
-    memcpy(&value, at, 4)
-    return value
-
-cdef inline uint64_t load64(const uint8_t *at) noexcept nogil:
-    cdef uint64_t value
-    memcpy(&value, at, 8)
-    return value
 
 cdef class NamesTable:
     """The Names of a script in the order of declaration, readable without the GIL."""

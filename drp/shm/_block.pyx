@@ -18,6 +18,7 @@ from drp.shm._layout cimport (
     MAX_DROPS,
     MAX_L1_DESC_BYTES,
 )
+from xtc._load cimport load16, load32, load64
 
 import struct
 

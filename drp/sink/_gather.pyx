@@ -23,11 +23,9 @@ from drp.shm._block cimport (
     FieldSlot,
     NamesSlot,
     check_block,
-    load16,
-    load32,
-    load64,
 )
 from drp.shm._layout cimport MAX_ADDS, MAX_DESC_BYTES, MAX_DROPS
+from xtc._load cimport load16, load32, load64
 from xtc._walk cimport WALK_TOO_MANY, walk_children
 
 from drp.shm._block import BlockError

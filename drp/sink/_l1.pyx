@@ -9,7 +9,7 @@ file never points at bytes the big file does not have: its writer flushes the bi
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.errno cimport ENOMEM
 
-from drp.shm._block cimport BLOCK_OK, check_block, load16
+from drp.shm._block cimport BLOCK_OK, check_block
 from drp.shm._layout cimport MAX_L1_DESC_BYTES
 from drp.sink._gather cimport (
     DGRAM_HEADER_BYTES,
@@ -20,6 +20,7 @@ from drp.sink._gather cimport (
     put_smd,
 )
 from drp.sink._writer cimport WRITE_OK
+from xtc._load cimport load16
 
 from drp.shm._block import BlockError
 

@@ -15,8 +15,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from drp.shm._block cimport load32
 from drp.shm._sys cimport sys_now_ns
+from xtc._load cimport load32
 
 import os
 

@@ -32,7 +32,7 @@ from xtc import (
     find_smdinfo,
     read_chunkinfo,
 )
-from xtc.chunk import MAX_CHUNKS, chunk_number, find_config
+from xtc.chunk import MAX_CHUNKS, chunk_number, find_config, next_chunk
 
 if TYPE_CHECKING:
     from xtc import Column
@@ -248,8 +248,8 @@ def _no_configure(path: Path, dgram: Dgram) -> SourceError:
 
 
 def _next_chunk(path: Path, announced: ChunkInfo) -> Path:
-    following = path.with_name(announced.filename)
-    if not following.exists():
+    following = next_chunk(path, announced)
+    if following is None:
         raise SourceError(
             f"it goes on in chunk {announced.filename}, which is not beside it",
             source=str(path),

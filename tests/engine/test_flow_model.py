@@ -491,5 +491,5 @@ def test_the_flow_does_what_its_model_does(model_type: type[Model]) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("model_type", [Model, OneSlot, Wide])
-def test_the_flow_does_what_its_model_does_for_long(model_type: type[Model]) -> None:
-    run(model_type, 500, 120)
+def test_the_flow_does_what_its_model_does_for_long(model_type: type[Model], times: int) -> None:
+    run(model_type, 150 * times, 120)

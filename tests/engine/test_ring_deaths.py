@@ -175,8 +175,8 @@ def test_every_worker_killed_at_its_fourth_event_leaves_a_whole_run(tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", IN_TURN)
-def test_hundreds_of_deaths_leave_a_whole_run(tmp_path: Path, point: str) -> None:
-    many_deaths(tmp_path, point, 1000)
+def test_many_deaths_at_one_point_leave_a_whole_run(tmp_path: Path, point: str, times: int) -> None:
+    many_deaths(tmp_path, point, 300 * times)
 
 
 def many_deaths(folder: Path, point: str, count: int) -> None:

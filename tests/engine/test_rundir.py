@@ -19,7 +19,9 @@ from drp.engine.rundir import RunDirectoryError, RunEntry, RunRecord, look, run_
 
 ENTRY = RunEntry(pid=4711, instrument="xyz", partition=2, alias="cam_0", started=1.5)
 INTRUDER = 65534
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="another uid needs root")
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="not root, who alone can make what belongs to another user"
+)
 
 
 @pytest.fixture

@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.drp_command import DrpCommand, write_script
+from tests.support.drp_fixtures import drp, folder_in_memory
 
-SHM = Path("/dev/shm")
+__all__ = ["drp", "folder", "good_second_run"]
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder in memory, so that no disk is waited for; removed at the end."""
-    path = Path(tempfile.mkdtemp(prefix="drp-test-", dir=SHM if SHM.is_dir() else None))
-    try:
+    """A folder of the test's own."""
+    with folder_in_memory() as path:
         yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture
-def drp(folder: Path) -> Iterator[Callable[..., DrpCommand]]:
-    """Start the command: `drp(script, *options)`. Whatever a failed test leaves is killed."""
-    started: list[DrpCommand] = []
-
-    def start(script: Path | str, *options: str, **kwargs: object) -> DrpCommand:
-        command = DrpCommand(folder, "-p", str(script), *options, **kwargs)
-        started.append(command)
-        return command
-
-    try:
-        yield start
-    finally:
-        for command in started:
-            command.destroy()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from tests.support.drp_command import DrpCommand, rest_slow, write_script
 from tests.support.judge import judge
 from tests.support.plain_xtc2 import PlainFile
+from tests.support.small_disk import small_disk
 
 pytestmark = pytest.mark.timeout(90)
 Start = Callable[..., DrpCommand]
@@ -23,20 +23,9 @@ SIM = ("--source", "sim:digitizer:1024", "-W", "2", "-k", "pebbleBufCount=512")
 
 @pytest.fixture
 def disk(folder: Path) -> Iterator[Path]:
-    """A file system of a few MiB; the test is skipped where it cannot be mounted."""
-    path = folder / "disk"
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(path)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
-    try:
+    """A file system of a few MiB."""
+    with small_disk(folder / "disk", DISK_BYTES) as path:
         yield path
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=False)
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,9 @@ import numpy as np
 Arrays = dict[str, np.ndarray]
 
 
-def describe(geometry: Any) -> Arrays:
+def read(text: Path) -> Arrays:
     """Return coordinates and indexes as they come, and indexes with every option set."""
+    geometry = opened(text)
     size = geometry.get_pixel_scale_size()
     x, y, z = geometry.get_pixel_coords()
     at_x, at_y = geometry.get_pixel_xy_at_z(zplane=-90000.0)
@@ -54,22 +55,24 @@ def describe(geometry: Any) -> Arrays:
     }
 
 
-def read(text: Path) -> Arrays:
-    """Read a geometry text."""
+def opened(text: Path) -> Any:
+    """Return psana's geometry of a text."""
     from psana.pscalib.geometry.GeometryAccess import GeometryAccess
 
     geometry = GeometryAccess()
     geometry.load_pars_from_str(text.read_text())
-    return describe(geometry)
+    return geometry
+
+
+def indexes(text: Path) -> Arrays:
+    """Read rows and columns alone, of a detector of many pixels."""
+    rows, cols = opened(text).get_pixel_coord_indexes()
+    return {"rows": rows.astype(np.int32), "cols": cols.astype(np.int32)}
 
 
 def mask(text: Path) -> Arrays:
     """Read the mask of edges and seams; psana's of the Jungfrau ends in a TypeError."""
-    from psana.pscalib.geometry.GeometryAccess import GeometryAccess
-
-    geometry = GeometryAccess()
-    geometry.load_pars_from_str(text.read_text())
-    return {"mask": geometry.get_pixel_mask(edge_rows=2, edge_cols=3, center_rows=1, center_cols=2)}
+    return {"mask": opened(text).get_pixel_mask(edge_rows=2, edge_cols=3, center_rows=1, center_cols=2)}
 
 
 def default_text(name: str) -> str:
@@ -142,7 +145,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     default = commands.add_parser("default", help="the text of one of psana's default geometries, to a file")
     default.add_argument("name")
-    for name, what in (("read", "coordinates and indexes"), ("mask", "mask of edges and seams")):
+    texts = (
+        ("read", "coordinates and indexes"),
+        ("indexes", "indexes alone"),
+        ("mask", "mask of edges and seams"),
+    )
+    for name, what in texts:
         commands.add_parser(name, help=f"{what} of a geometry text").add_argument("text", type=Path)
     of_file = commands.add_parser("file", help="det.raw.image of an xtc2 file's first event")
     of_file.add_argument("file", type=Path)
@@ -168,7 +176,7 @@ def main(argv: list[str]) -> int:
     elif options.command == "image":
         answer = images_of_text(options.text, options.data, options.segments, options.cases)
     else:
-        answer = (read if options.command == "read" else mask)(options.text)
+        answer = {"read": read, "indexes": indexes, "mask": mask}[options.command](options.text)
     np.savez(options.out, **answer)
     return 0
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import find_test_data
+from tests.conftest import goldens
 from tests.xtc.reencode import reencode_file
 from xtc import (
     Alg,
@@ -28,8 +28,6 @@ from xtc import (
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(90)]
 
-DATA = find_test_data()
-GOLDENS = sorted((DATA / "xtc2" / "golden").glob("*.json")) if DATA else []
 SAID = ("timestamp", "service", "env", "damage", "xtc_damage")
 
 
@@ -40,7 +38,7 @@ def fields_of(dgram: dict[str, Any]) -> list[dict[str, Any]]:
     )
 
 
-@pytest.mark.parametrize("golden", GOLDENS, ids=lambda path: path.name.removesuffix(".xtc2.json"))
+@pytest.mark.parametrize("golden", goldens())
 def test_file_encoded_again_loses_nothing(golden: Path, psana: Any, xtc2_data: Path, tmp_path: Path) -> None:
     about = json.loads(golden.read_text())
     first = xtc2_data / about["external_config"] if about["external_config"] else None

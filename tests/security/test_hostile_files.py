@@ -15,7 +15,7 @@ from tests.xtc import builders as b
 from tests.xtc.hostile import corpus
 
 Start = Callable[..., DrpCommand]
-MUTANTS = 320
+MUTANTS = 96
 BATCH = 16
 DEFAULT = {
     ("drpinfo whose pulse id is text", "offline"),
@@ -133,9 +133,11 @@ def good_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     [pytest.param(seed, marks=() if seed == 0 else pytest.mark.slow) for seed in range(MUTANTS // BATCH)],
 )
 @pytest.mark.timeout(200)
-def test_random_damage_to_a_recorded_file(drp: Start, folder: Path, good_file: bytes, seed: int) -> None:
+def test_random_damage_to_a_recorded_file(
+    drp: Start, folder: Path, good_file: bytes, seed: int, times: int
+) -> None:
     dice = random.Random(seed)
-    for i in range(BATCH if seed else 1):
+    for i in range(BATCH * times if seed else 1):
         reduce(drp, folder, mutate(good_file, dice), *(("--offline",) if i % 3 == 1 else ()))
 
 

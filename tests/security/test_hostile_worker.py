@@ -57,8 +57,9 @@ AT_AN_EVENT = {
         "end = time.time() + 3\nwhile time.time() < end:\n    u64(random.choice([OUT_HEAD, TAKEN, ASLEEP, 64, 72]), random.choice([random.getrandbits(64), "
         "u64(OUT_HEAD) + random.randrange(-3, 4)]))\nlinger()"
     ),
+    # Never an answer of no bytes: that is a good one, of a script that adds nothing.
     "random answers": (
-        "for i in range(2000):\n    size = random.choice([0, 16, random.getrandbits(32), random.randrange(100000)])\n"
+        "for i in range(2000):\n    size = random.choice([8, 16, random.getrandbits(32), random.randrange(1, 100000)])\n"
         "    answer(ASIDE + random.randrange(1 << 16), size, random.choice([size, 16, random.getrandbits(32)]), random.choice([0, 0, 1, 2, 3]), os.urandom(200))\nlinger()"
     ),
 }

@@ -19,7 +19,7 @@ from tests.support.intruder import IPC_RMID, LIBC, NOBODY, must, on_file, on_pro
 
 pytestmark = [
     pytest.mark.timeout(60),
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="not root, who alone can become another user"),
 ]
 Start = Callable[..., DrpCommand]
 IPC_CREAT = 0o1000
@@ -152,6 +152,10 @@ def test_a_worker_inherits_no_descriptor(drp: Start, folder: Path) -> None:
 # What stands in the way.
 
 
+def words_of_drp(script: Path, source: str, *options: str) -> list[str]:
+    return [sys.executable, "-c", COMMAND, "-p", str(script), "--source", source, *options]
+
+
 def run_drp(folder: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end with environment variables of the test's choice; an empty one is unset."""
     script = folder / "pass.py"
@@ -161,21 +165,7 @@ def run_drp(folder: Path, *options: str, **variables: str) -> subprocess.Complet
     script.chmod(0o644)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": "", **variables}
     environment = {name: value for name, value in environment.items() if value}
-    words = [
-        sys.executable,
-        "-c",
-        COMMAND,
-        "-p",
-        str(script),
-        "--source",
-        "sim:digitizer:16",
-        "-n",
-        "20",
-        "-W",
-        "1",
-        "--spares",
-        "0",
-    ]
+    words = words_of_drp(script, "sim:digitizer:16", "-n", "20", "-W", "1", "--spares", "0")
     return subprocess.run(
         [*words, *options], capture_output=True, text=True, timeout=40, check=False, env=environment
     )
@@ -334,21 +324,7 @@ def _works(attempt: Callable[[], object]) -> bool:
 def test_nobody_has_to_read_what_drp_says(folder: Path) -> None:
     script = write_script(folder, "print(evt.index)")
     report = folder / "report.json"
-    words = [
-        sys.executable,
-        "-c",
-        COMMAND,
-        "-p",
-        str(script),
-        "--source",
-        "sim:digitizer",
-        "-n",
-        "200",
-        "-W",
-        "1",
-        "--report",
-        str(report),
-    ]
+    words = words_of_drp(script, "sim:digitizer", "-n", "200", "-W", "1", "--report", str(report))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(folder)}
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         for pipe in (process.stdout, process.stderr):

@@ -3,8 +3,6 @@
 import errno
 import os
 import struct
-import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -481,19 +479,6 @@ def test_begin_run_before_the_end_of_the_last_is_an_error(tmp_path: Path) -> Non
         with pytest.raises(RecorderError, match="before the files"):
             writer.transition(build.begin_run(8))
         writer.transition(build.bare(TransitionId.EndRun))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs of 1 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_full_disk_pauses_events_and_transitions_and_nothing_is_lost(small_disk: Path) -> None:

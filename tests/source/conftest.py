@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ import pytest
 
 from drp.source import END
 from xtc import Dgram
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Basket:
@@ -93,9 +90,6 @@ def drain() -> Callable[..., Basket]:
 
 
 @pytest.fixture
-def data() -> Path:
+def data(xtc2_data: Path) -> Path:
     """Folder of the real xtc2 files."""
-    folder = Path(os.environ.get("DRP_SHARED", ROOT.parent / "shared")) / "data" / "xtc2"
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}; DRP_SHARED names the folder that has data/xtc2")
-    return folder
+    return xtc2_data

@@ -95,7 +95,9 @@ class DrpCommand:
         output: Path | None = None,
         record: bool = True,
         environment: dict[str, str] | None = None,
+        before: str = "",
     ) -> None:
+        """Start it. `before`: Python that the drp process runs first, to change what no option does."""
         self.folder = folder
         self.output = output or folder / "out"
         self.cookie = secrets.token_hex(8)
@@ -108,7 +110,15 @@ class DrpCommand:
         recording = ["-o", str(self.output)] if record else []
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", COMMAND, *arguments, *recording, "--report", str(self.report_path)],
+                [
+                    sys.executable,
+                    "-c",
+                    f"{before}\n{COMMAND}",
+                    *arguments,
+                    *recording,
+                    "--report",
+                    str(self.report_path),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

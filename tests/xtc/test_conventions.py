@@ -85,6 +85,23 @@ def test_a_missing_chunk_is_named(tmp_path: Path) -> None:
         values(Stream(path))
 
 
+@pytest.mark.parametrize("ending", [".inprogress", ".noendrun"])
+def test_a_chunk_whose_writer_has_not_ended_it_is_followed(tmp_path: Path, ending: str) -> None:
+    path = chunks(tmp_path, ("run-s000-c001.xtc2", 1))
+    wanted = values(Stream(path))
+    last = tmp_path / "run-s000-c001.xtc2"
+    unfinished = last.rename(last.with_name(last.name + ending))
+    assert values(Stream(path)) == wanted
+    found = find_config(unfinished)
+    assert found is not None
+    assert found[1] == str(path)
+    first = path.rename(path.with_name(path.name + ending))
+    assert values(Stream(first)) == wanted
+    found = find_config(unfinished)
+    assert found is not None
+    assert found[1] == str(first)
+
+
 @pytest.mark.parametrize("name", ["../evil-c001.xtc2", "/etc/passwd", "..", ""])
 def test_a_chunk_name_that_leaves_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "run-s000-c000.xtc2"
@@ -118,6 +135,7 @@ def test_file_names_are_made_and_taken_apart() -> None:
     assert str(name) == "rixx1000-r0012-s003-c004.smd.xtc2"
     assert FileName.parse(str(name)) == name
     assert FileName.parse("rixx1000-r0012-s003-c004.xtc2.inprogress") == FileName("rixx1000", 12, 3, 4)
+    assert FileName.parse("rixx1000-r0012-s003-c004.xtc2.noendrun.2") == FileName("rixx1000", 12, 3, 4)
     assert FileName.parse("anything.xtc2") is None
 
 

@@ -12,18 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import find_test_data
+from tests.conftest import goldens
 from tests.xtc.reencode import reencode
 from xtc import Config, Dgram, Reader, TransitionId, TypeId, find_smdinfo, smd_twin
 from xtc.cli import main
 
-DATA = find_test_data()
-GOLDENS = sorted((DATA / "xtc2" / "golden").glob("*.json")) if DATA else []
 
-pytestmark = pytest.mark.skipif(not GOLDENS, reason="no real data: set DRP_TEST_DATA")
-
-
-@pytest.fixture(params=GOLDENS, ids=lambda path: path.name.removesuffix(".xtc2.json"))
+@pytest.fixture(params=goldens())
 def golden(request: pytest.FixtureRequest) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(request.param.read_text())
     return loaded

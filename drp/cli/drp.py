@@ -137,7 +137,8 @@ def _set_up_logging(config: DrpConfig, status: StatusLine) -> None:
     if config.log_domains:
         wanted = tuple(f"drp.{one}" for one in config.log_domains)
         handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith(wanted))
-    root = logging.getLogger("drp")
-    root.handlers[:] = [handler]
-    root.setLevel(config.log_level.upper())
-    root.propagate = False
+    for name in ("drp", "calib"):
+        root = logging.getLogger(name)
+        root.handlers[:] = [handler]
+        root.setLevel(config.log_level.upper())
+        root.propagate = False

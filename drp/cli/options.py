@@ -3,7 +3,7 @@
 The letters are those of LCLS's drp. Those that steer hardware or services which this drp does not have are
 known too, so that a line copied from a .cnf file fails with a reason. Every usage error is a ConfigError;
 the command prints it and exits with 2. It looks at the number of cores and at whether files exist, and
-touches nothing else.
+touches nothing else but the variable DRP_CALIB.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from drp.core.config import DrpConfig, parse_alias, parse_keys, parse_room, parse_size
+from drp.core.config import DrpConfig, parse_alias, parse_keys, parse_room, parse_size, parse_supervisor
 from drp.core.errors import ConfigError
 
 DEFAULT_EVENTS = 1000
-LOG_DOMAINS = ("run", "worker", "source", "sink", "offline")
+CALIB_VARIABLE = "DRP_CALIB"
+LOG_DOMAINS = ("run", "worker", "source", "sink", "offline", "constants")
 """The parts of drp that log: loggers are called `drp.<part>`, or below that."""
 STDOUT = Path("-")
 """What `--report` is where it goes to stdout."""
@@ -145,6 +146,37 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
         ("-D", "det_type", str, "TYPE", "detector type (default: from the source)"),
         ("-S", "det_id", str, "SERIAL", "serial number (default: from the source)"),
     ),
+    "calibration constants": (
+        (
+            "--calib",
+            "calib",
+            str,
+            "URL",
+            "where constants come from: a store's file or database, or a service (default: DRP_CALIB)",
+        ),
+        (
+            "--require-constants",
+            "require_constants",
+            bool,
+            "",
+            "BeginRun fails where an area detector lacks constants it needs",
+        ),
+        (
+            "--calib-timeout",
+            "calib_timeout_s",
+            float,
+            "S",
+            "longest to fetch constants, and then for a worker to take them (default: 20)",
+        ),
+        (
+            "--calib-supervisor",
+            "calib_supervisor",
+            str,
+            "ALIAS@tcp://HOST:PORT",
+            "the drp of that alias fetches for all that are given this; the others ask it there",
+        ),
+        ("--calib-key", "calib_key", Path, "FILE", "the key file they share (calib key FILE makes one)"),
+    ),
     "limits": (
         ("--event-timeout", "event_timeout_s", float, "S", "longest an event may take (default: 2)"),
         (
@@ -258,6 +290,10 @@ def parse(argv: Sequence[str]) -> DrpConfig:
             )
         named[name] = value
     named |= given
+    if CALIB_VARIABLE in os.environ:
+        named.setdefault("calib", os.environ[CALIB_VARIABLE])
+    if not named.get("calib", ""):
+        named["calib"] = None
     named.setdefault("workers", max(1, len(os.sched_getaffinity(0)) - 1))
     if "sources" not in named:
         named |= {
@@ -285,6 +321,8 @@ def _read_texts(given: dict[str, Any]) -> dict[str, Any]:
             out[name] = parse_size(text, option)
     if (room := given.pop("fex_room", None)) is not None:
         out["fex_room"] = parse_room(room)
+    if (supervisor := given.pop("calib_supervisor", None)) is not None:
+        out["calib_supervisor"], out["calib_address"] = parse_supervisor(supervisor)
     if "sources" in given:
         out["sources"] = tuple(given.pop("sources"))
     domains = given.pop("log_domains", [])

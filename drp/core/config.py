@@ -31,6 +31,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _ALIAS = re.compile(r"([A-Za-z0-9_]+)_(\d+)")
 _KIND = re.compile(r"[a-z][a-z0-9]*(?::[^/]*)?")
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
+_SUPERVISOR = re.compile(r"([^@]+)@(tcp://(?:[A-Za-z0-9_.*-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5})")
 
 Policy = Literal["continue", "stop"]
 
@@ -98,16 +99,32 @@ class DrpConfig:
     on_overflow: Policy = "continue"
     on_script_failure: Policy = "continue"
     check_views: bool = False
+    calib: str | None = None
+    calib_timeout_s: float = 20.0
+    calib_supervisor: str | None = None
+    calib_address: str | None = None
+    calib_key: Path | None = None
+    require_constants: bool = False
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for check in (_check_names, _check_ranges, _check_order):
+        for check in (_check_names, _check_ranges, _check_order, _check_constants):
             check(self)
 
     @property
     def alias(self) -> str | None:
         """The name of this drp in a partition, `<detector>_<segment>`; None where the user gave none."""
         return None if self.det_name is None else f"{self.det_name}_{self.det_segment}"
+
+    @property
+    def has_constants(self) -> bool:
+        """Whether calibration constants are to be had from anywhere."""
+        return self.calib is not None or self.calib_address is not None
+
+    @property
+    def supervises(self) -> bool:
+        """Whether this drp is the one that fetches constants for the others of its detector."""
+        return self.calib_supervisor is not None and self.calib_supervisor == self.alias
 
 
 _RANGES: dict[str, tuple[str, float, float]] = {
@@ -122,6 +139,7 @@ _RANGES: dict[str, tuple[str, float, float]] = {
     "event_timeout_s": ("--event-timeout", 0.01, 86_400),
     "first_event_timeout_s": ("--first-event-timeout", 0.01, 86_400),
     "stop_timeout_s": ("--stop-timeout", 0.1, 86_400),
+    "calib_timeout_s": ("--calib-timeout", 0.1, 86_400),
     "spares": ("--spares", 0, MAX_WORKERS),
     "worker_memory_bytes": ("--worker-memory", 16 * MIB, 1 << 50),
     "pebble_slot_bytes": ("-k pebbleBufSize", 1 * KIB, MAX_SLOT_BYTES),
@@ -183,6 +201,43 @@ def _check_order(config: DrpConfig) -> None:
             option="--spares",
             value=config.spares,
         )
+
+
+def _check_constants(config: DrpConfig) -> None:
+    if config.require_constants and not config.has_constants:
+        raise ConfigError(
+            "there is no source of constants", option="--require-constants", hint="Name one: --calib URL."
+        )
+    if config.calib_supervisor is None:
+        return
+    option = "--calib-supervisor"
+    if config.offline:
+        raise ConfigError("has nobody to share with", option="--offline", hint="Give --calib URL alone.")
+    if config.alias is None:
+        raise ConfigError("needs to know which drp this is", option=option, hint="Give -u DET_SEGMENT.")
+    if config.calib_key is None:
+        raise ConfigError(
+            "needs a key file", option=option, hint="Make one with calib key FILE, and give --calib-key FILE."
+        )
+    if config.supervises and config.calib is None:
+        raise ConfigError(
+            "this drp is the supervisor, and has no source of constants",
+            option=option,
+            hint="Give --calib URL.",
+        )
+
+
+def parse_supervisor(text: str) -> tuple[str, str]:
+    """Return alias and address of `ALIAS@tcp://HOST:PORT`. Raises ConfigError."""
+    match = _SUPERVISOR.fullmatch(text)
+    if match is None or _ALIAS.fullmatch(match[1]) is None:
+        raise ConfigError(
+            "names no supervisor",
+            option="--calib-supervisor",
+            value=text,
+            hint="Give the alias of the drp that is it, and where it listens: jungfrau_0@tcp://HOST:PORT.",
+        )
+    return match[1], match[2]
 
 
 def parse_size(text: str, option: str) -> int:

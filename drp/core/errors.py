@@ -210,6 +210,23 @@ class WorkerError(DrpError):
         return f"{text} (expected {self.expected}, found {self.found})"
 
 
+class ConstantsError(DrpError):
+    """Calibration constants that BeginRun needs are not there, or did not reach a worker.
+
+    Fields: `worker` (who did not take them, or None), `source` (where they were looked for, or empty).
+    """
+
+    def __init__(self, what: str, *, worker: int | None = None, source: str = "", hint: str = "") -> None:
+        super().__init__(what, hint=hint)
+        self.worker = worker
+        self.source = source
+
+    @property
+    def where(self) -> str:
+        who = "" if self.worker is None else f"worker {self.worker}"
+        return ", ".join(part for part in ("constants", who, self.source) if part)
+
+
 class RunStopped(DrpError):
     """The run was ended on purpose before its source was: by a policy such as `--on-overflow stop`.
 

@@ -48,8 +48,8 @@ class Report:
     `source_events` is what the source itself counted; `synthesised` the transitions put in, by name;
     `spare_restarts` those of spares that never came to work; `unburied` counts processes that were not gone
     at the end; `reduce_lost_events` are those whose share of the reduced arrays ended with one of
-    `reduce_lost_workers` processes; `failure_kinds` as the Tally has them; `error` is what ended the run
-    early, or empty.
+    `reduce_lost_workers` processes; `constants` what was calibrated with, for each BeginRun; `failure_kinds`
+    as the Tally has them; `error` is what ended the run early, or empty.
     """
 
     source: str
@@ -75,6 +75,7 @@ class Report:
     reduce_lost_events: int = 0
     source_stalled_s: float = 0.0
     warnings: Sequence[str] = ()
+    constants: Sequence[Mapping[str, Any]] = ()
     error: str = ""
     version: str = ""
 
@@ -152,6 +153,7 @@ class Report:
             "failed_transitions": self.failed_transitions,
             "unburied": self.unburied,
             "reduce_lost": {"workers": self.reduce_lost_workers, "events": self.reduce_lost_events},
+            "constants": [dict(one) for one in self.constants],
             "warnings": list(self.warnings),
         }
 

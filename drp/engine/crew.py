@@ -14,6 +14,7 @@ import selectors
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from drp.core import instructions as do
 from drp.core.config import DrpConfig
@@ -33,6 +34,9 @@ from drp.script.process import resident_bytes
 from drp.script.worker import WorkerSpec
 from drp.shm._port import Port
 from xtc import TransitionId
+
+if TYPE_CHECKING:
+    from drp.engine.constants import Broadcast
 
 MEMORY_PERIOD_S = 1.0
 NO_INCARNATION = 0
@@ -79,9 +83,11 @@ class Crew:
         flow: Flow,
         berth: Berth,
         nursery: Nursery,
+        make_nursery: Callable[[], Nursery],
         selector: selectors.BaseSelector,
         hold_source: Callable[[bool], None],
         route: Callable[[], None],
+        constants: Broadcast | None = None,
     ) -> None:
         self.supervisor = Supervisor(Policy.from_config(config))
         self.stop_asked: RunStopped | None = None
@@ -98,6 +104,8 @@ class Crew:
         self._flow = flow
         self._berth = berth
         self._nursery = nursery
+        self._make_nursery = make_nursery
+        self._constants = constants
         self._selector = selector
         self._hold_source = hold_source
         self._route = route
@@ -148,6 +156,11 @@ class Crew:
         """The worker whose port has this number; -1 for a spare or one that is gone."""
         hand = self._by_port.get(number)
         return -1 if hand is None or hand.worker is None else hand.worker
+
+    def has_constants(self, number: int) -> bool:
+        """Whether the worker at this port has taken the constants of the run, or there are none."""
+        hand = self._by_port.get(number)
+        return self._constants is None or (hand is not None and self._constants.has_taken(hand.incarnation))
 
     # What happens to processes.
 
@@ -261,7 +274,7 @@ class Crew:
             return
         if not self._started:
             log.warning("the nursery did not start, another is tried: %s", lost.reason)
-        self._nursery = Nursery()
+        self._nursery = self._make_nursery()
         self._nursery.start_begin()
         self.watch_nursery()
 
@@ -332,8 +345,25 @@ class Crew:
         if now_s >= self._output_due_s:
             self._output_due_s = now_s + OUTPUT_PERIOD_S
             self._output.report()
-        self._do(self.supervisor.tick(self._watches(), now_s))
+        watches = self._watches()
+        self._look_at_constants(watches, now_s)
+        self._do(self.supervisor.tick(watches, now_s))
         self._look_at_nursery(now_s)
+
+    def _look_at_constants(self, watches: Iterable[Watch], now_s: float) -> None:
+        """Charge those who have BeginRun in hand, live and not as a replay, with the time until they have the constants."""
+        step_s = 0.0 if self._ticked_s is None else now_s - self._ticked_s
+        if self._constants is None or self._flow.answering != TransitionId.BeginRun:
+            return
+        for one in watches:
+            hand = self._hands[one.incarnation]
+            if (
+                hand.asked
+                and hand.worker is not None
+                and one.service == TransitionId.BeginRun
+                and one.taken > one.answered
+            ):
+                self._constants.at_begin_run(hand.incarnation, hand.worker, step_s)
 
     def _look_at_nursery(self, now_s: float) -> None:
         """Take note of a nursery that does not answer; our own standstill is no fault of its."""
@@ -372,11 +402,15 @@ class Crew:
             # A dead one that is being reaped can be late for nothing.
             if hand is not None and (hand.forked is None or hand.forked.pid not in self._reaping):
                 known = TransitionId(service)
+                held_up = waits or self._waits_for_constants(known)
                 resident = self._resident.get(hand.incarnation)
                 watches.append(
-                    Watch(hand.incarnation, queued, taken, answered, known, waits, events, resident)
+                    Watch(hand.incarnation, queued, taken, answered, known, held_up, events, resident)
                 )
         return watches
+
+    def _waits_for_constants(self, service: TransitionId) -> bool:
+        return service == TransitionId.BeginRun and self._constants is not None and self._constants.making
 
     def _ready(self, hand: Hand) -> None:
         self._do(self.supervisor.on_ready(hand.incarnation, time.monotonic()))
@@ -474,6 +508,9 @@ class Crew:
             argv=self._berth.argv,
             info=self._berth.info,
             check_views=self._berth.check_views,
+            constants=None
+            if self._constants is None
+            else self._constants.invite(hand.incarnation, self._label(hand)),
         )
 
     def _kill(self, hand: Hand) -> None:
@@ -486,6 +523,8 @@ class Crew:
     def _release(self, hand: Hand, cause: Cause) -> None:
         self._flow.bury(hand.number, cause)
         self._done[hand.worker] = self._done.get(hand.worker, 0) + hand.port.counts[0]
+        if self._constants is not None:
+            self._constants.forget(hand.incarnation)
         self._hands.pop(hand.incarnation, None)
         self._by_port.pop(hand.number, None)
         if hand in self._adopting:

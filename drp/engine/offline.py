@@ -11,6 +11,7 @@ import time
 from drp.core.config import DrpConfig
 from drp.core.report import Report
 from drp.engine.reducer import info_of, output_of
+from drp.script.constants import offline_constants
 from drp.script.info import DrpInfo
 from drp.script.offline import run_offline
 
@@ -19,6 +20,13 @@ def reduce_offline(config: DrpConfig) -> Report:
     """Run the script on the files of `config` and return the account; raises what `run_offline` raises before the first event."""
     began_s = time.monotonic()
     argv = (config.script, *config.script_args)
+    constants = offline_constants(
+        config.calib,
+        eager=config.out_dir is not None,
+        required=config.require_constants,
+        experiment=config.expt,
+        run=config.run,
+    )
     done = run_offline(
         argv,
         config.sources,
@@ -29,6 +37,7 @@ def reduce_offline(config: DrpConfig) -> Report:
         transition_bytes=config.transition_bytes,
         events=config.events,
         check_views=config.check_views,
+        constants=constants,
     )
     return Report(
         source=f"offline reading of {', '.join(config.sources)}",

@@ -12,9 +12,10 @@ import selectors
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from drp.core.config import DrpConfig
-from drp.core.errors import DrpError, ScriptError
+from drp.core.errors import ConstantsError, DrpError, ScriptError
 from drp.core.ledger import DamageCounts, Fate, Ledger
 from drp.core.report import Readings, Report, Snapshot, WorkerReport
 from drp.engine._flow import Flow
@@ -23,12 +24,15 @@ from drp.engine.feed import Feed
 from drp.engine.notices import Kind
 from drp.engine.rundir import RunEntry, RunRecord, run_directory, sweep
 from drp.engine.signals import counted_signals
-from drp.engine.spawn import Nursery
+from drp.engine.spawn import DEFAULT_PRELOAD, Nursery
 from drp.engine.transition import Transitions
 from drp.script.info import DrpInfo
 from drp.shm._pebble import Pebble
 from drp.sink.recorder import Output, Recorder
 from drp.source import Source, SourceOptions, open_source
+
+if TYPE_CHECKING:
+    from drp.engine.constants import Broadcast
 
 TICK_S = 0.02
 N_TRANSITIONS = 128
@@ -38,6 +42,8 @@ MIN_ARENA_BLOCKS = 4
 ARENA_UNIT_BYTES = 4096
 JOIN_S = 5.0
 EXIT_INTERRUPTED = 130
+CALIBRATING = "drp.script.constants_set:prepare"
+COMPILE_LIMIT_S = 300.0
 LAST_S = 0.7
 
 log = logging.getLogger("drp.run")
@@ -75,6 +81,13 @@ def info_of(config: DrpConfig) -> dict[str, object]:
     }
 
 
+def make_nursery(config: DrpConfig) -> Nursery:
+    """Return a nursery, not started, for the workers of `config`; where there are constants it compiles what calibrates with them."""
+    if not config.has_constants:
+        return Nursery()
+    return Nursery(preload=(*DEFAULT_PRELOAD, CALIBRATING), start_limit_s=COMPILE_LIMIT_S)
+
+
 class Reducer:
     """Run what `config` says once. `watch` is called with a Snapshot about every 0.5 s."""
 
@@ -99,7 +112,7 @@ class Reducer:
             log.warning("%s", abandoned)
             self._warnings.append(str(abandoned))
         entry = RunEntry(os.getpid(), config.instrument, config.platform, config.alias or "drp", time.time())
-        nursery = Nursery()
+        nursery = make_nursery(config)
         nursery.start_begin()
         try:
             source = self._open_source()
@@ -111,6 +124,12 @@ class Reducer:
             counted_signals(LAST_S, EXIT_INTERRUPTED) as signals,
             selectors.DefaultSelector() as selector,
         ):
+            self._notify = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            try:
+                self._constants = self._broadcast(record)
+            except BaseException:
+                nursery.close()
+                raise
             selector.register(signals, selectors.EVENT_READ, self._on_signal)
             return self._run(nursery, source, selector, record)
 
@@ -126,8 +145,9 @@ class Reducer:
     ) -> Report:
         config = self._config
         pebble = self._pebble(source)
-        self._notify = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._recorder = Recorder(output_of(self._config), pebble.transition_bytes)
+        self._recorder = Recorder(
+            output_of(self._config), pebble.transition_bytes, constants=config.has_constants
+        )
         self._flow = Flow(pebble, self._recorder.l1, self._notify)
         self._feed = Feed(source, pebble, self._flow, events=config.events, name=source.describe())
         self._source_text = source.describe()
@@ -139,8 +159,20 @@ class Reducer:
             pebble.n_events + N_TRANSITIONS,
             config.check_views,
         )
-        self._crew = Crew(config, self._flow, berth, nursery, selector, self._hold_source, self._route)
-        self._transitions = Transitions(self._flow, self._crew, self._recorder, self._ledger_fields)
+        self._crew = Crew(
+            config,
+            self._flow,
+            berth,
+            nursery,
+            lambda: make_nursery(config),
+            selector,
+            self._hold_source,
+            self._route,
+            self._constants,
+        )
+        self._transitions = Transitions(
+            self._flow, self._crew, self._recorder, self._ledger_fields, self._constants
+        )
         selector.register(self._notify, selectors.EVENT_READ, self._on_notify)
         threads = [
             threading.Thread(target=self._flow.run_engine, name="drp/engine", daemon=True),
@@ -168,8 +200,24 @@ class Reducer:
             self._flow.hold_files()
             self._recorder.close()
             self._flow.release_files()
+            if self._constants is not None:
+                self._constants.close()
             os.close(self._notify)
         return self._report(error)
+
+    def _broadcast(self, record: RunRecord) -> Broadcast | None:
+        """Return what shares constants with the workers, None where there are none; ConstantsError where it cannot be set up."""
+        config = self._config
+        if not config.has_constants:
+            return None
+        from calib import CalibError  # noqa: PLC0415 - a run without constants pays for neither
+        from drp.engine.constants import Broadcast, notifier  # noqa: PLC0415 - as above
+
+        name = f"{config.instrument}-{config.platform}-{config.alias or 'drp'}"
+        try:
+            return Broadcast(config, record.socket_path(name), notifier(self._notify))
+        except CalibError as error:
+            raise ConstantsError(str(error), hint=error.hint) from error
 
     # What is sized by the source and the options.
 
@@ -216,6 +264,10 @@ class Reducer:
             if self._watch is not None and now_s - told_s >= 0.5:
                 self._watch(self._snapshot(now_s, now_s - told_s))
                 told_s = now_s
+            if self._constants is not None:
+                self._constants.look(self._flow, now_s)
+                if self._constants.error is not None:
+                    return self._constants.error
             error = self._transitions.error or self._crew.failed
             if error is not None:
                 return error
@@ -421,6 +473,7 @@ class Reducer:
             reduce_lost_workers=self._crew.reduce_lost_workers,
             reduce_lost_events=self._crew.reduce_lost_events,
             source_stalled_s=self._feed.stalled_s,
-            warnings=self._warnings,
+            warnings=[*self._warnings, *(self._constants.warnings if self._constants else ())],
+            constants=self._constants.history if self._constants else (),
             error="" if failed is None else str(failed),
         )

@@ -7,7 +7,7 @@ died.
 
 A record is a journal: an update appends a line of JSON, and the last whole line counts, so a process killed
 in the middle of an update leaves the record as it was before, not half of one. `sweep` removes records that
-nobody locks, and nothing else. It might take a record that is made but not locked yet; who makes one
+nobody locks, the sockets of those, and nothing else. It might take a record that is made but not locked yet; who makes one
 therefore looks whether it is still there once it has the lock.
 
 This module knows nothing of segments, of data, or of what a run is.
@@ -20,7 +20,7 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +31,8 @@ RECORD_LIMIT_BYTES = 1024 * 1024
 LINE_LIMIT_BYTES = 64 * 1024
 _ATTEMPTS = 8
 _SUFFIX = ".json"
+_SOCKET = ".sock"
+_SOCKET_PATH_BYTES = 107
 
 
 class RunDirectoryError(DrpError):
@@ -182,6 +184,15 @@ class RunRecord:
         """The record's file."""
         return self._directory / self._name
 
+    def socket_path(self, name: str) -> Path:
+        """Return where this process may have a socket; a long name is cut, for the path of a socket is short.
+
+        It stands beside the record and bears its name, by which a sweep knows whose it is: remove it before the record.
+        """
+        stem = self._name.removesuffix(_SUFFIX)
+        room = _SOCKET_PATH_BYTES - len(os.fsencode(self._directory)) - len(f"/.{stem}{_SOCKET}")
+        return self._directory / f"{name[: max(8, room)]}.{stem}{_SOCKET}"
+
     def __enter__(self) -> Self:
         with _opened(self._directory) as directory_fd:
             for _ in range(_ATTEMPTS):
@@ -248,6 +259,9 @@ def sweep(directory: Path) -> list[Abandoned]:
         for name in sorted(os.listdir(directory_fd)):
             if name.endswith(_SUFFIX):
                 abandoned += _sweep_one(directory_fd, directory / name)
+        for name in os.listdir(directory_fd):
+            if name.endswith(_SOCKET):
+                _sweep_socket(directory_fd, name)
     return abandoned
 
 
@@ -288,6 +302,17 @@ def _sweep_one(directory_fd: int, path: Path) -> Sequence[Abandoned]:
         os.close(fd)
     # An empty one was made and never written: its process had not begun.
     return (Abandoned(path, _last_entry(text)),) if text else ()
+
+
+def _sweep_socket(directory_fd: int, name: str) -> None:
+    """Remove a socket whose record is gone; a record is there before its socket, and is removed after it."""
+    stem = name.removesuffix(_SOCKET).rpartition(".")[2]
+    try:
+        os.stat(f"{stem}{_SUFFIX}", dir_fd=directory_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        with suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.stat(name, dir_fd=directory_fd, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=directory_fd)
 
 
 def _is_record(fd: int) -> bool:

@@ -125,7 +125,10 @@ class Nursery:
         start_limit_s: float = START_LIMIT_S,
         answer_limit_s: float = ANSWER_LIMIT_S,
     ) -> None:
-        """Say what workers run and what is imported before; `environment` and `path` default to our own."""
+        """Say what workers run, and what is imported (`module`) or called (`module:function`) before.
+
+        `environment` and `path` default to our own.
+        """
         self._entry = entry
         self._preload = tuple(preload)
         self._environment = dict(os.environ if environment is None else environment)

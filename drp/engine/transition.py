@@ -11,6 +11,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from drp.core.errors import DrpError, WorkerError
 from drp.core.ledger import Cause
@@ -22,6 +23,9 @@ from drp.sink.answer import EMPTY, TRUNCATED, Answer, combine, differences, read
 from drp.sink.declare import Declared
 from drp.sink.recorder import Recorder, Written
 from xtc import TransitionId, XtcError
+
+if TYPE_CHECKING:
+    from drp.engine.constants import Broadcast
 
 ESSENTIAL = (TransitionId.Configure, TransitionId.BeginRun)
 
@@ -40,7 +44,12 @@ class Transitions:
     """Collect the answers to one transition after another, and finish it."""
 
     def __init__(
-        self, flow: Flow, crew: Crew, recorder: Recorder, ledger: Callable[[], dict[str, int]]
+        self,
+        flow: Flow,
+        crew: Crew,
+        recorder: Recorder,
+        ledger: Callable[[], dict[str, int]],
+        constants: Broadcast | None = None,
     ) -> None:
         self.error: DrpError | None = None
         self.unequal = 0
@@ -50,6 +59,7 @@ class Transitions:
         self._crew = crew
         self._recorder = recorder
         self._ledger = ledger
+        self._constants = constants
         self._answers: dict[int, Answer] = {}
         self._first: dict[int, tuple[int, Answer]] = {}
         self._stage = Stage.IDLE
@@ -75,6 +85,9 @@ class Transitions:
         if notice.seq != self._flow.barrier:
             return
         try:
+            lacks = self._constants is not None and not self._crew.has_constants(notice.port)
+            if lacks and notice.service == TransitionId.BeginRun:
+                raise WorkerError("it answered BeginRun without having taken the constants", worker=worker)
             if notice.cause == Cause.truncated:
                 self._answers[worker] = self._overflow(notice, worker)
                 return
@@ -143,6 +156,13 @@ class Transitions:
         if not self._flow.waiting_to_finish:
             self._flow.wake_when_recorded(self._seq - 1)
             return False
+        if (
+            self._service == TransitionId.BeginRun
+            and self._constants is not None
+            and not self._constants.is_made(self._seq)
+        ):
+            # With no worker left nobody has waited for the set.
+            return False
         nobody = not self._answers and self._service in ESSENTIAL
         left_out = nobody and self._flow.pass_raw
         if left_out and self._service == TransitionId.Configure and self._pardoned != self._seq:
@@ -159,7 +179,9 @@ class Transitions:
         self._flow.hold_files()
         try:
             ledger = self._ledger() if self._service == TransitionId.EndRun else None
-            self._written = self._recorder.transition(dgram, answer, ledger=ledger)
+            self._written = self._recorder.transition(
+                dgram, answer, ledger=ledger, constants=self._used_constants(dgram)
+            )
         except (DrpError, XtcError, BlockError) as error:
             self._fail(
                 error if isinstance(error, DrpError) else WorkerError(str(error)), self._service, always=True
@@ -185,6 +207,14 @@ class Transitions:
         self._flow.wake_when_recorded(self._seq)
         self._stage = Stage.RECORDING
         return True
+
+    def _used_constants(self, dgram: bytes) -> dict[str, str] | None:
+        """Return what BeginRun keeps of the constants; a Configure is what those of its runs are looked up with."""
+        if self._constants is None:
+            return None
+        if self._service == TransitionId.Configure:
+            self._constants.on_configure(dgram)
+        return self._constants.record if self._service == TransitionId.BeginRun else None
 
     def _combined(self) -> Answer:
         try:

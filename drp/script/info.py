@@ -10,7 +10,9 @@ from drp.script.errors import ScriptError, UnknownNameError, near_misses
 from xtc import Config, Names
 
 ENVIRONMENT = ("epics", "scan")
-BOOKKEEPING = frozenset({"runinfo", "epicsinfo", "chunkinfo", "smdinfo", "stepinfo", "drpinfo", *ENVIRONMENT})
+BOOKKEEPING = frozenset(
+    {"runinfo", "epicsinfo", "chunkinfo", "smdinfo", "stepinfo", "drpinfo", "drpcalib", *ENVIRONMENT}
+)
 TRANSITION_BYTES = 8 << 20
 
 

@@ -263,6 +263,14 @@ def _setup_failure(ready_fd: int) -> str | None:
     return text.decode(errors="replace") or "the child died while it was being set up"
 
 
+def preload(name: str) -> None:
+    """Import a module; of `module:function` also call the function."""
+    module, _, function = name.partition(":")
+    loaded = importlib.import_module(module)
+    if function:
+        getattr(loaded, function)()
+
+
 def check_alone() -> None:
     """Raise RuntimeError if a fork from this process would give a child what it must not have."""
     threads = len(list(Path("/proc/self/task").iterdir()))
@@ -292,7 +300,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--parent", type=int, required=True, help="pid of drp")
     parser.add_argument("--entry", required=True, help="what a worker runs, module:function")
     parser.add_argument(
-        "--preload", default="", help="modules to import before the first fork, comma-separated"
+        "--preload",
+        default="",
+        help="modules to import before the first fork, and functions to call (module:function), comma-separated",
     )
     options = parser.parse_args(argv)
     for number in _IGNORED_SIGNALS:
@@ -305,8 +315,8 @@ def main(argv: list[str] | None = None) -> int:
     with socket.socket(fileno=options.fd) as link:
         link.set_inheritable(False)
         try:
-            for module in filter(None, options.preload.split(",")):
-                importlib.import_module(module)
+            for name in filter(None, options.preload.split(",")):
+                preload(name)
             entry = load_entry(options.entry)
             check_alone()
             loop = NurseryLoop(link, entry, options.parent)

@@ -8,6 +8,7 @@ the script begins again with the environment as it stood, as a replacement worke
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from drp.core.quantiles import N_BUCKETS, bucket
 from drp.core.transitions import Sequencer
 from drp.script import psana_names
 from drp.script._link import FeedLink
+from drp.script.constants import OfflineConstants, offline_constants
 from drp.script.errors import ScriptError
 from drp.script.info import DrpInfo
 from drp.script.runner import Failure
@@ -98,6 +100,7 @@ class FileFeed:
         event_bytes: int | None = None,
         transition_bytes: int = DEFAULT_TRANSITION_BYTES,
         events: int | None = None,
+        constants: OfflineConstants | None = None,
     ) -> None:
         self._recording = Recording(files)
         room = room or Room()
@@ -106,7 +109,8 @@ class FileFeed:
         largest_transition = int(self._recording.sizes[~is_event].max(initial=24))
         self.event_bytes = event_bytes or largest + room.of(largest)
         self.transition_bytes = max(transition_bytes, largest_transition + room.of(0))
-        self.writer = OfflineWriter(output, self.transition_bytes)
+        self.writer = OfflineWriter(output, self.transition_bytes, constants=constants is not None)
+        self.constants = constants
         self.ledger = Ledger()
         self.failed = 0
         self.truncated = 0
@@ -259,9 +263,14 @@ class FileFeed:
         service = TransitionId(dealt.service)
         ledger = self.ledger.as_fields() if service == TransitionId.EndRun else None
         before = self.writer.recorder.truncated
-        self.writer.transition(dealt.dgram, answer, ledger=ledger)
+        self.writer.transition(dealt.dgram, answer, ledger=ledger, constants=self._used_constants(service))
         self.failed_transitions += self.writer.recorder.truncated - before
         self._remember(service, dealt)
+
+    def _used_constants(self, service: TransitionId) -> dict[str, str] | None:
+        if service != TransitionId.BeginRun or self.constants is None or self.writer.recorder.output is None:
+            return None
+        return self.constants.record()
 
     def _remember(self, service: TransitionId, dealt: Arrival) -> None:
         """Keep what is in force, for a script that begins again."""
@@ -291,8 +300,9 @@ FORGET = {
 
 def open_files(files: Sequence[str | Path], output: str | Path | None) -> Session:
     """Return a session over recorded files for a script that runs without drp: its DataSource pulls, its errors are Python's."""
-    feed = FileFeed(files, None if output is None else Output(Path(output)))
-    session = Session(FeedLink(feed), offline_info(feed, DrpInfo()), sys.argv[1:])
+    constants = offline_constants(os.environ.get("DRP_CALIB"), eager=output is not None)
+    feed = FileFeed(files, None if output is None else Output(Path(output)), constants=constants)
+    session = Session(FeedLink(feed), offline_info(feed, DrpInfo()), sys.argv[1:], constants=constants)
     if session.advance() != TransitionId.Configure:
         raise ScriptError("the files do not begin with a Configure", found=str(files[0]))
     session.configure()
@@ -311,22 +321,37 @@ def run_offline(
     transition_bytes: int = DEFAULT_TRANSITION_BYTES,
     events: int | None = None,
     check_views: bool = False,
+    constants: OfflineConstants | None = None,
 ) -> OfflineReport:
     """Run the script `argv` on `files` and record in `output`; return what it came to.
 
-    `info` holds what the user said of the detector. `events` stops after so many. Tracebacks go to the log, once for each kind. Raises
-    ScriptError where the script fails at Configure or BeginRun, or at five events in a row, and what FileFeed raises, its methods too.
+    `info` holds what the user said of the detector. `events` stops after so many. `constants` is what the script calibrates with.
+    Tracebacks go to the log, once for each kind. Raises ScriptError where the script fails at Configure or BeginRun, or at five events
+    in a row, and what FileFeed raises, its methods too.
     """
     psana_names.install()
     feed = FileFeed(
-        files, output, room=room, event_bytes=event_bytes, transition_bytes=transition_bytes, events=events
+        files,
+        output,
+        room=room,
+        event_bytes=event_bytes,
+        transition_bytes=transition_bytes,
+        events=events,
+        constants=constants,
     )
     given = offline_info(feed, info or DrpInfo())
     failures: dict[str, Failure] = {}
     try:
         while True:
             failed: list[Failure] = []
-            code = serve(FeedLink(feed), given, list(argv), check_views=check_views, on_failure=failed.append)
+            code = serve(
+                FeedLink(feed),
+                given,
+                list(argv),
+                check_views=check_views,
+                constants=constants,
+                on_failure=failed.append,
+            )
             if feed.error is not None:
                 raise feed.error
             if code != EXIT_SCRIPT_FAILED:

@@ -16,6 +16,7 @@ from typing import Any
 from drp.script._added import AddedData
 from drp.script._event import Stream
 from drp.script._link import Link
+from drp.script.constants import RunConstants
 from drp.script.declare import AddedDetector, Declaration, Declarations, parse_fields, parse_words
 from drp.script.errors import DeclarationError, LeftEventLoopError, ScriptError, StoodDown
 from drp.script.info import DrpInfo
@@ -35,8 +36,17 @@ log = logging.getLogger("drp.script")
 class Session:
     """One process's side of the stream, over all the scripts it runs in turn."""
 
-    def __init__(self, link: Link, info: DrpInfo, args: list[str], *, check_views: bool = False) -> None:
+    def __init__(
+        self,
+        link: Link,
+        info: DrpInfo,
+        args: list[str],
+        *,
+        check_views: bool = False,
+        constants: RunConstants | None = None,
+    ) -> None:
         self.stream = Stream(link, self, check_views)
+        self.constants = constants
         self.link = link
         self.info = self._told = info
         self.unreadable = 0
@@ -276,6 +286,8 @@ class Session:
                 expt = value.value
             elif value.names.detname == "runinfo" and value.field.name == "runnum":
                 runnum = value.value
+        if self.constants is not None:
+            self.constants.begin_run(setup, self.stream.dgram, expt, runnum, self.stream.timestamp)
         self.declaring = True
         self._before_run = self._before_step = self.stream.n_events
         self.reductions.begin_run()

@@ -17,6 +17,7 @@ from typing import Any
 
 from drp.script import psana_names
 from drp.script._link import Link, RingLink
+from drp.script.constants import RunConstants, live_constants
 from drp.script.errors import LinkError, ScriptError, UnknownNameError, near_misses
 from drp.script.info import DrpInfo
 from drp.script.runner import Failure, failure_of, run_script
@@ -36,7 +37,8 @@ STATUS_LEFT = 3
 class WorkerSpec:
     """All a worker must know: its segments by SysV id and size in bytes, the bell it rings, its script and arguments.
 
-    `info` holds what `drp_info` shows, by attribute name; `check_views` hands out private copies that are poisoned afterwards.
+    `info` holds what `drp_info` shows, by attribute name; `check_views` hands out private copies that are poisoned afterwards; `constants`
+    says where to take constants, None where there are none.
     """
 
     worker: int
@@ -51,6 +53,7 @@ class WorkerSpec:
     argv: tuple[str, ...]
     info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check_views: bool = False
+    constants: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """Return the text that `from_json` reads."""
@@ -80,7 +83,8 @@ def main(spec: WorkerSpec) -> int:
         )
         os.register_at_fork(after_in_child=link.disown)
         info = DrpInfo.from_dict({"worker_num": spec.worker, **spec.info})
-        return serve(link, info, list(spec.argv), check_views=spec.check_views)
+        constants = live_constants(spec.constants)
+        return serve(link, info, list(spec.argv), check_views=spec.check_views, constants=constants)
     except LinkError as error:
         print(f"worker {spec.worker}: {error}", file=sys.stderr, flush=True)
         return EXIT_LINK_BROKEN
@@ -92,13 +96,14 @@ def serve(
     argv: list[str],
     *,
     check_views: bool = False,
+    constants: RunConstants | None = None,
     on_failure: Callable[[Failure], object] | None = None,
 ) -> int:
     """Run the script for every Configure of the link, and again for a BeginRun that finds none running; return the exit code.
 
     `on_failure` is told of a failure that has been answered.
     """
-    session = Session(link, info, argv[1:], check_views=check_views)
+    session = Session(link, info, argv[1:], check_views=check_views, constants=constants)
     try:
         failure = run_scripts(session, argv)
     except UnknownNameError as error:

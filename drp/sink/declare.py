@@ -24,7 +24,7 @@ MAX_DECLARED = 1024
 MAX_FIELDS = 4096
 LAST_DETECTOR_INDEX = 127
 LAST_FREE_INDEX = 251
-BOOKKEEPING = ("drpinfo", "drpledger", "runinfo", "chunkinfo", "smdinfo")
+BOOKKEEPING = ("drpinfo", "drpledger", "drpcalib", "runinfo", "chunkinfo", "smdinfo")
 MAX_BOOKKEEPING = 16  # what a Gather strips at most
 
 _log = logging.getLogger(__name__)
@@ -108,6 +108,7 @@ DRPINFO = _own(
     "drpinfo", ("pulse_id", DataType.UINT64, 0), ("cause", DataType.UINT8, 0), ("worker", DataType.UINT16, 0)
 )
 DRPLEDGER = _own("drpledger", *((name, DataType.UINT64, 0) for name in LEDGER_FIELDS))
+DRPCALIB = _own("drpcalib", *((name, DataType.CHARSTR, 1) for name in ("digest", "source", "constants")))
 RUNINFO = _own("runinfo", ("expt", DataType.CHARSTR, 1), ("runnum", DataType.UINT32, 0))
 CHUNKINFO = chunkinfo_names(0)
 SMDINFO = smdinfo_names(0)
@@ -174,7 +175,8 @@ def _named(one: Declared, ids: Ids) -> Names:
 @dataclass(frozen=True, slots=True)
 class OwnNames:
     """Names that drp writes itself. `added` are those the Configure lacks, `dropped` ids of incoming
-    Names that go, `stripped` the ids of incoming ShapesData that go.
+    Names that go, `stripped` the ids of incoming ShapesData that go. `drpcalib` is None where constants are
+    none of this drp's business.
     """
 
     drpinfo: Names
@@ -182,17 +184,19 @@ class OwnNames:
     runinfo: Names
     chunkinfo: Names
     smdinfo: Names
+    drpcalib: Names | None
     added: tuple[Names, ...]
     dropped: tuple[int, ...]
     stripped: tuple[int, ...]
 
 
-def assign_own(config: Config, script: Sequence[Names]) -> OwnNames:
+def assign_own(config: Config, script: Sequence[Names], *, constants: bool = False) -> OwnNames:
     """Give drp's own Names their ids, after the script's; drpinfo first, and smdinfo in the smd file
     only.
 
     Names of an incoming file (a replay of what drp wrote) are used again where they have our fields, and
-    replaced under the same id where they have others. Raises XtcError where there is no room.
+    replaced under the same id where they have others.
+    `constants`: drpcalib is among ours; else an incoming one stays as it is. Raises XtcError where there is no room.
     """
     ids = Ids(config)
     ids.taken.update(one.names_id for one in script)
@@ -204,6 +208,7 @@ def assign_own(config: Config, script: Sequence[Names]) -> OwnNames:
         (DRPLEDGER, None),
         (RUNINFO, RUNINFO_INDEX),
         (CHUNKINFO, CHUNKINFO_INDEX),
+        *(((DRPCALIB, None),) if constants else ()),
     )
     for own, index in wanted:
         name = own.detname
@@ -224,12 +229,14 @@ def assign_own(config: Config, script: Sequence[Names]) -> OwnNames:
             found=len(ours),
         )
     ids.taken.difference_update(smd)
-    stripped = {one.names_id for name in ("drpinfo", "drpledger", "chunkinfo") for one in _of(config, name)}
+    written = ("drpinfo", "drpledger", "chunkinfo", *(("drpcalib",) if constants else ()))
+    stripped = {one.names_id for name in written for one in _of(config, name)}
     return OwnNames(
         drpinfo=found["drpinfo"],
         drpledger=found["drpledger"],
         runinfo=found["runinfo"],
         chunkinfo=found["chunkinfo"],
+        drpcalib=found.get("drpcalib"),
         smdinfo=replace(SMDINFO, names_id=ids.take(None, SMDINFO_INDEX)),
         added=tuple(added),
         dropped=tuple(sorted({*dropped, *smd})),
@@ -245,7 +252,7 @@ def _same_fields(found: Names, own: Names) -> bool:
     """Whether a reader of `own` finds its fields: order and width of integers may differ only where
     LCLS's writers differ.
     """
-    if own.detname in ("drpinfo", "drpledger"):
+    if own.detname in ("drpinfo", "drpledger", "drpcalib"):
         return replace(found, names_id=0) == own
     return _kinds(found.fields) == _kinds(own.fields)
 

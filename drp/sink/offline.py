@@ -26,18 +26,25 @@ PAUSED = -1
 class OfflineWriter:
     """Record transitions and events in the order they are given; to be closed, best by `with`.
 
-    `output` None: nothing is written, sizes are checked all the same. `recorder` holds counters and
-    reports. Every method raises RecorderError where a file cannot be made or written.
+    `output` None: nothing is written, sizes are checked all the same; `constants`: BeginRun says which were
+    used. `recorder` holds counters and reports. Every method raises RecorderError where a file cannot be made or written.
     """
 
-    def __init__(self, output: Output | None, transition_bytes: int = MAX_DGRAM_BYTES) -> None:
-        self.recorder = Recorder(output, transition_bytes)
+    def __init__(
+        self, output: Output | None, transition_bytes: int = MAX_DGRAM_BYTES, *, constants: bool = False
+    ) -> None:
+        self.recorder = Recorder(output, transition_bytes, constants=constants)
 
     def transition(
-        self, dgram: Buffer, answer: Answer = EMPTY, *, ledger: Mapping[str, int] | None = None
+        self,
+        dgram: Buffer,
+        answer: Answer = EMPTY,
+        *,
+        ledger: Mapping[str, int] | None = None,
+        constants: Mapping[str, str] | None = None,
     ) -> None:
-        """Record a transition with its answer; `ledger` are the fields of drpledger, for EndRun."""
-        written = self.recorder.transition(dgram, answer, ledger=ledger)
+        """Record a transition with its answer; `ledger` are the fields of drpledger, for EndRun, `constants` of drpcalib, for BeginRun."""
+        written = self.recorder.transition(dgram, answer, ledger=ledger, constants=constants)
         if written.big and not self.recorder.l1.put_pair(written.big, written.smd):
             raise self._refused()
         if written.then is not Then.NOTHING and not self.recorder.settle(written):

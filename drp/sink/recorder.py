@@ -102,12 +102,13 @@ class _Setup:
     raw: bytes
     answer: Answer
     declared: tuple[Declared, ...]
+    constants: bool
     script: list[Names] = field(default_factory=list)
     own: OwnNames = field(init=False)
 
     def assign(self) -> None:
         self.script = assign_names(self.config, self.declared)
-        self.own = assign_own(self.config, self.script)
+        self.own = assign_own(self.config, self.script, constants=self.constants)
 
     @property
     def table(self) -> NamesTable:
@@ -119,6 +120,8 @@ class Recorder:
     """Record runs into files of `output`, or, where that is None, into none, with all checks and
     counts all the same.
 
+    `constants`: BeginRun keeps which constants were used (`drpcalib`).
+
     What workers add to a transition fits `transition_bytes` together with what it has, or it is recorded
     as it came, marked Truncated, and counted in `truncated`.
 
@@ -126,10 +129,13 @@ class Recorder:
     Names of the script with their ids (from BeginRun on); `drpinfo_id`.
     """
 
-    def __init__(self, output: Output | None, transition_bytes: int = MAX_DGRAM_BYTES) -> None:
+    def __init__(
+        self, output: Output | None, transition_bytes: int = MAX_DGRAM_BYTES, *, constants: bool = False
+    ) -> None:
         self.output = output
         self.truncated = 0
         self._transition_bytes = transition_bytes
+        self._constants = constants
         self.l1 = L1Recorder(Gather(), NamesTable())
         self.files: list[FileReport] = []
         self._setup: _Setup | None = None
@@ -188,14 +194,19 @@ class Recorder:
         return "" if self._big is None else str(self._big.path)
 
     def transition(
-        self, dgram: Buffer, answer: Answer = EMPTY, *, ledger: Mapping[str, int] | None = None
+        self,
+        dgram: Buffer,
+        answer: Answer = EMPTY,
+        *,
+        ledger: Mapping[str, int] | None = None,
+        constants: Mapping[str, str] | None = None,
     ) -> Written:
         """Return what is recorded of a transition that was answered with `answer`; opens the files at
         BeginRun.
 
-        `ledger`: the fields of `drpledger`, for EndRun. Raises RecorderError where a file cannot be made
-        or the Configure is missing, SourceError where a Configure or BeginRun cannot be read, XtcError where
-        a value does not fit.
+        `ledger`: the fields of `drpledger`, for EndRun; `constants`: those of `drpcalib`, for BeginRun.
+        Raises RecorderError where a file cannot be made or the Configure is missing, SourceError where a
+        Configure or BeginRun cannot be read, XtcError where a value does not fit.
         """
         view = Dgram(dgram)
         service = view.service
@@ -207,7 +218,7 @@ class Recorder:
         if self._setup is None:
             raise RecorderError(f"{service.name} without a Configure before it")
         if service == TransitionId.BeginRun:
-            return self._begin_run(view, answer, self._setup)
+            return self._begin_run(view, answer, self._setup, constants)
         if service == TransitionId.EndRun:
             return self._end_run(view, answer, self._setup, ledger)
         if service == TransitionId.Enable:
@@ -252,11 +263,13 @@ class Recorder:
             config = Config(dgram)
         except XtcError as error:
             raise _damaged(dgram, error) from error
-        self._setup = _Setup(config, bytes(dgram), answer, declared)
+        self._setup = _Setup(config, bytes(dgram), answer, declared, self._constants)
         self._setup.assign()
         return Written()
 
-    def _begin_run(self, dgram: Dgram, answer: Answer, setup: _Setup) -> Written:
+    def _begin_run(
+        self, dgram: Dgram, answer: Answer, setup: _Setup, constants: Mapping[str, str] | None
+    ) -> Written:
         if self._big is not None:
             raise RecorderError(
                 "BeginRun before the files of the run before are closed", path=str(self._big.path)
@@ -268,6 +281,8 @@ class Recorder:
         self.l1.set_names(Gather(own.drpinfo.names_id, own.stripped), setup.table)
         experiment, run, agrees = self._number(*_run_of(dgram, setup.config, self.output))
         tail = b"" if agrees else encode_shapes_data(own.runinfo, {"expt": experiment, "runnum": run})
+        if constants is not None and own.drpcalib is not None:
+            tail += encode_shapes_data(own.drpcalib, dict(constants))
         record = self._edit(dgram, answer, setup, tail=tail, drops=() if agrees else (own.runinfo.names_id,))
         configure = _edit_configure(setup, self._transition_bytes)
         if self.output is None:

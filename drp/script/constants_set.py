@@ -147,13 +147,23 @@ def derive(found: Found, name: str) -> tuple[dict[str, Array], str]:
     from calib.errors import ConstantsMisshapen, ConstantsMissing  # noqa: PLC0415 - as above
 
     if name in found.troubles:
-        return {}, found.troubles[name]
+        return {}, _told(found, name, found.troubles[name])
     setup = found.lookup.setups[name]
     values = {ctype: one.value for ctype, one in found.constants[name].items()}
     try:
         return correction_type(setup).derive(setup, values), ""
     except (ConstantsMissing, ConstantsMisshapen) as error:
-        return {}, str(error)
+        return {}, _told(found, name, str(error))
+
+
+def _told(found: Found, name: str, trouble: str) -> str:
+    """Return what is wrong, and where it was looked for."""
+    lookup = found.lookup
+    panels = ", ".join(panel.serial for panel in lookup.setups[name].panels)
+    experiment = lookup.experiment or "no experiment"
+    return (
+        f"{trouble.rstrip('.')}. Looked in {found.source} for {experiment}, run {lookup.run}, panels {panels}"
+    )
 
 
 def check_required(troubles: Mapping[str, str], source: str) -> None:

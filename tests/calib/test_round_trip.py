@@ -51,4 +51,6 @@ def test_energies_come_back_within_the_noise_in_every_gain_range(
         assert abs(float(off.mean())) < 5 / np.sqrt(off.size) + 0.02, name
         assert float(off.std()) == pytest.approx(1, abs=0.02 + 3 / np.sqrt(off.size)), name
         assert np.abs(off).max() < 6.5, name
-        print(f"{kind} {name}: {off.size} pixels, mean {off.mean():+.4f}, spread {off.std():.4f} of the noise")
+        print(
+            f"{kind} {name}: {off.size} pixels, mean {off.mean():+.4f}, spread {off.std():.4f} of the noise"
+        )

@@ -62,9 +62,9 @@ def no_store_of_mine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DRP_CALIB", raising=False)
 
 
-def events(path: Path, calib: str | None, skip: Any = None, **options: Any) -> Iterator[tuple[Any, Any]]:
+def events(path: Path, url: str | None, skip: Any = None, **options: Any) -> Iterator[tuple[Any, Any]]:
     """Yield (detector, event) of a file."""
-    for run in DataSource(files=path, calib=calib, skip_calib_load=skip).runs():
+    for run in DataSource(files=path, calib=url, skip_calib_load=skip).runs():
         det = run.Detector("epixhr", **options)
         for evt in run.events():
             yield det, evt
@@ -107,9 +107,7 @@ def test_an_image_leaves_the_array_that_calib_gave_alone(lit: Path, put: Put) ->
     assert (found == -1).all()
 
 
-def test_constants_are_the_panels_own_wherever_they_sit(
-    lit: Path, tmp_path: Path, truth: SimTruth
-) -> None:
+def test_constants_are_the_panels_own_wherever_they_sit(lit: Path, tmp_path: Path, truth: SimTruth) -> None:
     url = str(tmp_path / "calib.db")
     detector = detector_of(truth)
     turned = DetectorId("other", detector.dettype, detector.serials[::-1])
@@ -226,8 +224,10 @@ def test_what_is_missing_is_listed_with_where_it_was_looked_for(lit: Path, put: 
     det, evt = next(events(lit, url))
     with pytest.raises(CalibrationError, match="pixel_gain"):
         det.raw.calib(evt)
-    with pytest.raises(CalibrationError, match="pixel_gain"):
+    with pytest.raises(CalibrationError, match="pixel_gain") as caught:
         next(events(lit, url, calib=True))
+    assert url in str(caught.value)
+    assert "00cafe0000" in str(caught.value)
     assert det.raw._pedestals() is not None
 
 
@@ -286,7 +286,7 @@ def test_data_that_are_no_frames_cannot_be_calibrated(tmp_path: Path, put: Put) 
         det = run.Detector("digitizer")
         for evt in run.events():
             assert det.raw.waveform(evt) is not None
-            with pytest.raises(CalibrationError, match="frames|images"):
+            with pytest.raises(CalibrationError, match=r"frames|images"):
                 det.raw.calib(evt)
 
 
@@ -314,7 +314,9 @@ def test_checked_views_are_spoilt_when_the_script_has_moved_on(lit: Path, put: P
     assert (done.failed, done.failures, done.events) == (0, (), EVENTS)
 
 
-def test_a_script_that_needs_constants_fails_where_there_are_none(lit: Path, put: Put, tmp_path: Path) -> None:
+def test_a_script_that_needs_constants_fails_where_there_are_none(
+    lit: Path, put: Put, tmp_path: Path
+) -> None:
     script = tmp_path / "script.py"
     script.write_text(VIEWS)
     with pytest.raises(ScriptError, match="pedestals"):

@@ -17,10 +17,14 @@ from numpy.typing import NDArray
 
 from calib import CalibError
 from calib.detectors import Correction, DetectorSetup, MaskOptions, correction_type
-from calib.geometry import Geometry
+from calib.detectors.epix10ka import EpixMultiGain
+from calib.detectors.epixuhr import EpixUhr
+from calib.geometry import Geometry, ImagePlan
+from calib.geometry.image import LARGEST, LAST, MEAN
 from drp.script.constants import current
 from drp.script.constants_set import DetectorConstants
 from drp.script.errors import CalibrationError, near_misses
+from drp.script.images import geometry_of, panel_numbers, picked, plan_among
 
 if TYPE_CHECKING:
     from drp.script.session import Session
@@ -28,9 +32,10 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 Segments = Callable[..., "list[Array] | None"]
-IMAGE_OPTIONS = frozenset(
-    ("mapmode", "fillholes", "vbase", "pix_scale_size_um", "xy0_off_pix", "do_tilt", "cframe")
-)
+VIEW_OPTIONS = frozenset(("pix_scale_size_um", "xy0_off_pix", "do_tilt", "cframe"))
+DRAW_OPTIONS = frozenset(("mapmode", "fillholes", "vbase"))
+CONFIGURED = (EpixMultiGain, EpixUhr)
+"""The corrections whose tables depend on the configuration."""
 
 log = logging.getLogger("drp.calib")
 
@@ -47,12 +52,16 @@ class Calibration:
     ) -> None:
         self.setup = setup
         self.fault = ""
+        self._in_force = session.setup
+        self._followed = 0
+        self._mask_options: MaskOptions | None = None
         self._stream = session.stream
         self._segments = segments
         self._constants: Mapping[str, Array | str] = {}
         self._records: Mapping[str, Mapping[str, Any]] = {}
         self._correction: Correction | None = None
         self._geometry: Geometry | None = None
+        self._plan: ImagePlan | None = None
         self._buffers: dict[object, Array] = {}
         try:
             if session.skips_constants(setup.name):
@@ -75,7 +84,9 @@ class Calibration:
         if "pixel_mask" not in found.constants:
             options.pop("calib", None)
         kind = correction_type(found.setup)
-        self._correction = kind(found.setup, found.constants, found.derived, MaskOptions.of(options))
+        self._mask_options = MaskOptions.of(options)
+        self._correction = kind(found.setup, found.constants, found.derived, self._mask_options)
+        self._plan = plan_among(found.derived)
 
     def require(self) -> None:
         """Raise CalibrationError where there are no constants that can be used."""
@@ -93,24 +104,26 @@ class Calibration:
         """The correction; raises CalibrationError where there are no constants."""
         if self._correction is None:
             raise self._missing()
+        if self._followed != self._in_force.step_changes:
+            self._correction = self._follow(self._correction)
         return self._correction
+
+    def _follow(self, correction: Correction) -> Correction:
+        """Return the correction for the configuration of the step: tables of our own where a step of a gain scan has changed it."""
+        self._followed = self._in_force.step_changes
+        kind = type(correction)
+        if not issubclass(kind, CONFIGURED):
+            return correction
+        setup = self._in_force.with_steps(self.setup)
+        derived = kind.derive(setup, self._constants)
+        return kind(setup, self._constants, derived, self._mask_options)
 
     @property
     def geometry(self) -> Geometry:
         """The detector's geometry: the constant, else the default of its type. Raises GeometryError where there is neither."""
         if self._geometry is None:
-            text = self._constants.get("geometry")
-            if isinstance(text, str):
-                self._geometry = Geometry.from_text(text, where=f"geometry of {self.setup.name}")
-            else:
-                self._geometry = Geometry.default_for(self.setup.dettype, self.numbers[-1] + 1)
+            self._geometry = geometry_of(self.setup, self._constants.get("geometry"))
         return self._geometry
-
-    @property
-    def numbers(self) -> list[int]:
-        """The numbers of the detector's segments, as its geometry counts panels."""
-        parts = correction_type(self.setup).parts
-        return [panel.segment * parts + part for panel in self.setup.panels for part in range(parts)]
 
     def calib(
         self,
@@ -157,7 +170,7 @@ class Calibration:
         Options are psana's: of the image (mapmode, fillholes, vbase, pix_scale_size_um, xy0_off_pix, do_tilt, cframe) and of `calib`. Buffers
         and errors are as in `calib`; GeometryError where the geometry does not fit.
         """
-        drawn = {name: options.pop(name) for name in IMAGE_OPTIONS & options.keys()}
+        drawn = {name: options.pop(name) for name in (VIEW_OPTIONS | DRAW_OPTIONS) & options.keys()}
         if nda is None:
             correction = self.correction
             raw = self._segments(evt, copy=False)
@@ -167,14 +180,17 @@ class Calibration:
         own = self._stream.copy_views if copy is None else copy
         key = ("image", tuple(sorted(drawn.items())), value_for_missing_segments)
         into = out if out is not None or own else self._buffers.get(key)
-        numbers = self.numbers
-        done = self.geometry.image(
-            nda,
-            segments=None if numbers == list(range(self.geometry.shape[0])) else numbers,
-            value_for_missing_segments=value_for_missing_segments,
-            out=into,
-            **drawn,
-        )
+        by_plan = value_for_missing_segments is None and drawn.keys() <= DRAW_OPTIONS
+        if self._plan is not None and by_plan and drawn.get("mapmode", LAST) in (LAST, LARGEST, MEAN):
+            done: Array = self._plan.apply(nda, out=into, **drawn)
+        else:
+            done = self.geometry.image(
+                nda,
+                segments=picked(self.setup, self.geometry),
+                value_for_missing_segments=value_for_missing_segments,
+                out=into,
+                **drawn,
+            )
         if own or out is not None:
             return done
         if done.dtype == np.float32:
@@ -214,8 +230,10 @@ class Calibration:
 
     def pixel_coords(self, *, all_segs: bool = False, **options: Any) -> tuple[Array, Array, Array]:
         """Return x, y, z of each pixel in um, (segments, rows, cols) each; `all_segs`: of the whole detector."""
-        return self.geometry.pixel_coords(segments=None if all_segs else self.numbers, **options)
+        return self.geometry.pixel_coords(segments=None if all_segs else panel_numbers(self.setup), **options)
 
     def pixel_coord_indexes(self, *, all_segs: bool = False, **options: Any) -> tuple[Array, Array]:
         """Return row and column of each pixel in the image."""
-        return self.geometry.pixel_indexes(segments=None if all_segs else self.numbers, **options)
+        return self.geometry.pixel_indexes(
+            segments=None if all_segs else panel_numbers(self.setup), **options
+        )

@@ -6,7 +6,7 @@ It holds a private copy of the Configure, for nothing in the pebble outlives its
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from drp.script._fields import EnumValue
@@ -59,7 +59,7 @@ class Part:
 
 
 class Setup:
-    """One Configure. `parts[(detector, alg)]` are its segments in order."""
+    """One Configure. `parts[(detector, alg)]` are its segments in order; `step_changes` counts the BeginSteps that changed configuration values."""
 
     def __init__(self, configure: memoryview | bytes) -> None:
         copy = bytes(configure)
@@ -74,6 +74,8 @@ class Setup:
         self.stores: dict[str, EnvStore] = make_stores(self.config, self.dgram)
         self._configs: dict[str, dict[int, Namespace]] | None = None
         self._calibration: dict[str, DetectorSetup] | None = None
+        self._stepped: dict[tuple[int, ...], bytes] = {}
+        self.step_changes = 0
 
     @property
     def droppable(self) -> dict[tuple[str, str], list[int]]:
@@ -113,12 +115,34 @@ class Setup:
         if store is None:
             return
         self.stores[store].update(dgram)
-        if dgram.service != TransitionId.SlowUpdate and self._has_config(dgram):
+        if dgram.service == TransitionId.BeginRun and self._stepped:
+            self._stepped.clear()
+            self.step_changes += 1
+        configured = tuple(one.names_id for one in dgram.shapes_data() if one.names.alg.name == "config")
+        if dgram.service != TransitionId.SlowUpdate and configured:
             self.configs("")
             self._read(dgram, only_known=True)
+        if dgram.service == TransitionId.BeginStep and configured:
+            # A later step that sets the same takes the place of an earlier one; the last comes last.
+            self._stepped.pop(configured, None)
+            self._stepped[configured] = bytes(dgram.view)
+            self.step_changes += 1
 
-    def _has_config(self, dgram: Dgram) -> bool:
-        return any(one.names.alg.name == "config" for one in dgram.shapes_data())
+    def with_steps(self, setup: DetectorSetup) -> DetectorSetup:
+        """Return a detector with the configuration values that BeginSteps of the run have set since."""
+        from calib.detectors import config_values  # noqa: PLC0415 - as above
+
+        changed: dict[int, dict[str, object]] = {}
+        for raw in self._stepped.values():
+            for names_id, values in config_values(self.config, Dgram(raw, config=self.config)).items():
+                names = self.config.names[names_id]
+                if names.detname == setup.name:
+                    changed.setdefault(names.segment, {}).update(values)
+        panels = tuple(
+            replace(panel, config={**panel.config, **changed.get(panel.segment, {})})
+            for panel in setup.panels
+        )
+        return replace(setup, panels=panels)
 
     def _read(self, dgram: Dgram, *, only_known: bool) -> None:
         """Put the values of a dgram in the tree; `only_known`: only configuration fields that were there."""

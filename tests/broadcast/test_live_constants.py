@@ -480,7 +480,19 @@ def test_a_hundred_runs_with_changing_constants_leave_memory_and_segments_flat(
         )
     source = record(folder / "in.xtc2", panels, runs=runs, events=3)
     script = write_calibrating_script(folder)
-    command = drp(script, "--source", source, "-W", "2", "--calib", folder / "store.db", "--rate", "30", "-k", "pebbleBufCount=8")
+    command = drp(
+        script,
+        "--source",
+        source,
+        "-W",
+        "2",
+        "--calib",
+        folder / "store.db",
+        "--rate",
+        "30",
+        "-k",
+        "pebbleBufCount=8",
+    )
     looks: list[tuple[int, int, int, int, int]] = []
     stop = threading.Event()
     thread = threading.Thread(target=_watch, args=(command, looks, stop), daemon=True)

@@ -178,7 +178,7 @@ def checked_value(ctype: str, kind: CType, value: Value) -> Value:
     if kind.dtype is None:
         if not isinstance(value, str):
             raise ConstantsMisshapen(f"{ctype} is text, not an array")
-        if len(value.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
+        if len(utf8(value, ctype)) > MAX_TEXT_BYTES:
             raise ConstantsMisshapen(f"{ctype}: the text is longer than {MAX_TEXT_BYTES} bytes")
         return value
     if not isinstance(value, np.ndarray):
@@ -194,6 +194,14 @@ def checked_value(ctype: str, kind: CType, value: Value) -> Value:
         cast = cast.view()
         cast.flags.writeable = False
     return cast
+
+
+def utf8(text: str, what: str) -> bytes:
+    """Return text in UTF-8; raise ConstantsMisshapen where it holds what no text can, such as half a surrogate pair."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ConstantsMisshapen(f"{what} is not UTF-8") from None
 
 
 def _cast(ctype: str, dtype: np.dtype[Any], value: NDArray[Any]) -> NDArray[Any]:
@@ -214,7 +222,7 @@ def _cast(ctype: str, dtype: np.dtype[Any], value: NDArray[Any]) -> NDArray[Any]
 def digest_of(value: Value) -> str:
     """Return the SHA-256 of a value, hex: of its dtype and shape as text, a line end, and its bytes in C order."""
     if isinstance(value, str):
-        return hashlib.sha256(b"str\n" + value.encode("utf-8", "surrogatepass")).hexdigest()
+        return hashlib.sha256(b"str\n" + utf8(value, "the text")).hexdigest()
     array = np.ascontiguousarray(value)
     found = hashlib.sha256(f"{array.dtype.str}{list(array.shape)}\n".encode())
     found.update(array.reshape(-1).view(np.uint8).data)

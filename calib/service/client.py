@@ -130,8 +130,8 @@ class Service:
     ) -> list[RemoteDocument]:
         short = detector.short_name
         question: dict[str, object] = {"detector": short, "run": {"$lte": run or LAST_RUN}}
-        if ctypes is not None and len(ctypes) == 1:
-            question["ctype"] = next(iter(ctypes))
+        if ctypes is not None:
+            question["ctype"] = {"$in": sorted(ctypes)}
         asked = [(f"cdb_{short}", "", question | {"run": {"$lte": LAST_RUN}})]
         if experiment:
             asked.append((f"cdb_{experiment}", experiment, question))

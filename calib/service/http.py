@@ -22,6 +22,8 @@ LOG = logging.getLogger("calib.client")
 MAX_JSON_BYTES = 64 << 20
 TRIES = 3
 FIRST_PAUSE_S = 0.25
+FIRST_BYTES_S = 30.0
+SLOWEST_BYTES_PER_S = 1 << 20
 TIMEOUTS = httpx.Timeout(30.0, connect=5.0)
 _AGAIN = (429, 500, 502, 503, 504)
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -38,9 +40,11 @@ class HttpClient:
         bearer: str | None = None,
         timeout: httpx.Timeout = TIMEOUTS,
         sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.base = base
         self._sleep = sleep
+        self._clock = clock
         headers = {"accept-encoding": "identity", "user-agent": "calib"}
         if bearer:
             headers["authorization"] = f"Bearer {bearer}"
@@ -111,7 +115,11 @@ class HttpClient:
         parts: list[bytes] = []
         buffer = None if size is None else np.empty(size, np.uint8)
         at = 0
-        for part in answer.iter_bytes(1 << 20):
+        started = self._clock()
+        until = started + FIRST_BYTES_S + (limit if size is None else size) / SLOWEST_BYTES_PER_S
+        for part in answer.iter_bytes():
+            if self._clock() > until:
+                raise self._error(path, f"the answer comes too slowly: {at} bytes in {until - started:.0f} s")
             if at + len(part) > (limit if size is None else size):
                 raise self._error(
                     path, f"the answer is longer than the {limit if size is None else size} bytes expected"

@@ -10,10 +10,11 @@ import asyncio
 import logging
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -21,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from calib.errors import CalibError, ServiceError, StoreError
+from calib.errors import CalibError, ServiceError
 from calib.service import documents as lcls
 from calib.service.query import Condition, conditions, parse_query
 from calib.service.token import allows
@@ -32,6 +33,7 @@ ROOT = "/calib_ws"
 MAX_ARCHIVE_BYTES = 4 << 30
 MAX_QUERY_BODY = 64 << 10
 SPOOL_BYTES = 1 << 20
+PIECE_BYTES = 256 << 10  # a socket's buffer moves up all that is left with each send
 SLOWEST_BODY_S = 600.0
 
 
@@ -104,12 +106,14 @@ class _Service:
                 return JSONResponse(one)
         raise HTTPException(404, "there is no document with this id")
 
-    def payload(self, request: Request) -> Response:
-        record = lcls.payload_record(self._store, _database(request), request.path_params["data_id"])
+    async def payload(self, request: Request) -> Response:
+        database, data_id = _database(request), request.path_params["data_id"]
+        record = await run_in_threadpool(lcls.payload_record, self._store, database, data_id)
         if record is None:
             raise HTTPException(404, "there is no payload with this id")
         parts = self._store.payload(record.id)
-        first = next(parts, b"")  # what cannot be read at all is an error, and not the beginning of an answer
+        # What cannot be read at all is an error, and not the beginning of an answer.
+        first = await run_in_threadpool(next, parts, b"")
         return StreamingResponse(
             _checked_before_the_end(first, parts),
             media_type="application/octet-stream",
@@ -125,7 +129,12 @@ class _Service:
             except TimeoutError:
                 raise HTTPException(408, f"the archive did not arrive in {SLOWEST_BODY_S:.0f} s") from None
             body.seek(0)
-            records = await run_in_threadpool(self._import, body)
+            try:
+                records = await run_in_threadpool(self._import, body)
+            except CalibError as error:
+                if isinstance(error.__cause__, SQLAlchemyError | OSError):
+                    raise
+                raise HTTPException(400, str(error)) from error
         LOG.info("%s: put %d constants", _client(request), len(records))
         return JSONResponse({"put": [record.id for record in records]})
 
@@ -181,13 +190,16 @@ async def _receive(request: Request, body: Any) -> None:
         await run_in_threadpool(body.write, part)
 
 
-def _checked_before_the_end(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield all parts, the last only when the whole has been checked: a damaged payload arrives cut short, and not as if it were whole."""
-    held = first
-    for part in rest:
-        yield held
-        held = part
-    yield held
+async def _checked_before_the_end(first: bytes, rest: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield all parts in pieces, the last part only when the whole has been checked: a damaged payload arrives cut short, and not as if
+    it were whole.
+    """
+    held: bytes | None = first
+    while held is not None:
+        following = await run_in_threadpool(next, rest, None)
+        for start in range(0, len(held), PIECE_BYTES):
+            yield held[start : start + PIECE_BYTES]
+        held = following
 
 
 def _database(request: Request) -> str:
@@ -210,5 +222,5 @@ def _refuse(_request: Request, error: Exception) -> Response:
 def _failed(_request: Request, error: Exception) -> Response:
     """Answer what failed in the store with 500, never 503: that ends an LCLS client on the spot."""
     LOG.error("%s", error)
-    bad_archive = isinstance(error, StoreError) and error.where == "the archive"
-    return JSONResponse({"error": str(error)}, status_code=400 if bad_archive else 500)
+    what = error.what if isinstance(error, CalibError) else ""  # where the store lies is not for everybody
+    return JSONResponse({"error": what}, status_code=500)

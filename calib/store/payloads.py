@@ -51,8 +51,8 @@ def load(connection: Connection, record: Record, where: str) -> Value:
         raise damaged(record, f"its payload of {record.size_bytes} bytes is no constant's", where)
     buffer = np.empty(record.size_bytes, np.uint8)
     at = 0
-    parts = select(PARTS.c.data).where(PARTS.c.digest == record.digest).order_by(PARTS.c.part)
-    for (data,) in connection.execute(parts.execution_options(yield_per=1)):
+    for part in range(part_count(record)):
+        data = load_part(connection, record, part, where)
         if at + len(data) > len(buffer):
             raise damaged(record, "its payload is longer than it says", where)
         buffer[at : at + len(data)] = np.frombuffer(data, np.uint8)
@@ -70,11 +70,27 @@ def load(connection: Connection, record: Record, where: str) -> Value:
 
 def load_part(connection: Connection, record: Record, part: int, where: str) -> bytes:
     """Return one part of a payload; raise StoreError where it is gone."""
-    query = select(PARTS.c.data).where(PARTS.c.digest == record.digest, PARTS.c.part == part)
-    data: Any = connection.execute(query).scalar()
+    if connection.dialect.name == "postgresql":
+        data = _binary_part(connection, record, part, where)
+    else:
+        query = select(PARTS.c.data).where(PARTS.c.digest == record.digest, PARTS.c.part == part)
+        data = connection.execute(query).scalar()
     if data is None:
         raise damaged(record, f"part {part} of its payload is gone", where)
-    return bytes(data)
+    return data
+
+
+def _binary_part(connection: Connection, record: Record, part: int, where: str) -> bytes | None:
+    """Ask PostgreSQL's driver itself: SQLAlchemy would have the bytes sent as hexadecimal text."""
+    driver: Any = connection.connection.driver_connection
+    dialect: Any = connection.dialect
+    query = f"SELECT data FROM {PARTS.name} WHERE digest = %s AND part = %s"  # noqa: S608 - the name is ours
+    try:
+        with driver.cursor(binary=True) as cursor:
+            row = cursor.execute(query, (record.digest, part)).fetchone()
+    except dialect.loaded_dbapi.Error as error:
+        raise StoreError(f"{record}: its payload cannot be read: {error}", where=where) from error
+    return None if row is None else row[0]
 
 
 def check_parts(record: Record, parts: Iterator[bytes], where: str) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select
 
 from calib.errors import ConstantsMissing, StoreError
-from calib.model import CTYPES, Constant, DetectorId, digest_of
+from calib.model import CTYPES, Constant, DetectorId, digest_of, utf8
 from calib.panels import choose, for_panels
 from calib.store import payloads
 from calib.store.engine import open_engine, parse_url, reading, shown, speaking, writing
@@ -300,6 +300,8 @@ def _check_put(detector: DetectorId, constant: Constant) -> None:
         )
     if constant.run > MAX_RUN or (constant.run_end or 0) > MAX_RUN or not 0 <= constant.created < MAX_SECONDS:
         raise StoreError(f"{constant.ctype}: run or time of creation is beyond what a store keeps")
+    if b"\0" in utf8(constant.comment + constant.version, "the comment"):
+        raise StoreError("a comment cannot hold NUL")
     if len(constant.comment) > MAX_COMMENT or len(constant.version) > MAX_VERSION:
         raise StoreError(
             f"comment or version is too long (limits: {MAX_COMMENT} and {MAX_VERSION} characters)"

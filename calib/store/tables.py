@@ -7,6 +7,7 @@ documents alone, which keeps it fast whatever the payloads weigh.
 from __future__ import annotations
 
 from sqlalchemy import (
+    DDL,
     Column,
     Double,
     ForeignKey,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
 )
 
 FORMAT = 1
@@ -52,6 +54,12 @@ PARTS = Table(
     Column("part", Integer, primary_key=True, autoincrement=False),
     Column("data", LargeBinary, nullable=False),
 )
+
+# PostgreSQL would try to compress what is noise.
+_PLAIN_BYTES = DDL(  # type: ignore[no-untyped-call]
+    "ALTER TABLE calib_payload_parts ALTER COLUMN data SET STORAGE EXTERNAL"
+)
+event.listen(PARTS, "after_create", _PLAIN_BYTES.execute_if(dialect="postgresql"))
 
 DOCUMENTS = Table(
     "calib_documents",

@@ -2,12 +2,15 @@
 
 import hashlib
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from calib import CTYPES, Constant, ConstantsMisshapen, DetectorId
 from calib.model import MAX_TEXT_BYTES, digest_of
+from tests.conftest import ROOT
 
 PANELS = ("a-1", "b-2")
 
@@ -47,6 +50,7 @@ def test_big_endian_and_strided_arrays_are_made_plain() -> None:
         ("pedestals", np.float32(1)),
         ("pedestals", "text"),
         ("geometry", np.zeros((2, 3, 3))),
+        ("geometry", "half a pair \ud800"),
         ("geometry", "x" * (MAX_TEXT_BYTES + 1)),
     ],
 )
@@ -110,6 +114,14 @@ def test_constants_survive_pickling() -> None:
 
 def test_a_detector_has_psanas_unique_name() -> None:
     assert DetectorId("epixquad", "epix10ka", PANELS).long_name == "epix10ka_a-1_b-2"
+
+
+def test_importing_calib_brings_neither_database_nor_network() -> None:
+    code = "import sys, calib; print({'sqlalchemy', 'httpx', 'starlette', 'zmq', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "set()\n"
 
 
 def test_every_type_says_what_it_is() -> None:

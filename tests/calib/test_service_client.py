@@ -19,6 +19,7 @@ from fake_service import FakeService, reply
 from calib import ConstantsMissing, DetectorId, ServiceError, open_source
 from calib.service import Service
 from calib.service.cache import PayloadCache
+from calib.service.http import HttpClient
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -96,7 +97,7 @@ def test_the_questions_are_those_of_lclss_clients(client: Service, lcls: FakeSer
     assert asked["/calib_ws/cdb_exp/jungfrau_000001"] == {
         "detector": "jungfrau_000001",
         "run": {"$lte": 7},
-        "ctype": "pedestals",
+        "ctype": {"$in": ["pedestals"]},
     }
     client.find(CAMERA, None, 0)
     assert json.loads(lcls.asked[-1][1])["run"] == {"$lte": 9999}
@@ -226,6 +227,21 @@ def drip(link: socket.socket) -> None:
 def test_a_service_that_does_not_answer_is_given_up(client: Service, lcls: FakeService, slow: Any) -> None:
     lcls.answers[DATA] = slow
     refused(client, "no answer in time")
+
+
+def trickle(link: socket.socket) -> None:
+    link.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 480\r\n\r\n")
+    for _ in range(480):
+        link.sendall(b"x")
+
+
+def test_an_answer_that_trickles_is_given_up(lcls: FakeService) -> None:
+    lcls.answers["/x"] = trickle
+    times = iter(range(0, 1_000_000, 1000))
+    client = HttpClient(f"{lcls.url}/calib_ws", clock=lambda: float(next(times)))
+    with pytest.raises(ServiceError, match="too slowly"):
+        client.data("/x", 1000, size=480)
+    client.close()
 
 
 @pytest.mark.parametrize(

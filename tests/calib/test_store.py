@@ -15,7 +15,7 @@ import pytest
 from store_checks import CHECKS, FOUR, Opener, pedestals
 
 from calib import Constant, DetectorId, StoreError, open_source
-from calib.store import Store, default_url, open_store
+from calib.store import Store, default_url, engine, open_store
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.timeout(60)
@@ -197,6 +197,21 @@ def assert_whole(store: Store, detector: DetectorId, experiment: str) -> int:
     assert found["pixel_rms"].run == run
     assert all(np.all(value == run) for value in values.values())
     return run
+
+
+def test_a_writer_that_holds_on_is_told_and_can_be_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_store(str(path), create=True).close()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(engine, "BUSY_S", 0.05)
+    with open_store(str(path)) as store:
+        with pytest.raises(StoreError, match="Another process was writing"):
+            store.put(FOUR, [pedestals()])
+        holder.execute("COMMIT")
+        holder.close()
+        assert len(store.put(FOUR, [pedestals()])) == 1
 
 
 def test_without_being_told_the_store_is_a_file_of_the_user(

@@ -86,6 +86,8 @@ class Storm:
     def kill_one(self, dice: random.Random) -> None:
         workers = list(self.command.workers())
         self.seen.update(workers)
+        # One that was killed a moment ago may not have come to die yet.
+        workers = [pid for pid in workers if pid not in self.killed]
         if self.hanging.exists():
             # Its end is to come from drp.
             workers = [pid for pid in workers if str(pid) != self.hanging.read_text()]

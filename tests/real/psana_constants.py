@@ -1,7 +1,8 @@
 """Say in JSON which constants real psana finds, and what it makes of the events with them; arrays are saved as .npy.
 
 Run by a Python that has psana, with LCLS_CALIB_HTTP saying where to look: `psana_constants.py FILE DETECTOR FOLDER`, or
-`psana_constants.py --document` for a document and payload as psana itself makes them for LCLS's service.
+`psana_constants.py --document` for a document and payload as psana itself makes them for LCLS's service, or `psana_constants.py --choose
+FILE` for which of many documents it takes.
 """
 
 from __future__ import annotations
@@ -67,11 +68,29 @@ def document() -> dict[str, Any]:
     }
 
 
+def choose(cases: list[dict[str, Any]]) -> list[list[str | None]]:
+    """Return for each case what psana takes of an experiment's documents for a run, and of a detector's: their ids."""
+    import psana.pscalib.calib.MDBWebUtils as wu
+
+    chosen = []
+    for case in cases:
+        own = wu.select_doc_in_run_range(case["experiment"], case["run"])
+        any_ = wu.select_latest_doc(case["detector"], {})
+        chosen.append([one and one["_id"] for one in (own, any_)])
+    return chosen
+
+
 def main(argv: list[str]) -> int:
     """Answer on the real standard output, whatever psana prints."""
     reply = os.dup(1)
     os.dup2(2, 1)
-    answer = document() if argv == ["--document"] else read(argv[0], argv[1], Path(argv[2]))
+    answer: Any
+    if argv == ["--document"]:
+        answer = document()
+    elif argv[0] == "--choose":
+        answer = choose(json.loads(Path(argv[1]).read_text()))
+    else:
+        answer = read(argv[0], argv[1], Path(argv[2]))
     with os.fdopen(reply, "w") as stream:
         stream.write(json.dumps(answer) + "\n")
     return 0

@@ -15,7 +15,7 @@ from calib_command import Served, served
 from numpy.typing import NDArray
 
 from calib import Constant, DetectorId, detector_in
-from calib.service import Service
+from calib.service import Service, documents
 from calib.store import Store, open_store
 from tests.real.conftest import Psana, psana_environment
 from xtc import Config, Reader
@@ -91,7 +91,6 @@ def seeded(tmp_path_factory: pytest.TempPathFactory, xtc2_data: Path, made: Made
             put(store, detector, made[name], experiment, run=run - 1, run_end=run + 1)
             put(store, detector, wrong, experiment, run=run + 1)
             put(store, detector, wrong, "another", run=run)
-            put(store, DetectorId(name, detector.dettype, (*detector.serials, "more")[1:]), {}, experiment)
     with served(folder, folder / "calib.sqlite") as one:
         yield one
 
@@ -158,7 +157,37 @@ def test_psana_and_we_choose_the_same(psana: Psana, xtc2_data: Path, made: Made,
     assert answer["geometry"] == ours["geometry"].value
 
 
-def find_with_psana(psana: Psana, one: Served, long_name: str) -> Any:
+def test_psana_and_our_rule_choose_the_same_of_many(psana: Psana, tmp_path: Path) -> None:
+    """Random histories, many of them put in the same seconds: what psana takes from our documents is what the store takes."""
+    random = np.random.default_rng(8)
+    detector = DetectorId("cam", "jungfrau", ("a",))
+    cases, ours = [], []
+    for number in range(60):
+        with open_store(str(tmp_path / f"{number}.sqlite"), create=True) as store:
+            for at in range(int(random.integers(1, 9))):
+                begin = int(random.integers(0, 12))
+                end = None if random.random() < 0.4 else begin + int(random.integers(0, 8))
+                one = Constant.make(
+                    "pedestals",
+                    np.full((1, 1, 1), at),
+                    ("a",),
+                    experiment="exp" if random.random() < 0.7 else "other",
+                    run=begin,
+                    run_end=end,
+                    created=1.7e9 + int(random.integers(0, 3)) + at / 100,
+                )
+                store.put(detector, [one])
+            run = int(random.integers(1, 16))
+            own = documents.documents(store, "cdb_exp", "jungfrau_000001")
+            whole = documents.documents(store, "cdb_jungfrau_000001", "jungfrau_000001")
+            cases.append({"experiment": own, "detector": whole, "run": run})
+            ours.append(store.choose(detector, "exp", run)["pedestals"].id)
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
+    psanas: Any = ask(psana, "--choose", tmp_path / "cases.json")
+    assert [documents.document_number(own or latest) for own, latest in psanas] == ours
+
+
+def find_with_psana(psana: Psana, one: Served, long_name: str, **environment: str) -> Any:
     """Return the shapes of what psana finds for a detector by its long name, and the databases it sees."""
     code = (
         "import sys, json; import psana.pscalib.calib.MDBWebUtils as wu; "
@@ -171,7 +200,7 @@ def find_with_psana(psana: Psana, one: Served, long_name: str) -> Any:
         capture_output=True,
         text=True,
         timeout=90,
-        env=psana_environment() | {"LCLS_CALIB_HTTP": one.url},
+        env=psana_environment() | {"LCLS_CALIB_HTTP": one.url} | environment,
         check=True,
     )
     return json.loads(done.stdout)
@@ -187,6 +216,10 @@ def test_psana_finds_a_panel_in_a_larger_detector_and_no_constants_where_there_a
         databases = ["cdb_detnames", "cdb_exp", "cdb_jungfrau_000001"]
         whole = {"pedestals": [3, 2, 4, 5]}
         assert find_with_psana(psana, one, "jungfrau_b-2") == [databases, ["jungfrau_000001"], whole]
+        with_web_token = find_with_psana(
+            psana, one, "jungfrau_b-2", CALIB_JWT="any"
+        )  # asks in the body of a GET
+        assert with_web_token == [databases, ["jungfrau_000001"], whole]
         assert find_with_psana(psana, one, "jungfrau_c-3") == [databases, ["jungfrau_000001"], None]
 
 

@@ -106,3 +106,20 @@ def test_a_large_set_comes_back_whole(url: str) -> None:
         store.put(detector, [Constant.make("pedestals", value, panels)])
         part = store.find(DetectorId("cam", "jungfrau", panels[5:7]), None, 1)["pedestals"]
     assert np.array_equal(part.value, value[:, 5:7])
+
+
+def test_a_server_that_goes_away_is_told_and_may_come_back(url: str) -> None:
+    with open_store(url, create=True) as store:
+        (record,) = store.put(FOUR, [pedestals()])
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            parts = store.payload(record.id)
+            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            connection.execute(text(others))
+            assert b"".join(parts) == np.asarray(pedestals().value).tobytes()
+            connection.execute(text("ALTER TABLE calib_payload_parts RENAME TO elsewhere"))
+            with pytest.raises(StoreError):
+                store.get(record.id)
+            connection.execute(text("ALTER TABLE elsewhere RENAME TO calib_payload_parts"))
+        engine.dispose()
+        assert store.get(record.id).digest == record.digest

@@ -49,25 +49,34 @@ class Subscriber:
         self._packed: Packed | None = None
 
     def take(self, stamp: int) -> tuple[Offer, Packed]:
-        """Return the set for the BeginRun with that time stamp, once drp has noted that it was taken.
+        """Return the set for the BeginRun with that time stamp, or a later one, once drp has noted that it was taken.
+
+        Whoever is late may find, at any point here, that the next run has begun: then that run's set is taken instead.
 
         Raises BroadcastError where drp does not answer for `silence_s`, has none within `limit_s`, or offers what is not there.
         """
         with zmq.Context(io_threads=1) as context, context.socket(zmq.DEALER) as socket:
             socket.setsockopt(zmq.LINGER, 0)
             socket.connect(self._address)
-            offer = self._offered(socket, stamp)
-            packed = self._open(offer)
-            taken = Taken(self._ticket, offer.version, offer.digest)
-            self._until(
-                socket, taken, lambda reply: isinstance(reply, Settled) and reply.version == offer.version
-            )
-        return offer, packed
+            offer = self._offer_after(socket, stamp, 0)
+            while True:
+                try:
+                    packed = self._open(offer)
+                except BroadcastError:
+                    offer = self._offer_after(socket, stamp, offer.version)
+                    continue
+                reply = self._until(socket, Taken(self._ticket, offer.version, offer.digest), _later(offer))
+                if not isinstance(reply, Offer):
+                    return offer, packed
+                offer = reply
 
-    def _offered(self, socket: zmq.Socket[bytes], stamp: int) -> Offer:
+    def _offer_after(self, socket: zmq.Socket[bytes], stamp: int, version: int) -> Offer:
+        """Ask for an offer, and raise what opening it raises if it is no other than the last."""
         reply = self._until(socket, Ask(self._ticket, stamp), lambda reply: isinstance(reply, Offer))
         if not isinstance(reply, Offer):
             raise BroadcastError("drp sent something else than an offer", where=self._address)
+        if reply.version <= version:
+            self._open(reply)
         return reply
 
     def _open(self, offer: Offer) -> Packed:
@@ -108,3 +117,14 @@ class Subscriber:
             raise BroadcastError(f"drp has not answered for {self._silence_s:g} s", where=self._address)
         if waited_s > self._limit_s:
             raise BroadcastError(f"there were no constants within {self._limit_s:g} s", where=self._address)
+
+
+def _later(offer: Offer) -> Callable[[Message], bool]:
+    """Return what says whether a reply ends the wait for the acknowledgement's own: it is settled, or there is a later offer."""
+
+    def ends(reply: Message) -> bool:
+        if isinstance(reply, Offer):
+            return reply.version > offer.version
+        return isinstance(reply, Settled) and reply.version == offer.version
+
+    return ends

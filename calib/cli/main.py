@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from calib.cli import carry, dark, reading, serving, show, writing
+from calib.cli import carry, dark, reading, serving, sharing, show, writing
 from calib.errors import CalibError
 
 EXIT_FAILED = 1
@@ -26,6 +26,7 @@ COMMANDS: tuple[Register, ...] = (
     reading.register,
     carry.register,
     serving.register,
+    sharing.register,
     dark.register,
     show.register,
 )

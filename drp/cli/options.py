@@ -22,7 +22,7 @@ from drp.core.errors import ConfigError
 
 DEFAULT_EVENTS = 1000
 CALIB_VARIABLE = "DRP_CALIB"
-LOG_DOMAINS = ("run", "worker", "source", "sink", "offline", "constants")
+LOG_DOMAINS = ("run", "worker", "source", "sink", "script", "offline", "constants")
 """The parts of drp that log: loggers are called `drp.<part>`, or below that."""
 STDOUT = Path("-")
 """What `--report` is where it goes to stdout."""

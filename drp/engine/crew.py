@@ -83,10 +83,11 @@ class Crew:
         flow: Flow,
         berth: Berth,
         nursery: Nursery,
-        make_nursery: Callable[[], Nursery],
         selector: selectors.BaseSelector,
         hold_source: Callable[[bool], None],
         route: Callable[[], None],
+        *,
+        make_nursery: Callable[[], Nursery] = Nursery,
         constants: Broadcast | None = None,
     ) -> None:
         self.supervisor = Supervisor(Policy.from_config(config))

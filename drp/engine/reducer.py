@@ -164,11 +164,11 @@ class Reducer:
             self._flow,
             berth,
             nursery,
-            lambda: make_nursery(config),
             selector,
             self._hold_source,
             self._route,
-            self._constants,
+            make_nursery=lambda: make_nursery(config),
+            constants=self._constants,
         )
         self._transitions = Transitions(
             self._flow, self._crew, self._recorder, self._ledger_fields, self._constants

@@ -189,6 +189,31 @@ def test_a_segment_that_is_not_there_or_holds_something_else_is_an_error(
     assert not publisher.has("t1")
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_who_is_overtaken_by_the_next_run_takes_its_set(
+    publisher: Publisher, memory: Memory, gone: bool
+) -> None:
+    """The next set is there, and with `gone` the first one is not any more, while the first is being attached."""
+    publisher.expect("t1", "spare 1")
+    publisher.begin(1)
+    publisher.publish(at(memory.place(1.0), 1))
+    overtaken = []
+
+    def attach(segment_id: int, size_bytes: int) -> bytes:
+        if not overtaken:
+            overtaken.append(segment_id)
+            publisher.begin(2)
+            publisher.publish(at(memory.place(2.0), 2))
+            if gone:
+                del memory.segments[segment_id]
+        return memory.attach(segment_id, size_bytes)
+
+    offer, packed = Subscriber(publisher.address, "t1", attach, limit_s=LIMIT_S).take(1)
+    assert offer.stamp == 2
+    assert value_of(packed) == 2.0
+    assert publisher.has("t1")
+
+
 def test_oversized_foreign_and_unsigned_messages_are_refused_and_the_service_goes_on(
     publisher: Publisher, memory: Memory
 ) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sim_files import write_run
+from sim_files import drp, write_run
 
 from calib.cli import main as calib
-from drp.cli.drp import main as drp
 from xtc import Reader, TransitionId
 
 SCRIPT = """
@@ -44,9 +43,10 @@ def test_workers_calibrate_and_draw_as_a_script_offline_does(tmp_path: Path) -> 
     store, script = str(tmp_path / "calib.db"), tmp_path / "script.py"
     script.write_text(SCRIPT)
     run = write_run(tmp_path / "run.xtc2", f"sim:epixhr,segments=3,frames=12,constants={store}", 12)
-    common = ["-p", str(script), "--source", str(run), "--calib", store]
-    assert drp([*common, "--offline", "-o", str(tmp_path / "offline")]) == 0
-    assert drp([*common, "-W", "3", "-o", str(tmp_path / "live")]) == 0
+    common = ["-p", script, "--source", run, "--calib", store]
+    for how, folder in (["--offline"], "offline"), (["-W", "3"], "live"):
+        done = drp(*common, *how, "-o", tmp_path / folder)
+        assert done.returncode == 0, done.stderr
     offline, live = results(tmp_path / "offline"), results(tmp_path / "live")
     assert len(offline) == 12
     assert offline == live
@@ -56,7 +56,7 @@ def test_workers_calibrate_and_draw_as_a_script_offline_does(tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [["--offline"], ["-W", "2"]])
 def test_a_script_that_needs_constants_fails_the_begin_run_and_names_what_is_missing(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], how: list[str]
+    tmp_path: Path, how: list[str]
 ) -> None:
     store, script = str(tmp_path / "calib.db"), tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -65,8 +65,9 @@ def test_a_script_that_needs_constants_fails_the_begin_run_and_names_what_is_mis
     geometry.write_text("IP 0 DET 0 0 0 0 0 0 0 0 0 0\nDET 0 MTRX:V2:144:768:100:100 0 0 0 0 0 0 0 0 0 0\n")
     put = ["--from-config", str(run), "--run", "0", "--store", store]
     assert calib(["put", "epixhr", "geometry", str(geometry), *put]) == 0
-    assert drp(["-p", str(script), "--source", str(run), "--calib", store, *how]) == 1
-    said = "".join(capfd.readouterr())
+    done = drp("-p", script, "--source", run, "--calib", store, *how)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
     assert "pedestals" in said
     assert "Looked in" in said
     assert "00cafe0000" in said

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from drp.source import SourceOptions, open_source
 from xtc import Dgram, TransitionId, encode_dgram
 
+ROOT = Path(__file__).resolve().parents[2]
 ENDS = (TransitionId.Disable, TransitionId.EndStep, TransitionId.EndRun)
 
 
@@ -50,3 +54,23 @@ def split(data: bytes) -> list[bytes]:
         out.append(data[at : at + size])
         at += size
     return out
+
+
+def drp(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the drp command in a process of its own, whose logging is its own too."""
+    words = [
+        sys.executable,
+        "-c",
+        "import sys; from drp.cli.drp import main; sys.exit(main())",
+        *map(str, arguments),
+    ]
+    environment = {key: value for key, value in os.environ.items() if key != "DRP_CALIB"}
+    return subprocess.run(
+        words,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +27,7 @@ from tests.support.constants_world import (
     serial,
     write_calibrating_script,
 )
-from tests.support.drp_command import DrpCommand
+from tests.support.drp_command import DrpCommand, rest_slow
 from tests.support.plain_xtc2 import BEGIN_RUN, PlainFile
 
 Start = Callable[..., DrpCommand]
@@ -93,6 +95,14 @@ def test_without_constants_there_is_no_socket_and_the_file_says_nothing(
     assert command.left() == []
 
 
+def test_a_command_without_constants_imports_nothing_for_them() -> None:
+    code = "import sys, drp.cli.drp, drp.script.worker; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert not {"zmq", "sqlalchemy", "calib", "numba"} & set(done.stdout.split())
+
+
 def test_live_and_offline_record_the_same(drp: Start, folder: Path, source: Path, store: Path) -> None:
     script = write_calibrating_script(folder, before="os.getpid = lambda: 7")
     made = []
@@ -104,6 +114,7 @@ def test_live_and_offline_record_the_same(drp: Start, folder: Path, source: Path
     assert made[:2] == made[2:]
 
 
+@pytest.mark.slow
 def test_the_environment_names_the_source_too(drp: Start, folder: Path, source: Path, store: Path) -> None:
     script = write_calibrating_script(folder)
     command = drp(script, "--source", source, "-W", "1", environment={"DRP_CALIB": str(store)})
@@ -146,7 +157,8 @@ NEVER_ANSWERS = "Subscriber._open = lambda self, offer: time.sleep(1000)"
 
 
 @pytest.mark.parametrize(
-    ("fault", "story"), [(NEVER_ASKS, "it never asked for them"), (NEVER_ANSWERS, "it was sent word of them")]
+    ("fault", "story"),
+    rest_slow(1, [(NEVER_ANSWERS, "it was sent word of them"), (NEVER_ASKS, "it never asked for them")]),
 )
 def test_a_worker_that_never_acknowledges_fails_the_run_with_its_name(
     drp: Start, folder: Path, source: Path, store: Path, fault: str, story: str
@@ -241,7 +253,7 @@ def test_constants_that_are_missing_are_a_warning_and_an_error_only_for_who_asks
     assert command.left(files=False) == []
 
 
-@pytest.mark.parametrize("offline", [(), ("--offline",)])
+@pytest.mark.parametrize("offline", [(), pytest.param(("--offline",), marks=pytest.mark.slow)])
 def test_required_constants_that_are_missing_fail_begin_run_with_the_list(
     drp: Start, folder: Path, source: Path, offline: tuple[str, ...]
 ) -> None:
@@ -262,7 +274,9 @@ def test_required_constants_that_are_missing_fail_begin_run_with_the_list(
     assert command.left(files=False) == []
 
 
-@pytest.mark.parametrize("url", ["nowhere.db", "http://127.0.0.1:9/calib_ws"])
+@pytest.mark.parametrize(
+    "url", ["nowhere.db", pytest.param("http://127.0.0.1:9/calib_ws", marks=pytest.mark.slow)]
+)
 def test_a_source_that_cannot_be_asked_fails_begin_run(
     drp: Start, folder: Path, source: Path, url: str
 ) -> None:
@@ -301,6 +315,7 @@ def test_a_source_that_hangs_is_an_error_within_the_time_limit_and_does_not_stop
     assert command.left() == []
 
 
+@pytest.mark.slow
 def test_the_socket_is_private_and_named_and_foreigners_get_nothing(
     drp: Start, folder: Path, store: Path
 ) -> None:
@@ -329,6 +344,7 @@ def test_the_socket_is_private_and_named_and_foreigners_get_nothing(
     assert command.left() == []
 
 
+@pytest.mark.slow
 def test_a_drp_that_was_killed_leaves_no_socket_after_the_next_start(
     drp: Start, folder: Path, store: Path
 ) -> None:
@@ -417,6 +433,7 @@ def test_a_supervisor_that_is_not_there_is_an_error_within_the_time_limit(
     assert command.left(files=False) == []
 
 
+@pytest.mark.slow
 def test_a_process_with_another_key_is_refused_with_a_reason(drp: Start, folder: Path, store: Path) -> None:
     family = Family(drp, folder, store, events=3000)
     write_keys(folder / "other")
@@ -451,6 +468,7 @@ def test_a_supervisor_that_is_lost_is_an_error_at_the_next_begin_run(
     assert command.left(files=False) == []
 
 
+@pytest.mark.slow
 def test_keys_that_others_can_read_are_refused_at_the_start(drp: Start, folder: Path, store: Path) -> None:
     family = Family(drp, folder, store)
     (folder / "keys").chmod(0o644)

@@ -137,7 +137,7 @@ def test_every_other_option_reaches_its_field() -> None:
         ("-p myroi.py -u epix", "-u epix: is no alias"),
         (
             "-p myroi.py --log-domain run,workr",
-            "--log-domain workr: is no part of drp that logs. The parts are run, worker, source, sink, offline",
+            "--log-domain workr: is no part of drp that logs. The parts are run, worker, source, sink, script, offline, constants",
         ),
         (
             "-p myroi.py -M gone",

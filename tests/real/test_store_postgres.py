@@ -4,14 +4,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import postgres_server
 import pytest
+from calib_command import served
 from sqlalchemy import create_engine, text
 from store_checks import CHECKS, FOUR, Opener, pedestals
 
 from calib import Constant, DetectorId, StoreError, open_source
+from calib.service import Service
 from calib.store import open_store
 from tests.conftest import ROOT
 
@@ -123,3 +126,12 @@ def test_a_server_that_goes_away_is_told_and_may_come_back(url: str) -> None:
             connection.execute(text("ALTER TABLE elsewhere RENAME TO calib_payload_parts"))
         engine.dispose()
         assert store.get(record.id).digest == record.digest
+
+
+def test_a_service_gives_what_a_server_keeps(url: str, tmp_path: Path) -> None:
+    with open_store(url, create=True) as store:
+        store.put(FOUR, [pedestals()])
+    with served(tmp_path, url) as one:
+        service = Service(one.url, cache=tmp_path / "cache")
+        assert service.find(FOUR, "exp", 1)["pedestals"].digest == pedestals().digest
+        service.close()

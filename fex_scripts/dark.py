@@ -27,6 +27,8 @@ shape = tuple(int(n) for n in args.shape.split(",")) if args.shape else None
 
 for run in ds.runs():
     det = run.Detector(name)
+    if det.setup is None:
+        raise SystemExit(f"{name} has no raw data to sum up")
     sums = DarkSums.of(det.setup, Limits(args.lowest, args.highest), shape)
     room = ds.drp_info.transition_bufsize
     if sums.nbytes + (1 << 20) > room:

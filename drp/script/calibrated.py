@@ -37,7 +37,7 @@ DRAW_OPTIONS = frozenset(("mapmode", "fillholes", "vbase"))
 CONFIGURED = (EpixMultiGain, EpixUhr)
 """The corrections whose tables depend on the configuration."""
 
-log = logging.getLogger("drp.calib")
+log = logging.getLogger("drp.constants")
 
 
 class Calibration:

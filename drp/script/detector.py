@@ -73,13 +73,12 @@ class AlgInterface:
         The array is valid until the script asks for the next event, unless `copy=True` or `out=`; see `Calibration.calib`. Raises
         CalibrationError where there are no constants: raw is never passed off as calibrated.
         """
-        return self._calibration.calib(evt, *args, **options)
+        return self._calibration().calib(evt, *args, **options)
 
     def image(self, evt: Any, *args: Any, **options: Any) -> Any:
         """Return the image of the calibrated event, or of `nda=`, float32 (rows, cols); see `Calibration.image`."""
-        return self._calibration.image(evt, *args, **options)
+        return self._calibration().image(evt, *args, **options)
 
-    @property
     def _calibration(self) -> Calibration:
         if self._made is None:
             if self._make is None:
@@ -90,38 +89,41 @@ class AlgInterface:
     # psana's names of what lies behind.
 
     def _mask(self, **options: Any) -> Any:
-        return self._calibration.mask(**options)
+        return self._calibration().mask(**options)
 
     def _pedestals(self, **_: Any) -> Any:
-        return self._calibration.constant("pedestals")
+        return self._calibration().constant("pedestals")
 
     def _gain(self, **_: Any) -> Any:
-        return self._calibration.constant("pixel_gain")
+        return self._calibration().constant("pixel_gain")
 
     def _gain_factor(self, **_: Any) -> Any:
-        return self._calibration.gain_factor()
+        return self._calibration().gain_factor()
 
     def _rms(self, **_: Any) -> Any:
-        return self._calibration.constant("pixel_rms")
+        return self._calibration().constant("pixel_rms")
 
     def _status(self, **_: Any) -> Any:
-        return self._calibration.constant("pixel_status")
+        return self._calibration().constant("pixel_status")
 
     def _common_mode(self, **_: Any) -> Any:
-        return self._calibration.constant("common_mode")
+        return self._calibration().constant("common_mode")
 
     def _mask_calib(self, **_: Any) -> Any:
-        return self._calibration.constant("pixel_mask")
+        return self._calibration().constant("pixel_mask")
 
     def _pixel_coords(self, **options: Any) -> Any:
-        return self._calibration.pixel_coords(**options)
+        return self._calibration().pixel_coords(**options)
 
     def _pixel_coord_indexes(self, **options: Any) -> Any:
-        return self._calibration.pixel_coord_indexes(**options)
+        return self._calibration().pixel_coord_indexes(**options)
 
     @property
     def _calibconst(self) -> dict[str, Any]:
-        return self._calibration.calibconst()
+        try:
+            return self._calibration().calibconst()
+        except CalibrationError:
+            return {}
 
     def _seg_configs(self) -> dict[int, Namespace]:
         return self._setup.configs(self._det_name)
@@ -189,22 +191,20 @@ class Detector:
         for alg in self._algs:
             self.__dict__[alg]._make = make
 
-    @property
     def calibration(self) -> Calibration:
-        """The calibration of the detector's frames; raises CalibrationError where it has none."""
+        """Return the calibration of the detector's frames; raise CalibrationError where it has none."""
         setup = self._setup.calibration().get(self._det_name)
         if setup is None:
             raise CalibrationError(f"{self._det_name} has no frames that can be calibrated")
-        made: Calibration = self.__dict__[setup.alg]._calibration
+        made: Calibration = self.__dict__[setup.alg]._calibration()
         return made
 
     @property
-    def setup(self) -> DetectorSetup:
-        """The detector as calibration knows it: type, panels with serial numbers, shapes, configuration of the Configure."""
-        found = self._setup.calibration().get(self._det_name)
-        if found is None:
-            raise CalibrationError(f"{self._det_name} has no frames that can be calibrated")
-        return found
+    def setup(self) -> DetectorSetup | None:
+        """The detector as calibration knows it: type, panels with serial numbers, shapes, configuration of the Configure; None where it has no
+        alg raw or fex.
+        """
+        return self._setup.calibration().get(self._det_name)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(

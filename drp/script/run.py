@@ -117,7 +117,7 @@ class Run(ScriptVerbs):
             det = Detector(self._session.stream, setup, name)
             det.set_calibration(lambda alg: self._calibration(alg, name, options))
             if options.get("calib"):
-                det.calibration.require()
+                det.calibration().require()
             return det
         if accept_missing:
             return MissingDetector()

@@ -2,6 +2,7 @@
 
 from calib.detectors.base import Coding, Correction, DetectorSetup, Panel
 from calib.detectors.mask import MaskOptions, mask_neighbors
+from calib.detectors.photons import count_photons
 from calib.detectors.setup import config_values, setups, setups_of
 from calib.detectors.types import CORRECTIONS, correction_type, corrections
 
@@ -15,6 +16,7 @@ __all__ = [
     "config_values",
     "correction_type",
     "corrections",
+    "count_photons",
     "mask_neighbors",
     "setups",
     "setups_of",

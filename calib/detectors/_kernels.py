@@ -1,11 +1,14 @@
 """Kernels: raw pixels to calibrated ones in one pass. They know bits and tables, no detector, and check nothing.
 
-A pixel's range bits choose one of the planes of its tables, then calibrated = (data bits - offset) * factor; the factor holds the mask. Pixels
-go by blocks of 64, because gain switches where the light is: a block whose pixels are all in one range, whichever, is done with vector
-instructions from that range's plane alone, and only a mixed block looks at each pixel.
+A pixel's range bits choose one of the planes of its tables, then calibrated = (data bits - offset) * factor; the factor holds the mask. Gain switches
+where the light is, so nearly all of a stretch of pixels are in one range: it is done with vector instructions from that range's plane alone,
+whichever it is. Then the few blocks that hold pixels of another range are done again for each range they hold, and only those pixels kept.
 
 Each array comes as (segments, pixels); `offset` and `factor` as (segments, planes, pixels). `planes` has the plane of each range code, -1
-for a code that means nothing, whose pixels are 0.
+for a code that means nothing, whose pixels are 0; code 0 always has one. `bits` are data mask, data shift, range mask and range shift, uint16.
+
+Two things here are for the compiler. Pixels are counted by unsigned numbers (`_at`), which spares it the test for negative indices, and so it
+vectorises. And whole arrays are passed with where to begin, for a slice costs more than a short loop over it.
 """
 
 from __future__ import annotations
@@ -15,51 +18,109 @@ from typing import Any
 import numba
 import numpy as np
 
-BLOCK = 64
+STRETCH = 1024
+BLOCK = 128
+_at = np.uintp
 
 
 @numba.njit(cache=True, nogil=True)
-def apply_ranges(
+def range_bits(raw: Any, s: Any, begin: Any, end: Any, range_mask: Any) -> Any:
+    """Return the range bits that any pixel has, and those that every pixel has."""
+    some = np.uint16(0)
+    every = np.uint16(0xFFFF)
+    for i in range(_at(begin), _at(end)):
+        some |= raw[s, i]
+        every &= raw[s, i]
+    return some & range_mask, every & range_mask
+
+
+@numba.njit(cache=True, nogil=True)
+def usual_bits(some: Any, every: Any, planes: Any, range_shift: Any) -> Any:
+    """Return the range bits a stretch is done with: those that all its pixels have, if they are of a range or the stretch is of no other."""
+    return np.uint16(every if some == every or planes[every >> range_shift] >= 0 else 0)
+
+
+@numba.njit(cache=True, nogil=True)
+def codes_held(raw: Any, s: Any, begin: Any, end: Any, bits: Any, usual: Any) -> Any:
+    """Return a bit for each range code but the usual one that pixels have."""
+    range_mask, range_shift = bits[2], bits[3]
+    other = np.uint16(0)
+    for i in range(_at(begin), _at(end)):
+        other |= raw[s, i] ^ usual
+    held = np.uint32(0)
+    if other & range_mask:
+        for i in range(_at(begin), _at(end)):
+            held |= np.uint32(1) << np.uint32((raw[s, i] & range_mask) >> range_shift)
+    return held & ~(np.uint32(1) << np.uint32(usual >> range_shift))
+
+
+@numba.njit(cache=True, nogil=True)
+def calibrate(
+    raw: Any, offset: Any, factor: Any, s: Any, plane: Any, begin: Any, end: Any, bits: Any, out: Any
+) -> None:
+    """Calibrate pixels of one range."""
+    data_mask, data_shift = bits[0], bits[1]
+    for i in range(_at(begin), _at(end)):
+        data = np.float32(np.int32((raw[s, i] & data_mask) >> data_shift))
+        out[s, i] = (data - offset[s, plane, i]) * factor[s, plane, i]
+
+
+@numba.njit(cache=True, nogil=True)
+def calibrate_some(
     raw: Any,
     offset: Any,
     factor: Any,
-    planes: Any,
-    data_mask: Any,
-    data_shift: Any,
-    range_mask: Any,
-    range_shift: Any,
+    s: Any,
+    plane: Any,
+    wanted: Any,
+    begin: Any,
+    end: Any,
+    bits: Any,
     out: Any,
 ) -> None:
+    """Calibrate the pixels with the wanted range bits and leave the others."""
+    data_mask, data_shift, range_mask = bits[0], bits[1], bits[2]
+    for i in range(_at(begin), _at(end)):
+        data = np.float32(np.int32((raw[s, i] & data_mask) >> data_shift))
+        value = (data - offset[s, plane, i]) * factor[s, plane, i]
+        out[s, i] = value if raw[s, i] & range_mask == wanted else out[s, i]
+
+
+@numba.njit(cache=True, nogil=True)
+def clear_some(raw: Any, s: Any, wanted: Any, begin: Any, end: Any, bits: Any, out: Any) -> None:
+    """Set the pixels with the wanted range bits to 0."""
+    range_mask = bits[2]
+    for i in range(_at(begin), _at(end)):
+        out[s, i] = np.float32(0) if raw[s, i] & range_mask == wanted else out[s, i]
+
+
+@numba.njit(cache=True, nogil=True)
+def apply_ranges(raw: Any, offset: Any, factor: Any, planes: Any, bits: Any, out: Any) -> None:
     """Calibrate uint16 pixels with range bits into float32 `out`."""
+    range_mask, range_shift = bits[2], bits[3]
     for s in range(raw.shape[0]):
-        for begin in range(0, raw.shape[1], BLOCK):
-            end = min(begin + BLOCK, raw.shape[1])
-            # Slices, not indices: they let the compiler leave out the test for negative indices, and so vectorise.
-            pixels = raw[s, begin:end]
-            done = out[s, begin:end]
-            some = np.uint16(0)
-            every = np.uint16(0xFFFF)
-            for j in range(len(pixels)):
-                some |= pixels[j]
-                every &= pixels[j]
-            if (some ^ every) & range_mask == 0:
-                plane = planes[(some & range_mask) >> range_shift]
-                if plane < 0:
-                    done[:] = np.float32(0)
-                    continue
-                offsets = offset[s, plane, begin:end]
-                factors = factor[s, plane, begin:end]
-                for j in range(len(done)):
-                    data = np.float32(np.int32((pixels[j] & data_mask) >> data_shift))
-                    done[j] = (data - offsets[j]) * factors[j]
-            else:
-                for j in range(len(done)):
-                    plane = planes[(pixels[j] & range_mask) >> range_shift]
-                    if plane < 0:
-                        done[j] = np.float32(0)
-                    else:
-                        data = np.float32(np.int32((pixels[j] & data_mask) >> data_shift))
-                        done[j] = (data - offset[s, plane, begin + j]) * factor[s, plane, begin + j]
+        for begin in range(0, raw.shape[1], STRETCH):
+            end = min(begin + STRETCH, raw.shape[1])
+            some, every = range_bits(raw, s, begin, end, range_mask)
+            usual = usual_bits(some, every, planes, range_shift)
+            plane = planes[usual >> range_shift]
+            if plane < 0:
+                clear_some(raw, s, usual, begin, end, bits, out)
+                continue
+            calibrate(raw, offset, factor, s, plane, begin, end, bits, out)
+            if some == every:
+                continue
+            for first in range(begin, end, BLOCK):
+                last = min(first + BLOCK, end)
+                held = codes_held(raw, s, first, last, bits, usual)
+                for code in range(len(planes) if held else 0):
+                    if held >> np.uint32(code) & np.uint32(1):
+                        plane = planes[code]
+                        wanted = np.uint16(code << range_shift)
+                        if plane < 0:
+                            clear_some(raw, s, wanted, first, last, bits, out)
+                        else:
+                            calibrate_some(raw, offset, factor, s, plane, wanted, first, last, bits, out)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from calib.detectors import _kernels, commonmode
 from calib.detectors.commonmode import CommonMode, Scratch
 from calib.detectors.mask import Constants, Mask, MaskOptions, combine
+from calib.detectors.photons import count_photons, warm_up
 from calib.errors import CalibError, ConstantsMisshapen, ConstantsMissing
 
 Array = npt.NDArray[Any]
@@ -110,10 +111,12 @@ class Correction:
         self._factor = read_only(derived["factor"].reshape(self.shape[0], -1, pixels))
         coding = self.coding or Coding(0)
         self._planes = read_only(np.array(coding.planes, np.int8))
+        self._calibrated: Floats | None = None
         self._level: Array | None = None
         self._mask_level: Array | None = None
         if self.banks is not None:
             self._level = read_only(derived["level"].reshape(self.shape[0], pixels))
+            self._counting = int(np.bitwise_or.reduce(self._level, axis=None))
             self._scratch = Scratch(rows // self.banks[0], cols // self.banks[1], self.banks[1])
         self._default_common_mode = self._common_mode_of_constants()
         self._bits = (
@@ -172,13 +175,6 @@ class Correction:
             rows, cols = np.shape(np.asarray(constants["pedestals"]))[-2:]
         return len(setup.panels) * cls.parts, rows, cols
 
-    @classmethod
-    def serials(cls, setup: DetectorSetup) -> tuple[str, ...]:
-        """Return the serial numbers along the segment axis of constants; a panel read as several segments has one for each."""
-        if cls.parts == 1:
-            return tuple(panel.serial for panel in setup.panels)
-        return tuple(f"{panel.serial}-ASIC-{part:02d}" for panel in setup.panels for part in range(cls.parts))
-
     def mask(self, **options: Any) -> Mask:
         """Return 1 for each pixel that is used, 0 for the others, uint8 (segments, rows, cols).
 
@@ -212,6 +208,24 @@ class Correction:
         self._correct(self._flat(segments), flat, cmpars)
         return out
 
+    def photons(
+        self,
+        segments: Sequence[Array] | Array,
+        photon_kev: float,
+        *,
+        threshold: float = 0.5,
+        out: npt.NDArray[np.uint16] | None = None,
+        **calib_options: Any,
+    ) -> npt.NDArray[np.uint16]:
+        """Return how many photons of one energy each pixel of an event holds, uint16 (segments, rows, cols); options are those of `calib`.
+
+        As `count_photons` of what `calib` returns; nothing is made per event where `out` is given.
+        """
+        if self._calibrated is None:
+            self._calibrated = np.empty(self.shape, np.float32)
+        calibrated = self.calib(segments, out=self._calibrated, **calib_options)
+        return count_photons(calibrated, photon_kev, threshold=threshold, out=out)
+
     def _correct(self, raw: list[tuple[int, Array]], out: Floats, cmpars: Sequence[float] | None) -> None:
         """Fill `out` from raw arrays, each with the number of its first segment and of shape (segments, pixels)."""
         wanted = self._default_common_mode if cmpars is None else CommonMode.of(cmpars)
@@ -233,7 +247,9 @@ class Correction:
                 where=self.setup.name,
                 hint="Give no cmpars",
             )
-        level = self._level if wanted.algorithm == commonmode.OF_LEVEL else self._all_level()
+        level, counting = self._level, self._counting
+        if wanted.algorithm != commonmode.OF_LEVEL:
+            level, counting = self._all_level(), 0xFF
         room = self._scratch
         for first, pixels in raw:
             part = slice(first, first + len(pixels))
@@ -242,9 +258,11 @@ class Correction:
                 self._offset[part],
                 self._factor[part],
                 level[part],
+                counting,
                 self._planes,
                 self._bits,
                 self.shape[2],
+                room.cols,
                 wanted.mode,
                 np.float32(wanted.limit),
                 wanted.fewest,
@@ -252,6 +270,7 @@ class Correction:
                 room.turned,
                 room.work,
                 room.counts,
+                room.usual,
                 out[part],
             )
 
@@ -268,7 +287,7 @@ class Correction:
                 _kernels.apply_single(pixels, self._offset[part], self._factor[part], out[part])
             else:
                 _kernels.apply_ranges(
-                    pixels, self._offset[part], self._factor[part], self._planes, *self._bits, out[part]
+                    pixels, self._offset[part], self._factor[part], self._planes, self._bits, out[part]
                 )
 
     def _room(self, out: Floats | None) -> Floats:
@@ -318,6 +337,7 @@ class Correction:
     @classmethod
     def warm_up(cls) -> None:
         """Compile the kernels for all that events can pass; done before any event comes."""
+        warm_up()
         table = np.zeros((1, 1, 1), np.float32)
         tables = (read_only(table), read_only(table))
         out = np.empty((1, 1), np.float32)
@@ -325,12 +345,14 @@ class Correction:
             bits = (np.uint16(0), np.uint16(0), np.uint16(0), np.uint16(0))
             raw = np.zeros((1, 1), np.uint16)
             planes = read_only(np.zeros(1, np.int8))
-            _kernels.apply_ranges(read_only(raw), *tables, planes, *bits, out)
+            _kernels.apply_ranges(read_only(raw), *tables, planes, bits, out)
             if cls.banks is not None:
                 room = Scratch(1, 1, 1)
                 level = read_only(np.zeros((1, 1), np.uint8))
-                search = (1, 1, np.float32(0), 1, room.tile, room.turned, room.work, room.counts)
-                commonmode.correct(read_only(raw), *tables, level, planes, bits, *search, out)
+                found = (room.tile, room.turned, room.work, room.counts, room.usual, out)
+                commonmode.correct(
+                    read_only(raw), *tables, level, 1, planes, bits, 1, 1, 1, np.float32(0), 1, *found
+                )
             return
         for dtype in (np.uint8, np.uint16, np.uint32, np.float32):
             _kernels.apply_single(read_only(np.zeros((1, 1), dtype)), *tables, out)

@@ -4,8 +4,9 @@ The parameters are psana's `cmpars`: (algorithm, mode, largest correction in ADU
 2 columns in banks, in this order, sums of them more than one; each by the median of the pixels that count, which is not applied where it is as
 large as the limit or where too few pixels count. Only pixels that count are corrected. psana's UtilsCommonMode is the source.
 
-A group of neighbouring banks is corrected as a tile that stays in the nearer caches: pixels go in less their pedestals, and come out times their
-factors, so that the memory is gone through once as without this correction.
+Banks side by side are corrected as one tile that stays in the core's own cache: pixels go in less their pedestals, and come out times their factors,
+so that the memory is gone through once as without this correction. They are as many as the cache holds, because the longer the runs of
+memory that are gone through are, the less is waited for it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from calib.detectors._kernels import BLOCK, codes_held, range_bits, usual_bits
 from calib.detectors._medians import INF, lane_medians, one_median
 from calib.errors import CalibError
 
@@ -26,8 +28,10 @@ LANES = 64
 """Rows that are turned into columns at a time."""
 MAX_LANES = 128
 """Columns that are searched at a time."""
-TILE_COLS = 256
-BLOCK = 64
+TILE_BYTES = 1 << 20
+"""The largest tile: what a core's own cache holds."""
+PADDING = 16
+"""Unused columns of a tile, so that its rows do not all fall into the same places of the cache."""
 FEWEST = 10
 
 
@@ -59,87 +63,94 @@ class Scratch:
     """Room for a group of banks of `rows` x `cols` pixels, `banks` of them side by side, and for the search for their medians."""
 
     def __init__(self, rows: int, cols: int, banks: int) -> None:
-        together = max(
-            one for one in range(1, banks + 1) if banks % one == 0 and (one == 1 or one * cols <= TILE_COLS)
+        fitting = (
+            one for one in range(1, banks + 1) if banks % one == 0 and 4 * rows * cols * one <= TILE_BYTES
         )
-        self.bank_cols = cols
-        self.tile = np.empty((rows, cols * together), np.float32)
+        self.cols = cols * max(fitting, default=1)
+        self.tile = np.empty((rows, self.cols + PADDING), np.float32)
         self.turned = np.empty((cols, LANES), np.float32)
         self.work = np.empty((8, max(LANES, MAX_LANES)), np.float32)
         self.counts = np.empty((5, max(LANES, MAX_LANES)), np.int32)
+        self.usual = np.empty((2, rows), np.uint16)
 
 
 @numba.njit(cache=True, nogil=True)
-def one_range(raw: Any, range_mask: Any, range_shift: Any) -> Any:
-    """Return the range code that all pixels have, -1 where there are several, and whether any is not 0."""
-    some = np.uint16(0)
-    every = np.uint16(0xFFFF)
-    for j in range(len(raw)):
-        some |= raw[j]
-        every &= raw[j]
-    code = np.int64((some & range_mask) >> range_shift)
-    return (code if (some ^ every) & range_mask == 0 else -1), some & range_mask != 0
+def fill(
+    raw: Any,
+    offset: Any,
+    level: Any,
+    s: Any,
+    plane: Any,
+    wanted: Any,
+    begin: Any,
+    end: Any,
+    bits: Any,
+    tile: Any,
+    row: Any,
+) -> None:
+    """Subtract the pedestals of the pixels with the wanted range bits; those that count go into a row of `tile`, +inf for the others."""
+    data_mask, data_shift, range_mask, _ = bits
+    counting = np.uint8(1 << plane) if plane >= 0 else np.uint8(0)
+    plane = max(plane, 0)
+    first = np.uintp(begin)
+    for i in range(first, np.uintp(end)):
+        value = np.float32(np.int32((raw[s, i] & data_mask) >> data_shift)) - offset[s, plane, i]
+        counts = (level[s, i] & counting != 0) & (raw[s, i] & range_mask == wanted)
+        tile[row, i - first] = value if counts else INF
 
 
 @numba.njit(cache=True, nogil=True)
-def fill(raw: Any, offset: Any, at: Any, planes: Any, bits: Any, level: Any, tile: Any) -> None:
-    """Subtract the pedestals of a row, which begin at `at`; into `tile` go the pixels that count, +inf for the others."""
-    data_mask, data_shift, range_mask, range_shift = bits
-    code, _ = one_range(raw, range_mask, range_shift)
-    plane = planes[max(code, 0)]
+def fill_some(
+    raw: Any,
+    offset: Any,
+    level: Any,
+    s: Any,
+    plane: Any,
+    wanted: Any,
+    begin: Any,
+    end: Any,
+    bits: Any,
+    tile: Any,
+    row: Any,
+    col: Any,
+) -> None:
+    """Put the pixels with the wanted range bits that count into a row of `tile`, from `col` on, and leave the others."""
+    data_mask, data_shift, range_mask, _ = bits
+    counting = np.uint8(1 << plane)
+    shift = np.uintp(begin) - np.uintp(col)
+    for i in range(np.uintp(begin), np.uintp(end)):
+        value = np.float32(np.int32((raw[s, i] & data_mask) >> data_shift)) - offset[s, plane, i]
+        counts = (level[s, i] & counting != 0) & (raw[s, i] & range_mask == wanted)
+        tile[row, i - shift] = value if counts else tile[row, i - shift]
+
+
+@numba.njit(cache=True, nogil=True)
+def finish(
+    raw: Any,
+    offset: Any,
+    factor: Any,
+    s: Any,
+    plane: Any,
+    wanted: Any,
+    begin: Any,
+    end: Any,
+    bits: Any,
+    tile: Any,
+    row: Any,
+    col: Any,
+    out: Any,
+) -> None:
+    """Multiply the pixels with the wanted range bits by their factors, those that count as they are in a row of `tile`, from `col` on."""
+    data_mask, data_shift, range_mask, _ = bits
+    shift = np.uintp(begin) - np.uintp(col)
     if plane < 0:
-        tile[:] = INF
+        for i in range(np.uintp(begin), np.uintp(end)):
+            out[s, i] = np.float32(0) if raw[s, i] & range_mask == wanted else out[s, i]
         return
-    offsets = offset[plane, at : at + len(raw)]
-    wanted = np.uint8(1 << plane)
-    for j in range(len(raw)):
-        value = np.float32(np.int32((raw[j] & data_mask) >> data_shift)) - offsets[j]
-        tile[j] = value if level[j] & wanted else INF
-    if code >= 0:
-        return
-    for begin in range(0, len(raw), BLOCK):
-        end = min(begin + BLOCK, len(raw))
-        if one_range(raw[begin:end], range_mask, range_shift)[1]:
-            for j in range(begin, end):
-                code = (raw[j] & range_mask) >> range_shift
-                if code:
-                    plane = planes[code]
-                    tile[j] = INF
-                    if plane >= 0 and level[j] >> plane & 1:
-                        tile[j] = (
-                            np.float32(np.int32((raw[j] & data_mask) >> data_shift)) - offset[plane, at + j]
-                        )
-
-
-@numba.njit(cache=True, nogil=True)
-def finish(raw: Any, offset: Any, factor: Any, at: Any, planes: Any, bits: Any, tile: Any, out: Any) -> None:
-    """Multiply a row by its factors, which begin at `at`, the pixels that count as they are in `tile`."""
-    data_mask, data_shift, range_mask, range_shift = bits
-    code, _ = one_range(raw, range_mask, range_shift)
-    plane = planes[max(code, 0)]
-    if plane < 0:
-        out[:] = np.float32(0)
-        return
-    offsets = offset[plane, at : at + len(raw)]
-    factors = factor[plane, at : at + len(raw)]
-    for j in range(len(raw)):
-        value = np.float32(np.int32((raw[j] & data_mask) >> data_shift)) - offsets[j]
-        out[j] = (tile[j] if tile[j] < INF else value) * factors[j]
-    if code >= 0:
-        return
-    for begin in range(0, len(raw), BLOCK):
-        end = min(begin + BLOCK, len(raw))
-        if one_range(raw[begin:end], range_mask, range_shift)[1]:
-            for j in range(begin, end):
-                code = (raw[j] & range_mask) >> range_shift
-                if code:
-                    plane = planes[code]
-                    out[j] = np.float32(0)
-                    if plane >= 0:
-                        value = (
-                            np.float32(np.int32((raw[j] & data_mask) >> data_shift)) - offset[plane, at + j]
-                        )
-                        out[j] = (tile[j] if tile[j] < INF else value) * factor[plane, at + j]
+    for i in range(np.uintp(begin), np.uintp(end)):
+        value = np.float32(np.int32((raw[s, i] & data_mask) >> data_shift)) - offset[s, plane, i]
+        value = (tile[row, i - shift] if tile[row, i - shift] < INF else value) * factor[s, plane, i]
+        out[s, i] = value if raw[s, i] & range_mask == wanted else out[s, i]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -175,11 +186,11 @@ def correct_rows(tile: Any, first: Any, limit: Any, fewest: Any, turned: Any, wo
 
 
 @numba.njit(cache=True, nogil=True)
-def correct_cols(tile: Any, limit: Any, fewest: Any, work: Any, counts: Any) -> None:
+def correct_cols(tile: Any, cols: Any, limit: Any, fewest: Any, work: Any, counts: Any) -> None:
     """Take the median of each column away."""
     rows = tile.shape[0]
-    for first in range(0, tile.shape[1], MAX_LANES):
-        lanes = min(MAX_LANES, tile.shape[1] - first)
+    for first in range(0, cols, MAX_LANES):
+        lanes = min(MAX_LANES, cols - first)
         medians = work[7, :lanes]
         lane_medians(tile, rows, first, lanes, limit, work, counts, medians)
         for j in range(lanes):
@@ -197,9 +208,11 @@ def correct(
     offset: Any,
     factor: Any,
     level: Any,
+    counting: Any,
     planes: Any,
     bits: Any,
     row_pixels: Any,
+    cols: Any,
     mode: Any,
     limit: Any,
     fewest: Any,
@@ -207,30 +220,75 @@ def correct(
     turned: Any,
     work: Any,
     counts: Any,
+    usual: Any,
     out: Any,
 ) -> None:
-    """Calibrate uint16 pixels with common mode; arrays as those of `apply_ranges`, `level` uint8 (segments, pixels) has a bit for each plane.
+    """Calibrate uint16 pixels with common mode; arrays as those of `apply_ranges`, `level` uint8 (segments, pixels) has a bit for each plane whose
+    pixels count, and `counting` those that any has.
 
-    A row of a segment has `row_pixels`; `tile` has the size of a group of banks, and `turned` is as deep as one bank is wide.
+    A row of a segment has `row_pixels`; `tile` has room for a group of banks, `cols` columns in all, and `turned` is as deep as one bank is
+    wide; `usual` uint16 (2, rows) is for each row's usual range and whether it has others.
     """
-    rows, cols = tile.shape
+    rows = tile.shape[0]
     bank_cols = turned.shape[0]
     across = row_pixels // cols
+    range_mask, range_shift = bits[2], bits[3]
     for s in range(raw.shape[0]):
         for part in range(raw.shape[1] // (rows * cols)):
-            first = part // across * rows * row_pixels + part % across * cols
+            corner = part // across * rows * row_pixels + part % across * cols
             for r in range(rows):
-                at = first + r * row_pixels
+                at = corner + r * row_pixels
                 to = at + cols
-                fill(raw[s, at:to], offset[s], at, planes, bits, level[s, at:to], tile[r, :])
+                some, every = range_bits(raw, s, at, to, range_mask)
+                code = usual_bits(some, every, planes, range_shift)
+                usual[0, r] = code
+                usual[1, r] = some != every
+                fill(raw, offset, level, s, planes[code >> range_shift], code, at, to, bits, tile, r)
+                for other in range(len(planes) if some != every else 0):
+                    # Most detectors have no second plane whose pixels count.
+                    plane = planes[other]
+                    wanted = np.uint16(other << range_shift)
+                    if wanted != code and plane >= 0 and counting >> plane & 1:
+                        for first in range(at, to, BLOCK):
+                            last = min(first + BLOCK, to)
+                            if codes_held(raw, s, first, last, bits, code) >> np.uint32(other) & np.uint32(1):
+                                col = first - at
+                                fill_some(
+                                    raw, offset, level, s, plane, wanted, first, last, bits, tile, r, col
+                                )
             for bank in range(0, cols, bank_cols):
                 if mode & 4:
                     correct_bank(tile, bank, bank_cols, limit, fewest)
                 if mode & 1:
                     correct_rows(tile, bank, limit, fewest, turned, work, counts)
             if mode & 2:
-                correct_cols(tile, limit, fewest, work, counts)
+                correct_cols(tile, cols, limit, fewest, work, counts)
             for r in range(rows):
-                at = first + r * row_pixels
+                at = corner + r * row_pixels
                 to = at + cols
-                finish(raw[s, at:to], offset[s], factor[s], at, planes, bits, tile[r, :], out[s, at:to])
+                code = usual[0, r]
+                finish(
+                    raw, offset, factor, s, planes[code >> range_shift], code, at, to, bits, tile, r, 0, out
+                )
+                for first in range(at, to if usual[1, r] else at, BLOCK):
+                    last = min(first + BLOCK, to)
+                    held = codes_held(raw, s, first, last, bits, code)
+                    for other in range(len(planes) if held else 0):
+                        if held >> np.uint32(other) & np.uint32(1):
+                            wanted = np.uint16(other << range_shift)
+                            col = first - at
+                            finish(
+                                raw,
+                                offset,
+                                factor,
+                                s,
+                                planes[other],
+                                wanted,
+                                first,
+                                last,
+                                bits,
+                                tile,
+                                r,
+                                col,
+                                out,
+                            )

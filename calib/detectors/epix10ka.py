@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from calib.detectors.base import Array, Coding, Correction, DetectorSetup, Floats, by_range, inverse
 from calib.detectors.mask import Constants
-from calib.errors import CalibError
+from calib.errors import ConstantsMisshapen, ConstantsMissing
 
 MODES = ("FH", "FM", "FL", "AHL_H", "AML_M", "AHL_L", "AML_L")
 NO_MODE = len(MODES)
@@ -103,7 +103,7 @@ class Epix10ka(EpixMultiGain):
         asics = needed_config(config, "asicPixelConfig")
         trbit = needed_config(config, "trbit")
         if asics.ndim != 3 or len(asics) != 4 or asics.shape[1] < 176:
-            raise CalibError(f"asicPixelConfig has shape {asics.shape}, expected is (4, 176, 192)")
+            raise ConstantsMisshapen(f"asicPixelConfig has shape {asics.shape}, expected is (4, 176, 192)")
         bits = (asics[:, :176] & _PIXEL_BITS | _trbits(trbit)[:, None, None]).astype(np.uint8)
         upper = np.hstack((bits[2, ::-1, ::-1], bits[1, ::-1, ::-1]))
         panel: Bits = np.vstack((upper, np.hstack((bits[3], bits[0]))))
@@ -126,7 +126,9 @@ class EpixHr2x2(EpixMultiGain):
         rows, cols = cls.panel_shape
         pixels = needed_config(config, "asicPixelConfig")
         if pixels.size != rows * cols:
-            raise CalibError(f"asicPixelConfig has shape {pixels.shape}, expected is {cls.panel_shape}")
+            raise ConstantsMisshapen(
+                f"asicPixelConfig has shape {pixels.shape}, expected is {cls.panel_shape}"
+            )
         trbits = _trbits(needed_config(config, "trbit"))[np.array(cls.asic_at)]
         of_asics = trbits.repeat(rows // cls.asics[0], axis=0).repeat(cols // cls.asics[1], axis=1)
         panel: Bits = (pixels.reshape(rows, cols) & _PIXEL_BITS | of_asics).astype(np.uint8)
@@ -161,9 +163,9 @@ def chosen(by_mode: Floats, modes: Bits) -> Floats:
 
 
 def needed_config(config: Mapping[str, object], field: str) -> Array:
-    """Return a field of a panel's configuration as an array; CalibError where it has none."""
+    """Return a field of a panel's configuration as an array; ConstantsMissing where it has none."""
     if field not in config:
-        raise CalibError(
+        raise ConstantsMissing(
             f"the configuration has no {field}, which says the gain modes",
             hint="The Configure of the run must declare the detector's alg config",
         )
@@ -172,11 +174,13 @@ def needed_config(config: Mapping[str, object], field: str) -> Array:
 
 def _trbits(trbit: Array) -> npt.NDArray[np.uint8]:
     if trbit.size != 4:
-        raise CalibError(f"trbit has {trbit.size} values, expected are those of 4 ASICs")
+        raise ConstantsMisshapen(f"trbit has {trbit.size} values, expected are those of 4 ASICs")
     return np.where(trbit.reshape(4) != 0, np.uint8(_TRBIT), np.uint8(0))
 
 
 def _checked(setup: DetectorSetup, bits: Bits, shape: tuple[int, int]) -> Any:
     if bits.shape != shape:
-        raise CalibError(f"gain control bits have shape {bits.shape}, a panel {shape}", where=setup.name)
+        raise ConstantsMisshapen(
+            f"gain control bits have shape {bits.shape}, a panel {shape}", where=setup.name
+        )
     return bits & np.uint8(_PIXEL_BITS | _TRBIT)

@@ -32,7 +32,7 @@ from calib.detectors.base import (
 )
 from calib.detectors.epix10ka import Bits, chosen, needed_config
 from calib.detectors.mask import Constants
-from calib.errors import CalibError
+from calib.errors import CalibError, ConstantsMisshapen
 
 MODES = ("FHG", "FMG", "FLG1", "FLG2", "AHLG1", "AHLG2", "AMLG1", "AMLG2")
 SWITCHED = ("AHLG1_L", "AHLG2_L", "AMLG1_L", "AMLG2_L")
@@ -84,7 +84,7 @@ class EpixUhr(Correction):
         whole = needed_config(panel.config, "gainAsic").reshape(-1)
         pixels = needed_config(panel.config, "gainCSVAsic")
         if len(whole) < cls.n_asics or pixels.size != cls.n_asics * ASIC[0] * ASIC[1]:
-            raise CalibError(
+            raise ConstantsMisshapen(
                 f"gainAsic {whole.shape} and gainCSVAsic {pixels.shape} are not those of {cls.n_asics} ASICs"
             )
         bits = pixels.astype(np.uint8).reshape(cls.n_asics, *ASIC)
@@ -126,19 +126,23 @@ class EpixUhr(Correction):
 
     def _flat(self, segments: Sequence[Array] | Array) -> list[tuple[int, Array]]:
         if isinstance(segments, np.ndarray):
-            if (
-                segments.size == self._ordered.size
-                and segments.dtype == np.uint16
-                and segments.shape[-2:] == self.shape[1:]
-            ):
+            if self._in_order(segments, len(self._ordered)):
                 return super()._flat(segments)
             segments = list(segments)
         if len(segments) != len(self.setup.panels):
             return super()._flat(segments)
         for at, one in enumerate(segments):
             into = self._ordered[at * self.parts : (at + 1) * self.parts]
-            self._order(self._checked_raw(one), into)
+            if self._in_order(one, self.parts):
+                np.copyto(into, one.reshape(self.parts, -1))
+            else:
+                self._order(self._checked_raw(one), into)
         return [(0, read_only(self._ordered))]
+
+    def _in_order(self, pixels: Array, segments: int) -> bool:
+        rows, cols = self.shape[1:]
+        whole = pixels.size == segments * rows * cols and pixels.shape[-2:] == (rows, cols)
+        return whole and pixels.dtype == np.uint16
 
     def _checked_raw(self, raw: Array) -> Array:
         if raw.dtype != self.raw_dtype or raw.size != self.raw_size:

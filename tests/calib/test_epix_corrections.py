@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calib import CalibError
+from calib import CalibError, ConstantsMisshapen, ConstantsMissing
 from calib.detectors import correction_type
 from calib.detectors.epix10ka import MODES, NO_MODE, Epix10ka, EpixHr2x2, mode_table
 from calib.detectors.epixuhr import EpixUhr1x4, EpixUhr3x2
@@ -65,17 +65,12 @@ def test_every_mode_uses_its_constants(mode: str) -> None:
 
 def test_configuration_that_is_missing_or_misshapen_is_named() -> None:
     setup = setup_of("epix10ka", 1)
-    with pytest.raises(CalibError, match="has no asicPixelConfig"):
+    with pytest.raises(ConstantsMissing, match="has no asicPixelConfig"):
         correction_type(setup).derive(setup, constants_of((7, 1, 352, 384), [1.0]))
     config: dict[str, object] = {"asicPixelConfig": np.zeros((4, 100, 192)), "trbit": np.zeros(4)}
     setup = setup_of("epix10ka", 1, config=[config])
-    with pytest.raises(CalibError, match="asicPixelConfig has shape"):
+    with pytest.raises(ConstantsMisshapen, match="asicPixelConfig has shape"):
         correction_type(setup).derive(setup, constants_of((7, 1, 352, 384), [1.0]))
-
-
-def test_epixm320_has_one_serial_number_for_each_asic() -> None:
-    setup = setup_of("epixm320", 1)
-    assert correction_type(setup).serials(setup) == tuple(f"panel-0-ASIC-0{one}" for one in range(4))
 
 
 @pytest.mark.parametrize("ranges", [8, 12])

@@ -185,11 +185,20 @@ MASKS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("dettype", ["jungfrau", "epix10ka", "epixhr2x2", "epixhremu", "epix100"])
-@pytest.mark.parametrize("options", MASKS)
+MASKED = ("jungfrau", "epix10ka", "epixhr2x2", "epixhremu", "epix100")
+
+
+# psana's center mask of jungfrau ends with a TypeError.
+@pytest.mark.parametrize(
+    ("dettype", "options"),
+    [
+        (dettype, options)
+        for dettype in MASKED
+        for options in MASKS
+        if dettype != "jungfrau" or "center" not in options
+    ],
+)
 def test_masks_are_psanas(judge: Judge, dettype: str, options: dict[str, Any]) -> None:
-    if dettype == "jungfrau" and "center" in options:
-        pytest.skip("psana's center mask of jungfrau ends with a TypeError")
     setup = setup_of(dettype, 2 if dettype != "epix100" else 1, config=[epix_config(dettype, 0)] * 2)
     kind = correction_type(setup)
     shape = (len(setup.panels), *kind.panel_shape)

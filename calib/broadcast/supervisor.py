@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -119,22 +120,22 @@ class Supervisor:
         self._context.destroy(linger=0)
 
     def _bind(self, address: str) -> zmq.Socket[bytes]:
-        socket = self._context.socket(zmq.ROUTER)
-        socket.setsockopt(zmq.MAXMSGSIZE, REQUEST_LIMIT_BYTES)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.curve_server = True
-        socket.curve_secretkey = self._keys.server_secret.encode()
-        socket.curve_publickey = self._keys.server_public.encode()
-        socket.setsockopt_string(zmq.ZAP_DOMAIN, "calib")
+        bound = self._context.socket(zmq.ROUTER)
+        bound.setsockopt(zmq.MAXMSGSIZE, REQUEST_LIMIT_BYTES)
+        bound.setsockopt(zmq.LINGER, 0)
+        bound.curve_server = True
+        bound.curve_secretkey = self._keys.server_secret.encode()
+        bound.curve_publickey = self._keys.server_public.encode()
+        bound.setsockopt_string(zmq.ZAP_DOMAIN, "calib")
         try:
-            socket.bind(address)
-        except zmq.ZMQError as error:
+            bound.bind(_numeric(address))
+        except (zmq.ZMQError, OSError) as error:
             raise BroadcastError(
                 f"the supervisor's address cannot be bound: {error}",
                 where=address,
                 hint="Is another supervisor running there? Choose another port",
             ) from error
-        return socket
+        return bound
 
     # The thread that serves.
 
@@ -270,3 +271,12 @@ class Supervisor:
                     search.find.token, "BroadcastError", f"the search failed: {error!r}", "", ""
                 )
             os.eventfd_write(self._wake, 1)
+
+
+def _numeric(address: str) -> str:
+    """Return tcp://HOST:PORT with the number of the host, for zmq binds no name; OSError where the name has none."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    if host == "*" or host.startswith("[") or not host:
+        return address
+    number = socket.getaddrinfo(host, None, family=socket.AF_INET, type=socket.SOCK_STREAM)[0][4][0]
+    return f"tcp://{number}:{port}"

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from calib.cli import carry, reading, serving, sharing, writing
+from calib.cli import carry, dark, reading, serving, sharing, show, writing
 from calib.errors import CalibError
 
 EXIT_FAILED = 1
@@ -27,6 +27,8 @@ COMMANDS: tuple[Register, ...] = (
     carry.register,
     serving.register,
     sharing.register,
+    dark.register,
+    show.register,
 )
 
 _EPILOG = """\
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="calib",
-        description="Keep, find, carry and serve calibration constants.",
+        description="Make, keep, find, carry, draw and serve calibration constants.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

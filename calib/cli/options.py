@@ -18,7 +18,7 @@ from xtc import Config, Reader, TransitionId, XtcError
 _RANGE = re.compile(r"(\d{1,9})(?:(-)(\d{1,9})?)?\Z")
 
 
-def add_store(parser: argparse.ArgumentParser) -> None:
+def add_store(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Add --store."""
     parser.add_argument(
         "--store", metavar="URL", help="where constants are kept (default: $DRP_CALIB, else a file of yours)"
@@ -32,9 +32,11 @@ def add_token(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_detector(parser: argparse.ArgumentParser) -> None:
+def add_detector(
+    parser: argparse.ArgumentParser, metavar: str = "DET", what: str = "detector name, such as jungfrau"
+) -> None:
     """Add the ways to say which panels a detector has."""
-    parser.add_argument("detector", metavar="DET", help="detector name, such as jungfrau")
+    parser.add_argument("detector", metavar=metavar, help=what)
     parser.add_argument("--type", metavar="TYPE", help="detector type (default: the name)")
     panels = parser.add_mutually_exclusive_group()
     panels.add_argument(

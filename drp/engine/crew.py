@@ -10,6 +10,7 @@ A worker that comes late is brought to where the others stand before it gets eve
 from __future__ import annotations
 
 import logging
+import math
 import selectors
 import time
 from collections.abc import Callable, Iterable
@@ -42,6 +43,7 @@ MEMORY_PERIOD_S = 1.0
 NO_INCARNATION = 0
 OUTPUT_PERIOD_S = 1.0
 NURSERY_TRIES = 3
+SLOW_NURSERY_S = 5.0
 RUN_LEVEL = [int(TransitionId.Configure), int(TransitionId.BeginRun)]
 SHOWN_TO_ALL = (TransitionId.Configure, TransitionId.BeginRun, TransitionId.EndRun, TransitionId.Unconfigure)
 STEP_LEVEL = [int(TransitionId.BeginStep), int(TransitionId.Enable)]
@@ -99,6 +101,7 @@ class Crew:
         self.reduce_lost_events = 0
         self._losses_in_a_row = 0
         self._started = False
+        self._slow_at_s: float | None = None
         self._nursery_fd = -1
         self._ticked_s: float | None = None
         self._config = config
@@ -338,6 +341,7 @@ class Crew:
 
     def tick(self, now_s: float) -> None:
         """Run the clocks of all processes."""
+        self._tell_of_slow_nursery(now_s)
         if self._config.worker_memory_bytes is not None and now_s >= self._memory_due_s:
             self._memory_due_s = now_s + MEMORY_PERIOD_S
             self._resident = {
@@ -350,6 +354,16 @@ class Crew:
         self._look_at_constants(watches, now_s)
         self._do(self.supervisor.tick(watches, now_s))
         self._look_at_nursery(now_s)
+
+    def _tell_of_slow_nursery(self, now_s: float) -> None:
+        """Say once what is waited for before anything has begun: kernels that were never compiled on this machine."""
+        if self._slow_at_s is None:
+            self._slow_at_s = now_s + SLOW_NURSERY_S
+        elif not self._started and self._constants is not None and now_s >= self._slow_at_s:
+            self._slow_at_s = math.inf
+            log.info(
+                "what calibrates events is being compiled: once on a machine, and kept for the next time"
+            )
 
     def _look_at_constants(self, watches: Iterable[Watch], now_s: float) -> None:
         """Charge those who have BeginRun in hand, live and not as a replay, with the time until they have the constants."""

@@ -131,6 +131,14 @@ cdef class Stream:
         memcpy(&stamp, self.link.dgram, 8)
         return stamp
 
+    def lend(self, array):
+        """Return an array that is overwritten after the event in hand: itself, or with `check_views` a private copy that is poisoned then."""
+        if not self.check_views:
+            return array
+        array = array.copy()
+        self.handed.append(array)
+        return array
+
     cdef int move(self) except -2:
         cdef Link link = self.link
         if link.pending:

@@ -99,9 +99,11 @@ def prepare() -> None:
     """Import what workers calibrate with and compile its kernels, in the nursery: what is forked from it has them."""
     import zmq  # noqa: F401, PLC0415 - imported, and no context made
 
+    from calib import geometry  # noqa: PLC0415 - only a run with constants pays for numba
     from calib.broadcast import subscriber  # noqa: F401, PLC0415 - as above
-    from calib.detectors import corrections  # noqa: PLC0415 - only a run with constants pays for numba
+    from calib.detectors import corrections  # noqa: PLC0415 - as above
 
+    geometry.warm_up()
     for correction in corrections():
         correction.warm_up()
 
@@ -147,13 +149,23 @@ def derive(found: Found, name: str) -> tuple[dict[str, Array], str]:
     from calib.errors import ConstantsMisshapen, ConstantsMissing  # noqa: PLC0415 - as above
 
     if name in found.troubles:
-        return {}, found.troubles[name]
+        return {}, _told(found, name, found.troubles[name])
     setup = found.lookup.setups[name]
     values = {ctype: one.value for ctype, one in found.constants[name].items()}
     try:
         return correction_type(setup).derive(setup, values), ""
     except (ConstantsMissing, ConstantsMisshapen) as error:
-        return {}, str(error)
+        return {}, _told(found, name, str(error))
+
+
+def _told(found: Found, name: str, trouble: str) -> str:
+    """Return what is wrong, and where it was looked for."""
+    lookup = found.lookup
+    panels = ", ".join(panel.serial for panel in lookup.setups[name].panels)
+    experiment = lookup.experiment or "no experiment"
+    return (
+        f"{trouble.rstrip('.')}. Looked in {found.source} for {experiment}, run {lookup.run}, panels {panels}"
+    )
 
 
 def check_required(troubles: Mapping[str, str], source: str) -> None:
@@ -181,10 +193,15 @@ def in_memory(found: Found) -> dict[str, DetectorConstants]:
 
 def as_set(found: Found) -> tuple[dict[str, Value], dict[str, Any]]:
     """Return what is packed for workers: values by `detector/ctype` and `detector/derived/name`, and what is told of them."""
+    from drp.script.images import plan_arrays  # noqa: PLC0415 - as above
+
     values: dict[str, Value] = {}
     told: dict[str, Any] = {}
-    for name in found.lookup.setups:
+    for name, setup in found.lookup.setups.items():
         derived, trouble = derive(found, name)
+        if derived:
+            geometry = found.constants[name].get("geometry")
+            derived |= plan_arrays(setup, geometry and geometry.value)
         values |= {f"{name}/{ctype}": one.value for ctype, one in found.constants[name].items()}
         values |= {f"{name}/{DERIVED}/{key}": array for key, array in derived.items()}
         told[name] = {"records": found.records(name), "trouble": trouble}

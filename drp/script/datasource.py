@@ -6,7 +6,7 @@ over the files it is given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from drp.script.session import Session
 WITHOUT_EFFECT = frozenset(
     {
         "monitor",
-        "skip_calib_load",
         "log_level",
         "log_file",
         "batch_size",
@@ -69,7 +68,9 @@ def refuse_sessions() -> None:
 
 
 class DataSource(ScriptVerbs):
-    """The stream of dgrams. `files` (paths) and `output` (folder, or None) are for a script that runs without drp.
+    """The stream of dgrams. `files` (paths), `output` (folder, or None) and `calib` (where the constants are: a store's path or URL, or a
+    service's; default: $DRP_CALIB) are for a script that runs without drp. `skip_calib_load` ("all" or names) does without the constants of these
+    detectors.
 
     `drp` and psana's other keywords are taken too; one that would change what is read is an error that says what to do.
     """
@@ -82,6 +83,8 @@ class DataSource(ScriptVerbs):
         drp: DrpInfo | None = None,
         files: str | Path | list[str | Path] | None = None,
         output: str | Path | None = None,
+        calib: str | None = None,
+        skip_calib_load: str | Iterable[str] | None = None,
         **psana: Any,
     ) -> None:
         if _Current.refused:
@@ -100,12 +103,14 @@ class DataSource(ScriptVerbs):
                 )
             from drp.script.offline import open_files  # noqa: PLC0415 - only scripts without drp need the sinks
 
-            session = open_files([files] if isinstance(files, (str, Path)) else list(files), output)
-        elif files or output:
+            session = open_files([files] if isinstance(files, (str, Path)) else list(files), output, calib)
+        elif files or output or calib:
             raise ScriptError(
-                "drp gives this script its stream", hint="Leave files= and output= out: DataSource()."
+                "drp gives this script its stream and its constants",
+                hint="Leave files=, output= and calib= out: DataSource().",
             )
         session.open()
+        session.skip_constants(skip_calib_load)
         session.stream.copy_views = self.copy_views
         super().__init__(session)
 
@@ -157,7 +162,7 @@ def check_keywords(given: Mapping[str, Any]) -> None:
         if name in WITHOUT_EFFECT:
             continue
         if name not in NOT_HERE:
-            known = {"drp", "files", "output", *WITHOUT_EFFECT, *NOT_HERE}
+            known = {"drp", "files", "output", "calib", "skip_calib_load", *WITHOUT_EFFECT, *NOT_HERE}
             raise UnknownNameError(f"DataSource has no keyword {name!r}", hint=near_misses(name, known))
         if value:
             raise ScriptError(f"DataSource cannot honour {name}=", hint=NOT_HERE[name])

@@ -6,7 +6,7 @@ They are built once for a Configure; per event only the field readers work. Noth
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drp.script._event import Stream
 from drp.script._fields import FieldReader
@@ -15,6 +15,12 @@ from drp.script.errors import CalibrationError, ScriptError, near_misses
 from drp.script.setup import Namespace, Part, Setup
 from xtc import DataType, Field
 from xtc.codes import DTYPES
+
+if TYPE_CHECKING:
+    from drp.script.calibrated import Calibration
+
+    MakeCalibration = Callable[["AlgInterface"], Calibration]
+    from calib.detectors import DetectorSetup
 
 
 class AlgInterface:
@@ -34,6 +40,8 @@ class AlgInterface:
         self._segment_numbers = [part.names.segment for part in parts]
         self._sorted_segment_inds = self._segment_numbers
         self._shown: list[str] = []
+        self._make: MakeCalibration | None = None
+        self._made: Calibration | None = None
         self.fields = {one.label: (DTYPES[one.dtype], one.rank) for one in parts[0].names.fields}
         fields = parts[0].names.fields
         main = main_field(alg, fields)
@@ -59,19 +67,63 @@ class AlgInterface:
         if isinstance(inner, Namespace):
             inner.put(rest, call)
 
-    def calib(self, *_: Any, **__: Any) -> Any:
-        """Raise CalibrationError: there are no constants, and raw is never passed off as calibrated."""
-        raise self._no_constants("calib")
+    def calib(self, evt: Any, *args: Any, **options: Any) -> Any:
+        """Return the calibrated event, float32 (segments, rows, cols); None where a segment is missing.
 
-    def image(self, *_: Any, **__: Any) -> Any:
-        """Raise CalibrationError: there are no constants and no geometry."""
-        raise self._no_constants("image")
+        The array is valid until the script asks for the next event, unless `copy=True` or `out=`; see `Calibration.calib`. Raises
+        CalibrationError where there are no constants: raw is never passed off as calibrated.
+        """
+        return self._calibration().calib(evt, *args, **options)
 
-    def _no_constants(self, what: str) -> CalibrationError:
-        return CalibrationError(
-            f"{self._det_name}.{self._alg}.{what}: there are no calibration constants for {self._uniqueid}",
-            hint=f"Use {self._det_name}.{self._alg}.raw(evt) for the data as recorded.",
-        )
+    def image(self, evt: Any, *args: Any, **options: Any) -> Any:
+        """Return the image of the calibrated event, or of `nda=`, float32 (rows, cols); see `Calibration.image`."""
+        return self._calibration().image(evt, *args, **options)
+
+    def _calibration(self) -> Calibration:
+        if self._made is None:
+            if self._make is None:
+                raise CalibrationError(f"{self._det_name}.{self._alg} is of no run")
+            self._made = self._make(self)
+        return self._made
+
+    # psana's names of what lies behind.
+
+    def _mask(self, **options: Any) -> Any:
+        return self._calibration().mask(**options)
+
+    def _pedestals(self, **_: Any) -> Any:
+        return self._calibration().constant("pedestals")
+
+    def _gain(self, **_: Any) -> Any:
+        return self._calibration().constant("pixel_gain")
+
+    def _gain_factor(self, **_: Any) -> Any:
+        return self._calibration().gain_factor()
+
+    def _rms(self, **_: Any) -> Any:
+        return self._calibration().constant("pixel_rms")
+
+    def _status(self, **_: Any) -> Any:
+        return self._calibration().constant("pixel_status")
+
+    def _common_mode(self, **_: Any) -> Any:
+        return self._calibration().constant("common_mode")
+
+    def _mask_calib(self, **_: Any) -> Any:
+        return self._calibration().constant("pixel_mask")
+
+    def _pixel_coords(self, **options: Any) -> Any:
+        return self._calibration().pixel_coords(**options)
+
+    def _pixel_coord_indexes(self, **options: Any) -> Any:
+        return self._calibration().pixel_coord_indexes(**options)
+
+    @property
+    def _calibconst(self) -> dict[str, Any]:
+        try:
+            return self._calibration().calibconst()
+        except CalibrationError:
+            return {}
 
     def _seg_configs(self) -> dict[int, Namespace]:
         return self._setup.configs(self._det_name)
@@ -133,6 +185,26 @@ class Detector:
             for segment, tree in self._setup.configs(self._det_name).items()
             if tree.has("config")
         }
+
+    def set_calibration(self, make: MakeCalibration) -> None:
+        """Say what makes the calibration of an alg, once it is asked for."""
+        for alg in self._algs:
+            self.__dict__[alg]._make = make
+
+    def calibration(self) -> Calibration:
+        """Return the calibration of the detector's frames; raise CalibrationError where it has none."""
+        setup = self._setup.calibration().get(self._det_name)
+        if setup is None:
+            raise CalibrationError(f"{self._det_name} has no frames that can be calibrated")
+        made: Calibration = self.__dict__[setup.alg]._calibration()
+        return made
+
+    @property
+    def setup(self) -> DetectorSetup | None:
+        """The detector as calibration knows it: type, panels with serial numbers, shapes, configuration of the Configure; None where it has no
+        alg raw or fex.
+        """
+        return self._setup.calibration().get(self._det_name)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(

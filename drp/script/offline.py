@@ -298,9 +298,12 @@ FORGET = {
 }
 
 
-def open_files(files: Sequence[str | Path], output: str | Path | None) -> Session:
-    """Return a session over recorded files for a script that runs without drp: its DataSource pulls, its errors are Python's."""
-    constants = offline_constants(os.environ.get("DRP_CALIB"), eager=output is not None)
+def open_files(files: Sequence[str | Path], output: str | Path | None, calib: str | None = None) -> Session:
+    """Return a session over recorded files for a script that runs without drp: its DataSource pulls, its errors are Python's.
+
+    `calib` is where the constants are; None: where $DRP_CALIB says, if it says.
+    """
+    constants = offline_constants(calib or os.environ.get("DRP_CALIB"), eager=output is not None)
     feed = FileFeed(files, None if output is None else Output(Path(output)), constants=constants)
     session = Session(FeedLink(feed), offline_info(feed, DrpInfo()), sys.argv[1:], constants=constants)
     if session.advance() != TransitionId.Configure:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from drp.script._event import EventIterator, Verbs
 from drp.script.declare import AddedDetector
-from drp.script.detector import Detector, EnvDetector, MissingDetector
-from drp.script.errors import UnknownNameError, near_misses
+from drp.script.detector import AlgInterface, Detector, EnvDetector, MissingDetector
+from drp.script.errors import CalibrationError, UnknownNameError, near_misses
 from drp.script.reduce import Array, Op
 from xtc import AlgDef, DetectorDef, TransitionId
 
 if TYPE_CHECKING:
+    from drp.script.calibrated import Calibration
     from drp.script.session import Session
 
 
@@ -100,10 +101,11 @@ class Run(ScriptVerbs):
         """Return the step an event is in, or None outside of any."""
         return self._step if evt is not None else None
 
-    def Detector(self, name: str, accept_missing: bool = False, **_: Any) -> Any:
+    def Detector(self, name: str, accept_missing: bool = False, **options: Any) -> Any:
         """Return a detector, or an epics or scan variable, by name (of a variable also its PV name).
 
-        Raises UnknownNameError with the near misses, unless `accept_missing`.
+        Of a detector `options` are those of its mask, as in psana. With `calib=True` the constants must be there, CalibrationError where they
+        are not, and pixel_mask is applied. Raises UnknownNameError with the near misses, unless `accept_missing`.
         """
         setup = self._session.setup
         detectors = setup.detectors()
@@ -112,7 +114,11 @@ class Run(ScriptVerbs):
             if field is not None and name not in detectors:
                 return EnvDetector(store, field)
         if name in detectors:
-            return Detector(self._session.stream, setup, name)
+            det = Detector(self._session.stream, setup, name)
+            det.set_calibration(lambda alg: self._calibration(alg, name, options))
+            if options.get("calib"):
+                det.calibration().require()
+            return det
         if accept_missing:
             return MissingDetector()
         known = {
@@ -120,6 +126,19 @@ class Run(ScriptVerbs):
             *(one for store in setup.stores.values() for one in (*store.variables, *store.aliases.values())),
         }
         raise UnknownNameError(f"no detector or variable {name!r} in this run", hint=near_misses(name, known))
+
+    def _calibration(self, alg: AlgInterface, name: str, options: Mapping[str, Any]) -> Calibration:
+        """Return what calibrates an alg; raise CalibrationError where its data are no frames."""
+        from drp.script.calibrated import Calibration  # noqa: PLC0415 - only who calibrates needs numba
+
+        session = self._session
+        setup = session.setup.calibration().get(name)
+        if setup is None or setup.alg != alg._alg or "raw" not in alg.fields:
+            raise CalibrationError(
+                f"{name}.{alg._alg} holds no frames that can be calibrated",
+                hint="Frames are an array of alg raw or fex.",
+            )
+        return Calibration(setup, session, alg.segments, options)
 
     @property
     def detnames(self) -> set[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from drp.script._added import AddedData
@@ -69,6 +69,7 @@ class Session:
         self._held_begin_step = False
         self._before_run = self._before_step = self.stream.n_events
         self.stream.copy_views = False
+        self._skipped: frozenset[str] | None = frozenset()
         if self._setup is not None:
             self.stream.configure(self._setup.droppable)
 
@@ -78,6 +79,17 @@ class Session:
         if self._setup is None:
             raise ScriptError("there is no Configure yet")
         return self._setup
+
+    def skip_constants(self, names: str | Iterable[str] | None) -> None:
+        """Do without the constants of these detectors, as psana's `skip_calib_load`: "all", a name, or several."""
+        if names == "all":
+            self._skipped = None
+        else:
+            self._skipped = frozenset((names,) if isinstance(names, str) else names or ())
+
+    def skips_constants(self, name: str) -> bool:
+        """Say whether a detector does without constants."""
+        return self._skipped is None or name in self._skipped
 
     # What main, or an offline DataSource, calls.
 

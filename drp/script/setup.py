@@ -6,8 +6,8 @@ It holds a private copy of the Configure, for nothing in the pebble outlives its
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from drp.script._fields import EnumValue
 from drp.script.env import UPDATED_BY, EnvStore, make_stores, own
@@ -15,6 +15,9 @@ from drp.script.errors import near_misses
 from drp.script.info import BOOKKEEPING
 from xtc import Config, DataType, Dgram, Names, TransitionId
 from xtc._walk import Layout
+
+if TYPE_CHECKING:
+    from calib.detectors import DetectorSetup
 
 
 class Namespace:
@@ -56,7 +59,7 @@ class Part:
 
 
 class Setup:
-    """One Configure. `parts[(detector, alg)]` are its segments in order."""
+    """One Configure. `parts[(detector, alg)]` are its segments in order; `step_changes` counts the BeginSteps that changed configuration values."""
 
     def __init__(self, configure: memoryview | bytes) -> None:
         copy = bytes(configure)
@@ -70,6 +73,9 @@ class Setup:
             parts.sort(key=lambda one: one.names.segment)
         self.stores: dict[str, EnvStore] = make_stores(self.config, self.dgram)
         self._configs: dict[str, dict[int, Namespace]] | None = None
+        self._calibration: dict[str, DetectorSetup] | None = None
+        self._stepped: dict[tuple[int, ...], bytes] = {}
+        self.step_changes = 0
 
     @property
     def droppable(self) -> dict[tuple[str, str], list[int]]:
@@ -86,6 +92,14 @@ class Setup:
                     algs.append(alg)
         return out
 
+    def calibration(self) -> dict[str, DetectorSetup]:
+        """Return the detectors as calibration knows them, by name, with the configuration of the Configure."""
+        from calib.detectors import setups_of  # noqa: PLC0415 - only who calibrates needs numba
+
+        if self._calibration is None:
+            self._calibration = setups_of(self.config, self.dgram)
+        return self._calibration
+
     def configs(self, det: str) -> dict[int, Namespace]:
         """Return psana's view of a detector's configuration: {segment: container}, as in `[0].config.user.gain`."""
         if self._configs is None:
@@ -101,12 +115,34 @@ class Setup:
         if store is None:
             return
         self.stores[store].update(dgram)
-        if dgram.service != TransitionId.SlowUpdate and self._has_config(dgram):
+        if dgram.service == TransitionId.BeginRun and self._stepped:
+            self._stepped.clear()
+            self.step_changes += 1
+        configured = tuple(one.names_id for one in dgram.shapes_data() if one.names.alg.name == "config")
+        if dgram.service != TransitionId.SlowUpdate and configured:
             self.configs("")
             self._read(dgram, only_known=True)
+        if dgram.service == TransitionId.BeginStep and configured:
+            # A later step that sets the same takes the place of an earlier one; the last comes last.
+            self._stepped.pop(configured, None)
+            self._stepped[configured] = bytes(dgram.view)
+            self.step_changes += 1
 
-    def _has_config(self, dgram: Dgram) -> bool:
-        return any(one.names.alg.name == "config" for one in dgram.shapes_data())
+    def with_steps(self, setup: DetectorSetup) -> DetectorSetup:
+        """Return a detector with the configuration values that BeginSteps of the run have set since."""
+        from calib.detectors import config_values  # noqa: PLC0415 - as above
+
+        changed: dict[int, dict[str, object]] = {}
+        for raw in self._stepped.values():
+            for names_id, values in config_values(self.config, Dgram(raw, config=self.config)).items():
+                names = self.config.names[names_id]
+                if names.detname == setup.name:
+                    changed.setdefault(names.segment, {}).update(values)
+        panels = tuple(
+            replace(panel, config={**panel.config, **changed.get(panel.segment, {})})
+            for panel in setup.panels
+        )
+        return replace(setup, panels=panels)
 
     def _read(self, dgram: Dgram, *, only_known: bool) -> None:
         """Put the values of a dgram in the tree; `only_known`: only configuration fields that were there."""

@@ -29,5 +29,13 @@ class Deck:
     def loop(
         self, first: int, stop: int, times_ns: _U64, pulse_ids: _U64, lap_ns: int, lap_pulses: int
     ) -> None: ...
-    def tick(self, pulse0: int, ticks: int, origin_pulse: int, origin_ns: int) -> None: ...
+    def tick(
+        self,
+        pulse0: int,
+        ticks: int,
+        origin_pulse: int,
+        origin_ns: int,
+        first: int = 0,
+        stop: int = -1,
+    ) -> None: ...
     def deal(self, slots: Slots, events: int, enough_bytes: int) -> int: ...

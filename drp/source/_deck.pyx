@@ -140,15 +140,21 @@ cdef class Deck:
         self.lap_ns, self.lap_pulses = lap_ns, lap_pulses
         self.stamp = LOOPED
 
-    def tick(self, uint64_t pulse0, uint64_t ticks, uint64_t origin_pulse, uint64_t origin_ns):
-        """Deal the whole deck for ever, event n (as `events` counts) stamped `pulse0 + n * ticks` and that pulse's time.
+    def tick(self, uint64_t pulse0, uint64_t ticks, uint64_t origin_pulse, uint64_t origin_ns, Py_ssize_t first=0, Py_ssize_t stop=-1):
+        """Deal dgrams [first, stop), the whole deck by default, for ever, event n (as `events` counts) stamped `pulse0 + n * ticks` and that
+        pulse's time.
 
-        `origin_ns` is the time of `origin_pulse`, which is not after `pulse0`. Called again, it changes the stamps and goes on dealing.
+        `origin_ns` is the time of `origin_pulse`, which is not after `pulse0`. Called again, it changes stamps and range, and goes on dealing
+        where it is; at `first` where it is not in the range.
         """
-        self._check_range(0, self.count)
+        if stop < 0:
+            stop = self.count
+        self._check_range(first, stop)
         if origin_pulse > pulse0:
             raise ValueError(f"the origin, pulse {origin_pulse}, is after pulse {pulse0}")
-        self.first, self.stop = 0, self.count
+        self.first, self.stop = first, stop
+        if not first <= self.position < stop:
+            self.position = first
         self.pulse0, self.ticks, self.origin_pulse, self.origin_ns = pulse0, ticks, origin_pulse, origin_ns
         self.stamp = BY_EVENT
 

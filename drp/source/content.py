@@ -41,8 +41,8 @@ class Content(Protocol):
     def configure(self) -> list[bytes]:
         """Return the ShapesData of the Configure."""
 
-    def event(self, frame: int) -> list[bytes]:
-        """Return the ShapesData of one event."""
+    def event(self, frame: int, forced: int | None = None) -> list[bytes]:
+        """Return the ShapesData of one event, its pixels held in the gain range `forced` where one is given."""
 
 
 def content_of(options: SimOptions) -> Content:
@@ -74,9 +74,9 @@ class CameraContent:
         values = [value for _, value in self.truth.camera.config]
         return [encode_shapes_data(names, values) for names in self._config]
 
-    def event(self, frame: int) -> list[bytes]:
+    def event(self, frame: int, forced: int | None = None) -> list[bytes]:
         """Return the pixels of each segment."""
-        pixels = self.truth.raw(frame, self._pixels)
+        pixels = self.truth.raw(frame, self._pixels, forced=forced)
         values = self.truth.camera.raw_values
         return [
             encode_shapes_data(names, values(one, frame))
@@ -109,7 +109,7 @@ class WaveformContent:
         truth = self.truth
         return [encode_shapes_data(self._config, (truth.sample_rate_hz, truth.samples, truth.baseline))]
 
-    def event(self, frame: int) -> list[bytes]:
+    def event(self, frame: int, forced: int | None = None) -> list[bytes]:  # noqa: ARG002 - it has no ranges
         """Return the waveform of one event, and the arrival of its pulse in seconds after the trigger."""
         arrival = self.truth.pulse(frame).arrival / self.truth.sample_rate_hz
         return [encode_shapes_data(self._raw, (self.truth.raw(frame), frame, float(np.float32(arrival))))]
@@ -180,10 +180,16 @@ class RunContent:
         """Return the runinfo."""
         return [encode_shapes_data(self.runinfo, (self.experiment, self.run))]
 
-    def begin_step(self, step: int, steps: int) -> list[bytes]:
-        """Return the values of a scan's step, counted from 0: the motor goes from 0 to 10."""
+    def begin_step(self, step: int, steps: int, range_name: str = "") -> list[bytes]:
+        """Return the values of a scan's step, counted from 0: the motor goes from 0 to 10. `range_name`: the
+        gain range of a dark run's step.
+        """
         motor = 10.0 * step / max(1, steps - 1)
         text = f'{{"detname": "scan", "scantype": "sim", "step": {step}}}'
+        if range_name:
+            text = (
+                f'{{"detname": "scan", "scantype": "pedestal", "step": {step}, "gain_mode": "{range_name}"}}'
+            )
         return [encode_shapes_data(self.scan, (motor, float(step), text))]
 
     def slow_update(self, counter: int) -> list[bytes]:

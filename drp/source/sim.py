@@ -17,6 +17,7 @@ from drp.core.errors import SourceError
 from drp.source import beam
 from drp.source._deck import Deck
 from drp.source.base import Slots, Source, SourceOptions
+from drp.source.cameras import CAMERAS
 from drp.source.content import NODE, RunContent, content_of
 from drp.source.pace import Pace
 from drp.source.simoptions import SimOptions, parse
@@ -26,6 +27,9 @@ from xtc import TransitionId, encode_dgram
 
 ENOUGH_BYTES = 4 << 20
 """A fill ends once it has copied this much, so that large events are handed on one by one."""
+
+DARK_STEP = 1 << 32
+"""What the numbers of a dark run's frames begin at, times the step from 1: their noise is no other run's."""
 
 _READOUT_GROUPS = 0x1
 _L0_ACCEPT = 1 << 16
@@ -42,11 +46,22 @@ class Simulator:
 
     def __init__(self, options: SimOptions, caller: SourceOptions | None = None) -> None:
         caller = caller or SourceOptions()
-        self.options = options = _with_rate(options, caller)
+        options = _with_rate(options, caller)
+        self.options = options = replace(options, steps=len(ranges_of(options)) or options.steps)
         self._content = content_of(options)
-        self._run = RunContent(f"{caller.instrument}sim0001", options.run, len(self._content.names))
-        self.frames = options.frames if caller.events is None else max(1, min(options.frames, caller.events))
-        events = [self._event(frame) for frame in range(self.frames)]
+        experiment = f"{caller.instrument}sim0001"
+        self._run = RunContent(experiment, options.run, len(self._content.names))
+        if options.constants and isinstance(self.truth, SimTruth):
+            from drp.source.simconstants import put_truth  # noqa: PLC0415 - the store is heavy, and few ask for it
+
+            put_truth(self.truth, options.constants, experiment)
+        self._ranges = ranges_of(options)
+        wanted = caller.events
+        if wanted is not None and self._ranges:
+            wanted = _events_of_step(options, wanted)
+        self.frames = options.frames if wanted is None else max(1, min(options.frames, wanted))
+        held = range(len(self._ranges)) if self._ranges else (None,)
+        events = [self._event(frame, forced) for forced in held for frame in range(self.frames)]
         self.max_event_bytes = max(len(event) for event in events)
         self._deck = _deck(events)
         self._pace = Pace(options.rate_hz, caller.clock_ns)
@@ -66,7 +81,9 @@ class Simulator:
 
     @property
     def truth(self) -> SimTruth | WaveformTruth:
-        """What is really in the frames; event n is frame n % `frames`."""
+        """What is really in the frames; event n is frame n % `frames`. Of a dark run event n of step k,
+        both from 0, is frame (k + 1) * DARK_STEP + n % `frames`, held in gain range k.
+        """
         return self._content.truth
 
     def fill(self, slots: Slots) -> int:
@@ -105,7 +122,8 @@ class Simulator:
         shape = "x".join(map(str, truth.shape)) if isinstance(truth, SimTruth) else f"{truth.samples} samples"
         rate = "" if self.options.rate_hz is None else f", {self.options.rate_hz:g}/s"
         events = f"{self.frames} distinct events of {self.max_event_bytes} bytes, seed {self.options.seed}"
-        return f"simulated {self.options.kind} ({shape}), {events}{rate}"
+        dark = f" in the dark, gain ranges {', '.join(self._ranges)}" if self._ranges else ""
+        return f"simulated {self.options.kind} ({shape}){dark}, {events}{rate}"
 
     @property
     def _next_step(self) -> int:
@@ -135,12 +153,15 @@ class Simulator:
         return bool(self._waiting)
 
     def _begin_step(self) -> None:
-        scan = self._run.begin_step(self._step, self.options.steps) if self.options.steps > 1 else []
+        name = self._ranges[self._step] if self._ranges else ""
+        many = self.options.steps > 1 or self._ranges
+        scan = self._run.begin_step(self._step, self.options.steps, name) if many else []
         self._later(TransitionId.BeginStep, scan)
         self._later(TransitionId.Enable)
         ticks, event = self._beam.ticks, self._deck.events
         self._first_pulse = self._pulse + ticks - event * ticks
-        self._deck.tick(self._first_pulse, ticks, beam.ORIGIN_PULSE, beam.ORIGIN_NS)
+        first, stop = (self._step * self.frames, (self._step + 1) * self.frames) if self._ranges else (0, -1)
+        self._deck.tick(self._first_pulse, ticks, beam.ORIGIN_PULSE, beam.ORIGIN_NS, first, stop)
 
     def _later(
         self, service: TransitionId, parts: list[bytes] | None = None, ticks: int = beam.TRANSITION_TICKS
@@ -154,8 +175,9 @@ class Simulator:
         names = [*self._content.names, *self._run.names]
         return [*(one.encode() for one in names), *self._content.configure(), *self._run.configure()]
 
-    def _event(self, frame: int) -> bytes:
-        parts = self._content.event(frame)
+    def _event(self, frame: int, forced: int | None) -> bytes:
+        number = frame if forced is None else frame + DARK_STEP * (forced + 1)
+        parts = self._content.event(number, forced)
         return encode_dgram(TransitionId.L1Accept, 0, parts, env=_READOUT_GROUPS | _L0_ACCEPT, src=NODE)
 
     def _slow_update(self, counter: int, timestamp: int) -> bytes:
@@ -166,6 +188,11 @@ class Simulator:
 def open_source(rest: str, options: SourceOptions) -> Source:
     """Open `sim[:TYPE[:SIZE]][,key=value...]`."""
     return Simulator(parse(rest), options)
+
+
+def ranges_of(options: SimOptions) -> tuple[str, ...]:
+    """Return the names of the gain ranges of a dark run, a step for each; none where it is no dark run."""
+    return tuple(one.name for one in CAMERAS[options.kind].ranges) if options.dark else ()
 
 
 def slow_every(options: SimOptions) -> int:

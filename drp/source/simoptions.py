@@ -50,6 +50,10 @@ class SimOptions:
     """Energy of a photon."""
     noise: float = 1.0
     """Factor on the electronics' noise."""
+    dark: bool = False
+    """A dark run: no photons, and one step for each gain range, which all pixels are held in."""
+    constants: str = ""
+    """URL of a calibration store that the true constants and geometry are put in; empty: none."""
 
     def __post_init__(self) -> None:
         _in_range("seed", self.seed, 0, (1 << 63) - 1)
@@ -101,7 +105,20 @@ def parse(text: str) -> SimOptions:
         if field in values:
             raise SourceError(f"the option {key!r} is given twice", source="sim")
         values[field] = _convert(key, value, convert)
-    return replace(SimOptions(kind=kind, size=size), **values)
+    options = replace(SimOptions(kind=kind, size=size), **values)
+    return _darkened(options, values) if options.dark else options
+
+
+def _darkened(options: SimOptions, given: dict[str, Any]) -> SimOptions:
+    """Return the options without light; SourceError where light, or other steps, were asked for."""
+    for field, key in _NOT_IN_THE_DARK.items():
+        if given.get(field):
+            raise SourceError(
+                f"a dark run has no {key}={given[field]:g}",
+                source="sim",
+                hint="It has no light, and a step for each gain range: leave that option out",
+            )
+    return replace(options, photons=0.0, ring=0.0, peaks=0)
 
 
 def _convert(key: str, value: str, convert: Callable[[str], Any]) -> Any:
@@ -115,6 +132,12 @@ def _ring(value: str) -> float:
     if value in _ON_OFF:
         return RING_ON if _ON_OFF[value] else 0.0
     return float(value)
+
+
+def _switch(value: str) -> bool:
+    if value not in _ON_OFF:
+        raise ValueError(value)
+    return _ON_OFF[value]
 
 
 def _text(value: str) -> str:
@@ -145,4 +168,7 @@ _CAMERA_KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "ring": ("ring", _ring),
     "peaks": ("peaks", int),
     "energy": ("energy_kev", float),
+    "dark": ("dark", _switch),
+    "constants": ("constants", str),
 }
+_NOT_IN_THE_DARK = {"photons": "photons", "ring": "ring", "peaks": "peaks", "steps": "steps"}

@@ -126,10 +126,14 @@ class SimTruth:
         """Return the photons that each pixel got in a frame."""
         return self._count(frame, np.empty(self.shape, np.uint16))
 
-    def raw(self, frame: int, out: U16 | None = None) -> U16:
-        """Return the pixels of a frame as the detector gives them, gain bits included."""
+    def raw(self, frame: int, out: U16 | None = None, *, forced: int | None = None) -> U16:
+        """Return the pixels of a frame as the detector gives them, gain bits included.
+
+        `forced`: the number of the gain range that every pixel is held in, whatever it got.
+        """
         out = np.empty(self.shape, np.uint16) if out is None else out
-        zero, gain, rms = self._electronics
+        which = slice(None) if forced is None else slice(forced, forced + 1)
+        zero, gain, rms = (one[which] for one in self._electronics)
         digitize(
             self._count(frame, self._scratch).reshape(-1),
             self.options.energy_kev,
@@ -138,7 +142,7 @@ class SimTruth:
             rms,
             _normal_quantiles(),
             self._key(_NOISE, frame),
-            self.camera.range_bits,
+            self.camera.range_bits[which],
             self.camera.top,
             _SWITCH_MARGIN,
             out.reshape(-1),

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-
 from calib.broadcast.keys import read_keys
-from calib.cli import main
+
+COMMAND = "import sys; from calib.cli import main; sys.exit(main())"
 
 
-def test_the_key_file_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def key(path: Path) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-c", COMMAND, "key", str(path)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_key_file_is_made_once(tmp_path: Path) -> None:
     path = tmp_path / "keys"
-    assert main(["key", str(path)]) == 0
+    assert key(path).returncode == 0
     before = read_keys(path)
-    assert main(["key", str(path)]) == 1
-    assert "cannot be made" in capsys.readouterr().err
+    again = key(path)
+    assert again.returncode == 1
+    assert "cannot be made" in again.stderr
     assert read_keys(path) == before

@@ -375,6 +375,15 @@ def test_an_address_that_is_taken_says_so(supervisor: Supervisor, shelf: Shelf, 
         Supervisor(shelf, supervisor.address, keys)
 
 
+def test_a_supervisor_may_be_named_by_its_host(shelf: Shelf, keys: Keys) -> None:
+    supervisor = Supervisor(shelf, "tcp://localhost:*", keys)
+    port = supervisor.address.rpartition(":")[2]
+    assert follower(f"tcp://localhost:{port}", keys).find(DETECTOR, None, 0)
+    supervisor.close()
+    with pytest.raises(BroadcastError, match="cannot be bound"):
+        Supervisor(shelf, "tcp://no-such-host.invalid:5", keys)
+
+
 def test_an_address_that_is_none_says_so(keys: Keys) -> None:
     with pytest.raises(BroadcastError, match="no address"):
         follower("tcp://no port", keys, 1).find(DETECTOR, None, 0)

@@ -266,7 +266,8 @@ def test_what_is_no_http_does_no_harm(running: Served, said: bytes) -> None:
         contextlib.suppress(ConnectionError),
     ):
         link.sendall(said)
-        link.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # it may have hung up already
+            link.shutdown(socket.SHUT_WR)
         while link.recv(65536):
             pass
     assert ask(running, "/calib_ws/cdb_exp")[0] == 200

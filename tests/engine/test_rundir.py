@@ -5,6 +5,7 @@ import os
 import pickle
 import select
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -244,6 +245,31 @@ def test_sweep_touches_nothing_but_records(directory: Path, tmp_path: Path) -> N
     assert sweep(directory) == []
     assert sorted(directory.iterdir()) == before
     assert target.exists()
+
+
+def test_sockets_go_with_the_record_they_belong_to_and_no_sooner(directory: Path) -> None:
+    def bound(path: Path) -> Path:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(str(path))
+        return path
+
+    with RunRecord(directory, ENTRY) as record:
+        alive = bound(record.socket_path("xyz-2-cam_0"))
+        dead = bound(directory / "xyz-2-cam_1.4712-0011aabb.sock")
+        plain = directory / "notes.sock"
+        plain.write_text("no socket")
+        assert alive.name.startswith("xyz-2-cam_0.4711-")
+        sweep(directory)
+        assert alive.exists() and plain.exists() and not dead.exists()
+    sweep(directory)
+    assert not alive.exists() and plain.exists()
+
+
+def test_the_path_of_a_socket_is_short_whatever_the_names_are(directory: Path) -> None:
+    with RunRecord(directory, ENTRY) as record:
+        path = record.socket_path("x" * 300)
+        assert len(os.fsencode(path)) <= 107 or len(path.name.partition(".")[0]) == 8
+        assert path.name.endswith(f".{record.path.stem}.sock")
 
 
 def test_look_tells_the_living_from_the_dead_and_changes_nothing(directory: Path) -> None:

@@ -97,3 +97,19 @@ def test_psana_builds_events_whose_smd_twins_are_damaged(psana: Any, tmp_path: P
     runs = psana.run("tst001", 7, tmp_path / "tst/tst001/xtc")
     check(runs, stamps)
     assert np.unique([event["streams"][0]["damage"] for event in runs[0]["events"]]).tolist() == list(DAMAGES)
+
+
+def test_psana_reads_which_constants_a_run_was_calibrated_with(psana: Any, tmp_path: Path) -> None:
+    build = Builder()
+    used = {
+        "digest": "0f" * 32,
+        "source": "constants.db",
+        "constants": '{"cam":{"pedestals":{"run":3}}}' + " " * 5000,
+    }
+    with OfflineWriter(Output(tmp_path, "tst"), constants=True) as writer:
+        writer.transition(build.configure())
+        writer.transition(build.begin_run(), constants=used)
+        writer.transition(build.bare(TransitionId.EndRun))
+    _, begin_run, _ = psana.dgrams(tmp_path / "tst/tst001/xtc/tst001-r0007-s000-c000.xtc2")["dgrams"]
+    told = {one["field"]: one["value"] for one in begin_run["fields"] if one["det"] == "drpcalib"}
+    assert told == used

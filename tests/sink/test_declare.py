@@ -8,6 +8,7 @@ import pytest
 from drp.core.errors import WorkerError
 from drp.sink.declare import (
     CHUNKINFO,
+    DRPCALIB,
     DRPINFO,
     DRPLEDGER,
     RUNINFO,
@@ -86,6 +87,18 @@ def test_names_of_a_recording_are_used_again() -> None:
     )
     assert second.added == ()
     assert second.stripped == (0x102, 0x103, 0x1FC)
+
+
+def test_what_was_calibrated_with_is_ours_only_where_we_calibrate() -> None:
+    first = assign_own(Config.of([names(0x101)]), [], constants=True)
+    assert first.drpcalib == replace(DRPCALIB, names_id=0x104)
+    assert first.added[-1] == first.drpcalib
+    config = Config.of([names(0x101), *first.added])
+    kept, again = assign_own(config, []), assign_own(config, [], constants=True)
+    assert kept.drpcalib is None
+    assert 0x104 not in (*kept.stripped, *kept.dropped)
+    assert again.drpcalib == first.drpcalib
+    assert 0x104 in again.stripped and again.added == ()
 
 
 def test_chunkinfo_and_runinfo_of_other_writers_are_used_as_they_are() -> None:

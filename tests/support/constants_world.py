@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from calib import Constant, DetectorId
 from calib.store import open_store
+from tests.support.plain_xtc2 import BEGIN_RUN, PlainFile
 from xtc import Alg, DataType, Field, Names, TransitionId, encode_dgram, encode_shapes_data
 
 DET, DETTYPE = "cam", "testcam"
@@ -138,6 +140,7 @@ for run in ds.runs():
     if mine.trouble:
         raise RuntimeError(mine.trouble)
     correction = correction_type(mine.setup)(mine.setup, mine.constants, mine.derived)
+    {begun}
     det = run.Detector({det!r})
     for evt in run.events():
 {event}
@@ -151,10 +154,27 @@ for run in ds.runs():
 
 
 def write_calibrating_script(
-    folder: Path, *, before: str = "", event: str = "pass", after: str = "pass"
+    folder: Path, *, before: str = "", begun: str = "pass", event: str = "pass", after: str = "pass"
 ) -> Path:
-    """Write SCRIPT, with statements of the test's at the top, in each event, and after each run."""
+    """Write SCRIPT, with statements of the test's at the top, in each run, in each event, and after each run."""
     path = folder / "calibrating.py"
     indented = "\n".join(f"        {line}" for line in event.splitlines())
-    path.write_text(SCRIPT.format(before=before, event=indented, after=after, det=DET))
+    path.write_text(SCRIPT.format(before=before, begun=begun, event=indented, after=after, det=DET))
     return path
+
+
+def pixels(file: PlainFile, alg: str = "fex") -> list[list[float]]:
+    """What each event's script calibrated: the first pixel of each segment."""
+    found = [event.find(alg) for event in file.events]
+    return [list(one["pixels"]) if one is not None else [] for one in found]
+
+
+def used(file: PlainFile) -> list[dict[str, Any]]:
+    """What each BeginRun says of the constants."""
+    found = [one.find("drpcalib") for one in file.dgrams if one.service == BEGIN_RUN]
+    assert all(one is not None for one in found)
+    return [one for one in found if one is not None]
+
+
+def expected(*panels: int, add: float = 0.0) -> list[float]:
+    return [RAW_VALUE - panel - add for panel in panels]

@@ -286,7 +286,7 @@ def test_constants_that_are_missing_are_a_warning_and_an_error_only_for_who_asks
         output=folder / "two",
     )  # fmt: skip
     assert command.wait(LIMIT_S) == 1
-    assert serial(11) in command.report["error"] and "RuntimeError" in command.report["error"]
+    assert serial(11) in command.report["error"] and "CalibrationError" in command.report["error"]
     assert command.left(files=False) == []
 
 

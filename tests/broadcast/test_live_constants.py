@@ -192,6 +192,21 @@ def test_constants_that_do_not_change_keep_their_segment(drp: Start, folder: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_first_start_on_a_machine_waits_for_the_kernels(
+    drp: Start, folder: Path, source: Path, store: Path
+) -> None:
+    cold = {"NUMBA_CACHE_DIR": str(folder / "numba")}
+    script = write_calibrating_script(folder)
+    command = drp(script, "--source", source, "-W", "2", "--calib", store, environment=cold)
+    assert command.wait(240) == 0, command.log
+    assert pixels(PlainFile(command.file())) == [expected(11, 13)] * 40
+    assert "what calibrates events is being compiled" in command.log
+    assert command.report["restarts"] == 0
+    assert command.left() == []
+
+
+@pytest.mark.slow
 def test_workers_of_a_new_nursery_have_the_constants(drp: Start, folder: Path, store: Path) -> None:
     source = record(folder / "in.xtc2", Panels({1: 11, 3: 13}), events=3000)
     script = write_calibrating_script(folder)

@@ -41,17 +41,21 @@ def usual_bits(some: Any, every: Any, planes: Any, range_shift: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
-def codes_held(raw: Any, s: Any, begin: Any, end: Any, bits: Any, usual: Any) -> Any:
-    """Return a bit for each range code but the usual one that pixels have."""
-    range_mask, range_shift = bits[2], bits[3]
+def has_other(raw: Any, s: Any, begin: Any, end: Any, range_mask: Any, usual: Any) -> Any:
+    """Say whether any pixel has other range bits than the usual."""
     other = np.uint16(0)
     for i in range(_at(begin), _at(end)):
         other |= raw[s, i] ^ usual
-    held = np.uint32(0)
-    if other & range_mask:
-        for i in range(_at(begin), _at(end)):
-            held |= np.uint32(1) << np.uint32((raw[s, i] & range_mask) >> range_shift)
-    return held & ~(np.uint32(1) << np.uint32(usual >> range_shift))
+    return other & range_mask != 0
+
+
+@numba.njit(cache=True, nogil=True)
+def has_code(raw: Any, s: Any, begin: Any, end: Any, range_mask: Any, wanted: Any) -> Any:
+    """Say whether any pixel has the wanted range bits."""
+    found = np.uint16(0)
+    for i in range(_at(begin), _at(end)):
+        found |= np.uint16((raw[s, i] & range_mask) == wanted)
+    return found != 0
 
 
 @numba.njit(cache=True, nogil=True)
@@ -112,15 +116,18 @@ def apply_ranges(raw: Any, offset: Any, factor: Any, planes: Any, bits: Any, out
                 continue
             for first in range(begin, end, BLOCK):
                 last = min(first + BLOCK, end)
-                held = codes_held(raw, s, first, last, bits, usual)
-                for code in range(len(planes) if held else 0):
-                    if held >> np.uint32(code) & np.uint32(1):
-                        plane = planes[code]
-                        wanted = np.uint16(code << range_shift)
-                        if plane < 0:
-                            clear_some(raw, s, wanted, first, last, bits, out)
-                        else:
-                            calibrate_some(raw, offset, factor, s, plane, wanted, first, last, bits, out)
+                if not has_other(raw, s, first, last, range_mask, usual):
+                    continue
+                for code in range(len(planes)):
+                    wanted = np.uint16(code << range_shift)
+                    if wanted == usual or (
+                        len(planes) > 2 and not has_code(raw, s, first, last, range_mask, wanted)
+                    ):
+                        continue
+                    if planes[code] < 0:
+                        clear_some(raw, s, wanted, first, last, bits, out)
+                    else:
+                        calibrate_some(raw, offset, factor, s, planes[code], wanted, first, last, bits, out)
 
 
 @numba.njit(cache=True, nogil=True)

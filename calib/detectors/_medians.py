@@ -227,34 +227,40 @@ def lane_medians(
 
 
 @numba.njit(cache=True, nogil=True)
-def total_below(t: Any, depth: Any, first: Any, lanes: Any, pivot: Any) -> Any:
-    """Count all values of a table that are less than `pivot`."""
-    total = np.int32(0)
-    for d in range(depth):
-        row = t[d, first : first + lanes]
-        count = np.int32(0)
-        for j in range(lanes):
-            count = np.int32(count + np.int32(row[j] < pivot))
-        total = np.int32(total + count)
+def total_below(t: Any, depth: Any, first: Any, lanes: Any, value: Any, pivot: Any, count: Any) -> Any:
+    """Count all values of a table that are less than `value`."""
+    for j in range(lanes):
+        pivot[j] = value
+    count_below(t, depth, first, lanes, pivot, count)
+    total = 0
+    for j in range(lanes):
+        total += count[j]
     return total
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
-def least_above(t: Any, depth: Any, first: Any, lanes: Any, value: Any) -> Any:
-    """Return the least of all values of a table that is above `value`, +inf where there is none."""
+@numba.njit(cache=True, nogil=True)
+def total_next(
+    t: Any, depth: Any, first: Any, lanes: Any, value: Any, pivot: Any, count: Any, above: Any
+) -> Any:
+    """Count all values of a table that are at most `value`, and find the least one above it (+inf: none)."""
+    for j in range(lanes):
+        pivot[j] = value
+    next_above(t, depth, first, lanes, pivot, count, above)
+    total = 0
     least = INF
-    for d in range(depth):
-        row = t[d, first : first + lanes]
-        for j in range(lanes):
-            x = row[j] if row[j] > value else INF
-            least = least if least < x else x
-    return least
+    for j in range(lanes):
+        total += count[j]
+        least = above[j] if above[j] < least else least
+    return total, least
 
 
 @numba.njit(cache=True, nogil=True)
-def one_median(t: Any, depth: Any, first: Any, lanes: Any, limit: Any, fewest: Any) -> Any:
+def one_median(
+    t: Any, depth: Any, first: Any, lanes: Any, limit: Any, fewest: Any, work: Any, counts: Any
+) -> Any:
     """Return the median of all values of a table if there are at least `fewest` and it is within -limit .. limit; else +inf."""
-    n = total_below(t, depth, first, lanes, INF)
+    pivots, above, count = work[0], work[1], counts[0]
+    n: Any = total_below(t, depth, first, lanes, INF, pivots, count)
     if n == 0 or n < fewest:
         return INF
     k = (n - 1) >> 1
@@ -273,22 +279,23 @@ def one_median(t: Any, depth: Any, first: Any, lanes: Any, limit: Any, fewest: A
             part = share + (past if turn % 3 == 1 else -past)
             part = min(max(part, np.float32(0.02)), np.float32(0.98))
         pivot = lo + (hi - lo) * part
-        count = total_below(t, depth, first, lanes, pivot)
-        if count <= k:
-            lo, below_lo = pivot, count
+        below = total_below(t, depth, first, lanes, pivot, pivots, count)
+        if below <= k:
+            lo, below_lo = pivot, below
         else:
-            hi, below_hi = pivot, count
+            hi, below_hi = pivot, below
     value = np.nextafter(lo, -INF)
-    count = total_below(t, depth, first, lanes, lo)
-    if count > k:
-        if n & 1 or count > k + 1:
+    total, least = total_next(t, depth, first, lanes, value, pivots, count, above)
+    if total > k:
+        if n & 1 or total > k + 1:
             return INF
         value = -INF
         for lane in range(first, first + lanes):
             value = max(value, greatest_at_most(t, depth, lane, lo))
-    while count <= k and value < limit:
-        value = least_above(t, depth, first, lanes, value)
-        count = total_below(t, depth, first, lanes, np.nextafter(value, INF))
-    second = value if count > n >> 1 else least_above(t, depth, first, lanes, value)
-    middle = np.float32(0.5) * (value + second) if n & 1 == 0 else value
+    while total <= k and least < INF and value < limit:
+        value = least
+        total, least = total_next(t, depth, first, lanes, value, pivots, count, above)
+    middle = value
+    if n & 1 == 0:
+        middle = np.float32(0.5) * (value + (value if total > n >> 1 else least))
     return middle if abs(middle) < limit else INF

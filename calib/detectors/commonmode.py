@@ -18,15 +18,15 @@ from typing import Any
 import numba
 import numpy as np
 
-from calib.detectors._kernels import BLOCK, codes_held, range_bits, usual_bits
+from calib.detectors._kernels import BLOCK, clear_some, has_code, has_other, range_bits, usual_bits
 from calib.detectors._medians import INF, lane_medians, one_median
 from calib.errors import CalibError
 
 OF_LEVEL = 7
 """The algorithm that counts pixels of high and medium gain only; the others count all."""
 LANES = 64
-"""Rows that are turned into columns at a time."""
-MAX_LANES = 128
+"""Rows of banks that are turned into columns at a time: a multiple of what vector instructions take at once."""
+MAX_LANES = 256
 """Columns that are searched at a time."""
 TILE_BYTES = 1 << 20
 """The largest tile: what a core's own cache holds."""
@@ -69,8 +69,8 @@ class Scratch:
         self.cols = cols * max(fitting, default=1)
         self.tile = np.empty((rows, self.cols + PADDING), np.float32)
         self.turned = np.empty((cols, LANES), np.float32)
-        self.work = np.empty((8, max(LANES, MAX_LANES)), np.float32)
-        self.counts = np.empty((5, max(LANES, MAX_LANES)), np.int32)
+        self.work = np.empty((8, MAX_LANES), np.float32)
+        self.counts = np.empty((5, MAX_LANES), np.int32)
         self.usual = np.empty((2, rows), np.uint16)
 
 
@@ -131,6 +131,32 @@ def finish(
     factor: Any,
     s: Any,
     plane: Any,
+    begin: Any,
+    end: Any,
+    bits: Any,
+    tile: Any,
+    row: Any,
+    out: Any,
+) -> None:
+    """Multiply the pixels of a row of `tile`, all as of one range, by their factors; those that do not count have no value there."""
+    data_mask, data_shift = bits[0], bits[1]
+    first = np.uintp(begin)
+    if plane < 0:
+        for i in range(first, np.uintp(end)):
+            out[s, i] = np.float32(0)
+        return
+    for i in range(first, np.uintp(end)):
+        value = np.float32(np.int32((raw[s, i] & data_mask) >> data_shift)) - offset[s, plane, i]
+        out[s, i] = (tile[row, i - first] if tile[row, i - first] < INF else value) * factor[s, plane, i]
+
+
+@numba.njit(cache=True, nogil=True)
+def finish_some(
+    raw: Any,
+    offset: Any,
+    factor: Any,
+    s: Any,
+    plane: Any,
     wanted: Any,
     begin: Any,
     end: Any,
@@ -140,13 +166,9 @@ def finish(
     col: Any,
     out: Any,
 ) -> None:
-    """Multiply the pixels with the wanted range bits by their factors, those that count as they are in a row of `tile`, from `col` on."""
+    """Do this for the pixels with the wanted range bits, which lie in `tile` from `col` on, and leave the others."""
     data_mask, data_shift, range_mask, _ = bits
     shift = np.uintp(begin) - np.uintp(col)
-    if plane < 0:
-        for i in range(np.uintp(begin), np.uintp(end)):
-            out[s, i] = np.float32(0) if raw[s, i] & range_mask == wanted else out[s, i]
-        return
     for i in range(np.uintp(begin), np.uintp(end)):
         value = np.float32(np.int32((raw[s, i] & data_mask) >> data_shift)) - offset[s, plane, i]
         value = (tile[row, i - shift] if tile[row, i - shift] < INF else value) * factor[s, plane, i]
@@ -154,9 +176,9 @@ def finish(
 
 
 @numba.njit(cache=True, nogil=True)
-def correct_bank(tile: Any, first: Any, cols: Any, limit: Any, fewest: Any) -> None:
+def correct_bank(tile: Any, first: Any, cols: Any, limit: Any, fewest: Any, work: Any, counts: Any) -> None:
     """Take the median of a bank, the columns from `first` on, away."""
-    median = one_median(tile, tile.shape[0], first, cols, limit, fewest)
+    median = one_median(tile, tile.shape[0], first, cols, limit, fewest, work, counts)
     if median < INF:
         for r in range(tile.shape[0]):
             row = tile[r, first : first + cols]
@@ -165,23 +187,26 @@ def correct_bank(tile: Any, first: Any, cols: Any, limit: Any, fewest: Any) -> N
 
 
 @numba.njit(cache=True, nogil=True)
-def correct_rows(tile: Any, first: Any, limit: Any, fewest: Any, turned: Any, work: Any, counts: Any) -> None:
-    """Take the median of each row of a bank away. Rows are turned into columns, a block at a time, for the search."""
+def correct_rows(tile: Any, cols: Any, limit: Any, fewest: Any, turned: Any, work: Any, counts: Any) -> None:
+    """Take the median of each row of each bank away. The rows are turned into columns, as many at a time as there is room, for the search."""
     rows = tile.shape[0]
-    cols = turned.shape[0]
+    bank_cols = turned.shape[0]
     medians = work[7]
-    for begin in range(0, rows, LANES):
-        lanes = min(LANES, rows - begin)
-        for r in range(lanes):
-            row = tile[begin + r, first : first + cols]
-            for j in range(cols):
-                turned[j, r] = row[j]
-        lane_medians(turned, cols, 0, lanes, limit, work, counts, medians)
-        for r in range(lanes):
-            if counts[0, r] > fewest and medians[r] < INF:
-                row = tile[begin + r, first : first + cols]
-                median = medians[r]
-                for j in range(cols):
+    everything = rows * (cols // bank_cols)
+    for begin in range(0, everything, LANES):
+        lanes = min(LANES, everything - begin)
+        for lane in range(lanes):
+            first = (begin + lane) // rows * bank_cols
+            row = tile[(begin + lane) % rows, first : first + bank_cols]
+            for j in range(bank_cols):
+                turned[j, lane] = row[j]
+        lane_medians(turned, bank_cols, 0, lanes, limit, work, counts, medians)
+        for lane in range(lanes):
+            if counts[0, lane] > fewest and medians[lane] < INF:
+                first = (begin + lane) // rows * bank_cols
+                row = tile[(begin + lane) % rows, first : first + bank_cols]
+                median = medians[lane]
+                for j in range(bank_cols):
                     row[j] -= median
 
 
@@ -251,44 +276,36 @@ def correct(
                     if wanted != code and plane >= 0 and counting >> plane & 1:
                         for first in range(at, to, BLOCK):
                             last = min(first + BLOCK, to)
-                            if codes_held(raw, s, first, last, bits, code) >> np.uint32(other) & np.uint32(1):
+                            if has_code(raw, s, first, last, range_mask, wanted):
                                 col = first - at
                                 fill_some(
                                     raw, offset, level, s, plane, wanted, first, last, bits, tile, r, col
                                 )
-            for bank in range(0, cols, bank_cols):
-                if mode & 4:
-                    correct_bank(tile, bank, bank_cols, limit, fewest)
-                if mode & 1:
-                    correct_rows(tile, bank, limit, fewest, turned, work, counts)
+            if mode & 4:
+                for bank in range(0, cols, bank_cols):
+                    correct_bank(tile, bank, bank_cols, limit, fewest, work, counts)
+            if mode & 1:
+                correct_rows(tile, cols, limit, fewest, turned, work, counts)
             if mode & 2:
                 correct_cols(tile, cols, limit, fewest, work, counts)
             for r in range(rows):
                 at = corner + r * row_pixels
                 to = at + cols
                 code = usual[0, r]
-                finish(
-                    raw, offset, factor, s, planes[code >> range_shift], code, at, to, bits, tile, r, 0, out
-                )
+                finish(raw, offset, factor, s, planes[code >> range_shift], at, to, bits, tile, r, out)
                 for first in range(at, to if usual[1, r] else at, BLOCK):
                     last = min(first + BLOCK, to)
-                    held = codes_held(raw, s, first, last, bits, code)
-                    for other in range(len(planes) if held else 0):
-                        if held >> np.uint32(other) & np.uint32(1):
-                            wanted = np.uint16(other << range_shift)
+                    if not has_other(raw, s, first, last, range_mask, code):
+                        continue
+                    for other in range(len(planes)):
+                        plane = planes[other]
+                        wanted = np.uint16(other << range_shift)
+                        if wanted == code or not has_code(raw, s, first, last, range_mask, wanted):
+                            continue
+                        if plane < 0:
+                            clear_some(raw, s, wanted, first, last, bits, out)
+                        else:
                             col = first - at
-                            finish(
-                                raw,
-                                offset,
-                                factor,
-                                s,
-                                planes[other],
-                                wanted,
-                                first,
-                                last,
-                                bits,
-                                tile,
-                                r,
-                                col,
-                                out,
+                            finish_some(
+                                raw, offset, factor, s, plane, wanted, first, last, bits, tile, r, col, out
                             )

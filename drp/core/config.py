@@ -24,6 +24,8 @@ DEFAULT_TRANSITION_BYTES = 8 * MIB
 DEFAULT_CHUNK_BYTES = 500_000_000_000
 MIN_ROOM_BYTES = 64 * KIB
 WORKER_CONFIGURE_S = 60.0
+COMPILE_LIMIT_S = 300.0
+"""Longest for the nursery to stand where it compiles what calibrates events; once on a machine, then numba's cache has it."""
 WORKER_TRANSITION_S = 30.0
 
 _UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1 << 40}

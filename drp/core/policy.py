@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from drp.core.config import WORKER_CONFIGURE_S, WORKER_TRANSITION_S, DrpConfig
+from drp.core.config import COMPILE_LIMIT_S, WORKER_CONFIGURE_S, WORKER_TRANSITION_S, DrpConfig
 from xtc import TransitionId
+
+FORK_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Policy:
     first_event_timeout_s: float = 60.0
     configure_timeout_s: float = WORKER_CONFIGURE_S
     transition_timeout_s: float = WORKER_TRANSITION_S
-    fork_timeout_s: float = 10.0
+    fork_timeout_s: float = FORK_LIMIT_S
     traceback_s: float = 0.05
     exit_s: float = 1.0
     kill_s: float = 10.0
@@ -45,6 +47,8 @@ class Policy:
             script=config.script,
             event_timeout_s=config.event_timeout_s,
             first_event_timeout_s=config.first_event_timeout_s,
+            # The nursery limits its own answers; the first fork waits while it compiles what calibrates.
+            fork_timeout_s=FORK_LIMIT_S + (COMPILE_LIMIT_S if config.has_constants else 0.0),
             worker_memory_bytes=config.worker_memory_bytes,
             stop_on_overflow=config.on_overflow == "stop",
             stop_on_failure=config.on_script_failure == "stop",

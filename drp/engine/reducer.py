@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from drp.core.config import DrpConfig
+from drp.core.config import COMPILE_LIMIT_S, DrpConfig
 from drp.core.errors import ConstantsError, DrpError, ScriptError
 from drp.core.ledger import DamageCounts, Fate, Ledger
 from drp.core.report import Readings, Report, Snapshot, WorkerReport
@@ -43,7 +43,6 @@ ARENA_UNIT_BYTES = 4096
 JOIN_S = 5.0
 EXIT_INTERRUPTED = 130
 CALIBRATING = "drp.script.constants_set:prepare"
-COMPILE_LIMIT_S = 300.0
 LAST_S = 0.7
 
 log = logging.getLogger("drp.run")

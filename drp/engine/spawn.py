@@ -202,7 +202,9 @@ class Nursery:
         except WireError:
             self._forget_pipes(number)
             raise
-        self._deadlines["fork", number] = self._clock() + self._answer_limit_s
+        # A nursery that still imports and compiles answers once it stands: until then its start is what is limited.
+        begin_s = self._clock() if self._ready else self._deadlines["start", 0]
+        self._deadlines["fork", number] = begin_s + self._answer_limit_s
         return number
 
     def fork(self, spec: Spec) -> ForkedWorker:
@@ -312,6 +314,8 @@ class Nursery:
             case Ready() if not self._ready:
                 self._ready = True
                 del self._deadlines["start", 0]
+                answer_s = self._clock() + self._answer_limit_s
+                self._deadlines = {key: min(time_s, answer_s) for key, time_s in self._deadlines.items()}
                 return message
             case Forked(number, pid) if number in self._pipes:
                 del self._deadlines["fork", number]

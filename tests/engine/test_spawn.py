@@ -515,3 +515,24 @@ def test_death_of_drp_ends_the_nursery_the_workers_and_what_they_left() -> None:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
     assert [process_state(pid) for pid in pids] == [None] * 9
+
+
+def test_a_fork_asked_of_a_nursery_that_does_not_stand_yet_waits_for_its_start() -> None:
+    """Kernels may be compiled before the first fork: until it stands, its start is what is limited."""
+    now_s = [100.0]
+    nursery = make_nursery(clock=lambda: now_s[0], start_limit_s=300.0, answer_limit_s=10.0)
+    with nursery:
+        nursery.start_begin()
+        number = nursery.fork_begin(HANG)
+        nursery.fork_begin(HANG)
+        assert nursery.deadline() == 400.0
+        now_s[0] = 390.0
+        worker = None
+        while worker is None:
+            wait_readable(nursery.fileno())
+            for event in nursery.receive():
+                if isinstance(event, WorkerForked):
+                    close_pipes(event.worker)
+                    worker = event.worker if event.id == number else worker
+        now_s[0] = 400.5
+        assert nursery.lost is None

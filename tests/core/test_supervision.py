@@ -113,6 +113,13 @@ def test_nothing_is_forked_before_the_first_nursery_answers() -> None:
     assert len(forked) == 3
 
 
+def test_a_configure_or_a_lost_nursery_before_the_first_answers_forks_nothing_either() -> None:
+    supervisor = Supervisor(Policy(workers=2))
+    told = supervisor.on_configure(0.1) + supervisor.on_nursery_lost(0.2) + supervisor.on_configure(0.3)
+    assert not only(do.Fork, told + supervisor.tick([], 0.4))
+    assert len(only(do.Fork, supervisor.start(0.5))) == 3
+
+
 def test_start_forks_every_worker_and_the_spares() -> None:
     engine = Engine(workers=3, spares=2)
     assert only(do.Fork, engine.said) == [
@@ -331,6 +338,67 @@ def test_kills_from_outside_never_leave_a_worker_out() -> None:
     assert not only(do.LeaveOut, engine.said)
     assert engine.supervisor.roster.restarts == 299
     assert engine.supervisor.roster.posts[0].failures == {"killed": 299}
+
+
+@pytest.mark.parametrize("entry", [None, Entry(1, T.Configure), Entry(2, T.BeginRun)])
+def test_kills_before_a_run_ever_began_end_it(entry: Entry | None) -> None:
+    engine = Engine(workers=2)
+    engine.auto_ready = False
+    engine.supervisor = Supervisor(engine.policy)
+    engine.alive.clear()
+    engine.counts.clear()
+    engine.take(engine.supervisor.start(engine.now))
+    told: list[Instruction] = []
+    for _ in range(engine.policy.streak):
+        assert not only(do.FailTransition, told)
+        told = engine.exit(engine.at(1), signal.SIGKILL, entry)
+    (failed,) = only(do.FailTransition, told)
+    assert failed.error.worker == 1
+    assert failed.service is (entry.service if entry else T.Configure)
+    assert "SIGKILL" in str(failed.error)
+    assert "memory" in failed.error.hint
+    assert not only(do.Fork, told)
+    assert not only(do.Fork, engine.run(1.0))
+
+
+@pytest.mark.parametrize("worker", [0, None])
+@pytest.mark.parametrize(
+    "entry", [None, Entry(1, T.Configure, replay=True), Entry(2, T.BeginRun, replay=True)]
+)
+def test_kills_of_what_starts_later_are_waited_after(worker: int | None, entry: Entry | None) -> None:
+    engine = Engine(workers=2, spares=1)
+    engine.auto_ready = False
+    engine.exit(engine.at(None), signal.SIGKILL)
+    if worker == 0:
+        engine.exit(engine.at(0), signal.SIGKILL, Entry(3, L1))
+        engine.exit(engine.at(None), signal.SIGKILL)
+    forks = 0
+    for _ in range(100):
+        if worker in engine.alive.values():
+            forks += bool(only(do.Fork, engine.exit(engine.at(worker), signal.SIGKILL, entry)))
+        engine.run(0.1, step=0.1)
+    assert forks <= engine.policy.streak + 4
+    assert not only(do.FailTransition, engine.said)
+
+
+def test_kills_while_a_step_is_replayed_are_waited_after() -> None:
+    engine = Engine(workers=2)
+    for _ in range(engine.policy.streak):
+        told = engine.exit(engine.at(0), signal.SIGKILL, Entry(3, T.BeginStep, replay=True))
+    assert only(do.LeaveOut, told) == [do.LeaveOut(0, 1.0)]
+
+
+def test_a_few_kills_at_the_start_cost_nothing() -> None:
+    engine = Engine(workers=1)
+    engine.auto_ready = False
+    engine.exit(1, signal.SIGKILL, Entry(3, L1))
+    for incarnation in range(2, 2 + engine.policy.streak - 1):
+        assert only(do.Fork, engine.exit(incarnation, signal.SIGKILL, Entry(1, T.Configure, replay=True)))
+    engine.ready(engine.at(0))
+    engine.queue(engine.at(0))
+    engine.answer(engine.at(0))
+    engine.run(0.1)
+    assert engine.supervisor.roster.posts[0].streak == 0
 
 
 def test_with_all_left_out_raw_passes_and_it_is_said_every_ten_seconds() -> None:

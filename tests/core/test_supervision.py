@@ -16,94 +16,10 @@ from drp.core.ledger import Cause
 from drp.core.policy import Policy
 from drp.core.supervision import Supervisor
 from drp.core.worker_states import TABLE, Entry, News, Process, State, Watch, mermaid
+from tests.support.supervised import L1, RAISED, Engine, logs, only
 from xtc import TransitionId as T
 
 DOCS = Path(__file__).parents[2] / "docs" / "worker_states.md"
-L1 = T.L1Accept
-RAISED = ScriptReport(
-    "ValueError", "no", 'Traceback:\n  File "/x/myroi.py", line 7, in <module>\nValueError: no'
-)
-
-
-class Engine:
-    """Stand in for the engine: do what is told at once, and let the test say what happens to workers."""
-
-    def __init__(self, **policy: object) -> None:
-        self.policy = Policy(**{"workers": 1, "spares": 0, "script": "myroi.py", **policy})  # type: ignore[arg-type]
-        self.supervisor = Supervisor(self.policy)
-        self.now = 100.0
-        self.said: list[Instruction] = []
-        self.alive: dict[int, int | None] = {}
-        self.counts: dict[int, list[int]] = {}
-        self.auto_ready = True
-        self.take(self.supervisor.start(self.now))
-
-    def take(self, instructions: list[Instruction]) -> list[Instruction]:
-        self.said += instructions
-        for one in instructions:
-            if isinstance(one, do.Fork):
-                assert one.incarnation not in self.counts
-                self.alive[one.incarnation] = one.worker
-                self.counts[one.incarnation] = [0, 0, 0, 0]
-                self.take(self.supervisor.on_forked(one.incarnation, self.now))
-                if self.auto_ready:
-                    self.take(self.supervisor.on_ready(one.incarnation, self.now))
-            elif isinstance(one, do.UseSpare):
-                assert self.alive[one.incarnation] is None
-                self.alive[one.incarnation] = one.worker
-        return instructions
-
-    def at(self, worker: int | None = 0) -> int:
-        return next(incarnation for incarnation, post in self.alive.items() if post == worker)
-
-    def ready(self, incarnation: int) -> list[Instruction]:
-        return self.take(self.supervisor.on_ready(incarnation, self.now))
-
-    def queue(self, incarnation: int, *, take: bool = True) -> None:
-        """Queue one entry, which the worker takes."""
-        self.counts[incarnation][0] += 1
-        self.counts[incarnation][1] += take
-
-    def answer(self, incarnation: int) -> None:
-        """Answer the entry in hand as an event done well."""
-        self.counts[incarnation][2] += 1
-        self.counts[incarnation][3] += 1
-
-    def look(self, service: T = L1, *, waiting: bool = False, size: int | None = None) -> list[Watch]:
-        return [
-            Watch(i, queued, taken, answered, service, waiting, events, size)
-            for i, (queued, taken, answered, events) in self.counts.items()
-            if i in self.alive
-        ]
-
-    def run(
-        self, seconds: float, service: T = L1, *, waiting: bool = False, step: float = 0.02
-    ) -> list[Instruction]:
-        """Turn the clock by `seconds`, ticking; return what was said meanwhile."""
-        told: list[Instruction] = []
-        for _ in range(round(seconds / step)):
-            self.now += step
-            told += self.take(self.supervisor.tick(self.look(service, waiting=waiting), self.now))
-        return told
-
-    def exit(self, incarnation: int, status: int | None = 0, entry: Entry | None = None) -> list[Instruction]:
-        self.alive.pop(incarnation)
-        events = self.counts[incarnation][3]
-        return self.take(self.supervisor.on_exit(incarnation, status, entry, events, self.now))
-
-    def raise_at(self, incarnation: int, service: T = L1, *, replay: bool = False) -> list[Instruction]:
-        """Let the script raise at an entry, and its process exit."""
-        entry = Entry(1, service, replay)
-        told = self.take(self.supervisor.on_failed(incarnation, Failure.RAISED, RAISED, entry, self.now))
-        return told + self.exit(incarnation)
-
-
-def only(kind: type, told: list[Instruction]) -> list:  # type: ignore[type-arg]
-    return [one for one in told if isinstance(one, kind)]
-
-
-def logs(told: list[Instruction], level: str = "error") -> list[str]:
-    return [one.text for one in only(do.Log, told) if one.level == level]
 
 
 def test_nothing_is_forked_before_the_first_nursery_answers() -> None:
@@ -338,67 +254,6 @@ def test_kills_from_outside_never_leave_a_worker_out() -> None:
     assert not only(do.LeaveOut, engine.said)
     assert engine.supervisor.roster.restarts == 299
     assert engine.supervisor.roster.posts[0].failures == {"killed": 299}
-
-
-@pytest.mark.parametrize("entry", [None, Entry(1, T.Configure), Entry(2, T.BeginRun)])
-def test_kills_before_a_run_ever_began_end_it(entry: Entry | None) -> None:
-    engine = Engine(workers=2)
-    engine.auto_ready = False
-    engine.supervisor = Supervisor(engine.policy)
-    engine.alive.clear()
-    engine.counts.clear()
-    engine.take(engine.supervisor.start(engine.now))
-    told: list[Instruction] = []
-    for _ in range(engine.policy.streak):
-        assert not only(do.FailTransition, told)
-        told = engine.exit(engine.at(1), signal.SIGKILL, entry)
-    (failed,) = only(do.FailTransition, told)
-    assert failed.error.worker == 1
-    assert failed.service is (entry.service if entry else T.Configure)
-    assert "SIGKILL" in str(failed.error)
-    assert "memory" in failed.error.hint
-    assert not only(do.Fork, told)
-    assert not only(do.Fork, engine.run(1.0))
-
-
-@pytest.mark.parametrize("worker", [0, None])
-@pytest.mark.parametrize(
-    "entry", [None, Entry(1, T.Configure, replay=True), Entry(2, T.BeginRun, replay=True)]
-)
-def test_kills_of_what_starts_later_are_waited_after(worker: int | None, entry: Entry | None) -> None:
-    engine = Engine(workers=2, spares=1)
-    engine.auto_ready = False
-    engine.exit(engine.at(None), signal.SIGKILL)
-    if worker == 0:
-        engine.exit(engine.at(0), signal.SIGKILL, Entry(3, L1))
-        engine.exit(engine.at(None), signal.SIGKILL)
-    forks = 0
-    for _ in range(100):
-        if worker in engine.alive.values():
-            forks += bool(only(do.Fork, engine.exit(engine.at(worker), signal.SIGKILL, entry)))
-        engine.run(0.1, step=0.1)
-    assert forks <= engine.policy.streak + 4
-    assert not only(do.FailTransition, engine.said)
-
-
-def test_kills_while_a_step_is_replayed_are_waited_after() -> None:
-    engine = Engine(workers=2)
-    for _ in range(engine.policy.streak):
-        told = engine.exit(engine.at(0), signal.SIGKILL, Entry(3, T.BeginStep, replay=True))
-    assert only(do.LeaveOut, told) == [do.LeaveOut(0, 1.0)]
-
-
-def test_a_few_kills_at_the_start_cost_nothing() -> None:
-    engine = Engine(workers=1)
-    engine.auto_ready = False
-    engine.exit(1, signal.SIGKILL, Entry(3, L1))
-    for incarnation in range(2, 2 + engine.policy.streak - 1):
-        assert only(do.Fork, engine.exit(incarnation, signal.SIGKILL, Entry(1, T.Configure, replay=True)))
-    engine.ready(engine.at(0))
-    engine.queue(engine.at(0))
-    engine.answer(engine.at(0))
-    engine.run(0.1)
-    assert engine.supervisor.roster.posts[0].streak == 0
 
 
 def test_with_all_left_out_raw_passes_and_it_is_said_every_ten_seconds() -> None:

@@ -61,6 +61,7 @@ def test_every_worker_calibrates_with_the_constants_of_its_panels(
     (reported,) = command.report["constants"]
     assert reported["digest"] == told["digest"]
     assert reported["detectors"][DET] == constants
+    assert 0 < reported["made_s"] < reported["complete_s"]
     assert command.left() == []
 
 

@@ -23,7 +23,7 @@ from calib.errors import BroadcastError
 
 PATH_LIMIT_BYTES = 107
 POLL_MS = 200
-JOIN_S = 5.0
+JOIN_S = 1.0
 
 log = logging.getLogger("calib.broadcast")
 

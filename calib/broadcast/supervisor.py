@@ -46,7 +46,7 @@ CHUNK_BYTES = 1 << 20
 KEEP_S = 60.0
 MAX_SEARCHES = 256
 POLL_MS = 500
-JOIN_S = 2.0
+JOIN_S = 0.3
 ZAP_ADDRESS = "inproc://zeromq.zap.01"
 
 log = logging.getLogger("calib.broadcast")

@@ -52,7 +52,7 @@ class Roster:
         self.spare_post = Post(None)
         self.processes: dict[int, Process] = {}
         self.closed = False
-        self.nursery = True
+        self.nursery = False
         self.passing = False
         self._complained_s = 0.0
         self._incarnations = 0

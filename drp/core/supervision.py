@@ -50,7 +50,8 @@ class Supervisor:
         self._shift_s = 0.0
 
     def start(self, now_s: float) -> list[Instruction]:
-        """Fork the workers and the spares."""
+        """Fork the workers and the spares: the first nursery answers. Before that nothing is forked, however long it takes."""
+        self.roster.nursery = True
         return self.roster.fill(self._time(now_s, []))
 
     def on_forked(self, incarnation: int, now_s: float) -> list[Instruction]:

@@ -323,6 +323,13 @@ class Reducer:
         """What keeps events, or the last of a chunk or a run, from the disk; 0 where nothing does."""
         return self._flow.paused_errno if self._flow.paused else self._transitions.paused_errno
 
+    @property
+    def _trouble(self) -> str:
+        """What holds the run up, for the status line."""
+        if self._paused_errno:
+            return f"disk: {os.strerror(self._paused_errno)}"
+        return "constants: not there yet" if self._constants is not None and self._constants.making else ""
+
     def _look_at_disk(self) -> None:
         code = self._paused_errno
         if code and not self._was_paused:
@@ -401,7 +408,7 @@ class Reducer:
             damaged=counts["drp"][0],
             restarts=self._crew.supervisor.roster.restarts,
             head_worker=None if head == 0xFFFF or not load["done_not_retired"] else head,
-            trouble=f"disk: {os.strerror(self._paused_errno)}" if self._paused_errno else "",
+            trouble=self._trouble,
         )
 
     def readings(self, now: Snapshot) -> Readings:

@@ -121,16 +121,14 @@ def test_sixteen_workers_and_a_large_set_cost_one_copy(drp: Start, folder: Path)
     put_constants(folder / "store.db", numbers, shape=shape)
     panels = Panels({place: number for place, number in enumerate(numbers)}, shape)
     source = record(folder / "in.xtc2", panels, events=1)
-    reads = (
-        "total = sum(float(one.sum(dtype=np.float64)) for one in (*mine.constants.values(), *mine.derived.values()))\n"
-        "open(f'{sys.argv[1]}/read-{info.worker_num}', 'w').close()\n"
-        "while not os.path.exists(sys.argv[1] + '/go'): time.sleep(0.05)"
+    begun = (
+        "from drp.script.constants import current\n"
+        "    mine = current(ds._session)['cam']\n"
+        "    total = sum(float(one.sum(dtype=np.float64)) for one in (*mine.constants.values(), *mine.derived.values()))\n"
+        "    open(f'{sys.argv[1]}/read-{info.worker_num}', 'w').close()\n"
+        "    while not os.path.exists(sys.argv[1] + '/go'): time.sleep(0.05)"
     )
-    script = write_calibrating_script(folder)
-    text = script.read_text().replace(
-        "    correction = ", "    " + reads.replace("\n", "\n    ") + "\n    correction = "
-    )
-    script.write_text(text)
+    script = write_calibrating_script(folder, begun=begun)
     command = drp(
         f"{script} {folder}", "--source", source, "-W", "16", "--spares", "0", "--calib", folder / "store.db",
         "-k", "pebbleBufCount=4",

@@ -174,6 +174,57 @@ def test_a_worker_that_answers_begin_run_without_the_constants_fails_the_run(
     assert command.left() == []
 
 
+def test_constants_that_do_not_change_keep_their_segment(drp: Start, folder: Path) -> None:
+    store = folder / "store.db"
+    put_constants(store, (11, 13), expt="tst001")
+    source = record(folder / "in.xtc2", Panels({1: 11, 3: 13}), runs=(7, 8, 9), events=5)
+    put_constants(store, (11, 13), run=9, add=3.0, expt="tst001")
+    command = drp(write_calibrating_script(folder), "--source", source, "-W", "2", "--calib", store)
+    assert command.wait(LIMIT_S) == 0, command.log
+    told = command.report["constants"]
+    assert [one["reused"] for one in told] == [False, True, False]
+    assert [one["run"] for one in told] == [7, 8, 9]
+    assert told[0]["digest"] == told[1]["digest"] != told[2]["digest"]
+    files = sorted(path for path in command.output.rglob("*.xtc2") if "smd" not in path.name)
+    for path, add in zip(files, (0.0, 0.0, 3.0), strict=True):
+        assert pixels(PlainFile(path)) == [expected(11, 13, add=add)] * 5
+    assert command.left() == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_first_start_on_a_machine_waits_for_the_kernels(
+    drp: Start, folder: Path, source: Path, store: Path
+) -> None:
+    cold = {"NUMBA_CACHE_DIR": str(folder / "numba")}
+    script = write_calibrating_script(folder)
+    command = drp(script, "--source", source, "-W", "2", "--calib", store, environment=cold)
+    assert command.wait(240) == 0, command.log
+    assert pixels(PlainFile(command.file())) == [expected(11, 13)] * 40
+    assert "what calibrates events is being compiled" in command.log
+    assert command.report["restarts"] == 0
+    assert command.left() == []
+
+
+@pytest.mark.slow
+def test_workers_of_a_new_nursery_have_the_constants(drp: Start, folder: Path, store: Path) -> None:
+    source = record(folder / "in.xtc2", Panels({1: 11, 3: 13}), events=3000)
+    script = write_calibrating_script(folder)
+    command = drp(script, "--source", source, "-W", "2", "--calib", store, "--rate", "1000")
+    command.until_recording(20_000)
+    nursery = command.nursery()
+    assert nursery is not None
+    os.kill(nursery, signal.SIGKILL)
+    assert command.wait(LIMIT_S) in (0, 1), command.log
+    file = PlainFile(command.file())
+    found = pixels(file)
+    assert found.count([]) <= 2
+    assert all(one == expected(11, 13) for one in found if one)
+    assert len(found) == 3000
+    assert len({event.find("fex")["pid"] for event in file.events if event.find("fex")}) >= 3
+    assert command.left() == []
+
+
 @pytest.mark.slow
 def test_a_worker_killed_while_it_takes_the_constants_is_replaced_and_the_run_begins(
     drp: Start, folder: Path, source: Path, store: Path
@@ -250,7 +301,7 @@ def test_constants_that_are_missing_are_a_warning_and_an_error_only_for_who_asks
         output=folder / "two",
     )  # fmt: skip
     assert command.wait(LIMIT_S) == 1
-    assert serial(11) in command.report["error"] and "RuntimeError" in command.report["error"]
+    assert serial(11) in command.report["error"] and "CalibrationError" in command.report["error"]
     assert command.left(files=False) == []
 
 

@@ -106,6 +106,13 @@ def logs(told: list[Instruction], level: str = "error") -> list[str]:
     return [one.text for one in only(do.Log, told) if one.level == level]
 
 
+def test_nothing_is_forked_before_the_first_nursery_answers() -> None:
+    supervisor = Supervisor(Policy(workers=2))
+    assert [supervisor.tick([], at / 50) for at in range(1000)] == [[]] * 1000
+    forked = [one for one in supervisor.start(20.0) if isinstance(one, do.Fork)]
+    assert len(forked) == 3
+
+
 def test_start_forks_every_worker_and_the_spares() -> None:
     engine = Engine(workers=3, spares=2)
     assert only(do.Fork, engine.said) == [

@@ -125,8 +125,6 @@ SCRIPT = """\
 import os, signal, sys, time
 import numpy as np
 from drp import AlgDef, DataSource, DetectorDef
-from calib.detectors import correction_type
-from drp.script import constants as constants_of_script
 {before}
 ds = DataSource()
 info = ds.drp_info
@@ -136,15 +134,11 @@ fex = ds.add_detector(
     {{"index": (np.uint64, 0), "worker": (np.uint32, 0), "pid": (np.uint64, 0), "run": (np.uint32, 0), "pixels": (np.float32, 1)}},
 )
 for run in ds.runs():
-    mine = constants_of_script.current(ds._session)[{det!r}]
-    if mine.trouble:
-        raise RuntimeError(mine.trouble)
-    correction = correction_type(mine.setup)(mine.setup, mine.constants, mine.derived)
+    det = run.Detector({det!r}, calib=True)
     {begun}
-    det = run.Detector({det!r})
     for evt in run.events():
 {event}
-        calibrated = correction.calib(det.raw.segments(evt))
+        calibrated = det.raw.calib(evt)
         fex.fex.index, fex.fex.worker, fex.fex.pid, fex.fex.run = evt.index, info.worker_num, os.getpid(), run.runnum
         fex.fex.pixels = np.ascontiguousarray(calibrated[:, 3, 5])
         ds.add_data(fex.fex)

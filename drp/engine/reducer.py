@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from drp.core.config import COMPILE_LIMIT_S, DrpConfig
-from drp.core.errors import ConstantsError, DrpError, ScriptError
+from drp.core.errors import ConstantsError, DrpError, ScriptError, SegmentError
 from drp.core.ledger import DamageCounts, Fate, Ledger
 from drp.core.report import Readings, Report, Snapshot, WorkerReport
 from drp.engine._flow import Flow
@@ -255,11 +255,14 @@ class Reducer:
         """Go on until everything is recorded, or an error ends the run; returns that error."""
         looked_s = told_s = time.monotonic()
         while True:
-            self._poll(selector)
-            now_s = time.monotonic()
-            if now_s - looked_s >= TICK_S / 2:
-                looked_s = now_s
-                self._crew.tick(now_s)
+            try:
+                self._poll(selector)
+                now_s = time.monotonic()
+                if now_s - looked_s >= TICK_S / 2:
+                    looked_s = now_s
+                    self._crew.tick(now_s)
+            except SegmentError as error:  # for the rings of a worker that is to be forked
+                return error
             if self._watch is not None and now_s - told_s >= 0.5:
                 self._watch(self._snapshot(now_s, now_s - told_s))
                 told_s = now_s

@@ -53,7 +53,8 @@ class Calibration:
         self.setup = setup
         self.fault = ""
         self._in_force = session.setup
-        self._followed = 0
+        # A detector made after steps have changed the configuration has these to follow at once.
+        self._followed = -1 if session.setup.stepped else session.setup.step_changes
         self._mask_options: MaskOptions | None = None
         self._stream = session.stream
         self._segments = segments

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from drp.script._event import Stream
 from drp.script._fields import FieldReader
+from drp.script.calibrated_alg import CalibratedAlg
 from drp.script.env import EnvStore
 from drp.script.errors import CalibrationError, ScriptError, near_misses
 from drp.script.setup import Namespace, Part, Setup
@@ -17,13 +18,12 @@ from xtc import DataType, Field
 from xtc.codes import DTYPES
 
 if TYPE_CHECKING:
-    from drp.script.calibrated import Calibration
-
-    MakeCalibration = Callable[["AlgInterface"], Calibration]
     from calib.detectors import DetectorSetup
+    from drp.script.calibrated import Calibration
+    from drp.script.calibrated_alg import MakeCalibration
 
 
-class AlgInterface:
+class AlgInterface(CalibratedAlg):
     """One alg of a detector. Each field is a function of the event; nested names are nested attributes.
 
     `raw(evt)` is the alg's main array, all segments of it; `segments(evt)` is the same as one array per segment. `fields` tells
@@ -40,8 +40,6 @@ class AlgInterface:
         self._segment_numbers = [part.names.segment for part in parts]
         self._sorted_segment_inds = self._segment_numbers
         self._shown: list[str] = []
-        self._make: MakeCalibration | None = None
-        self._made: Calibration | None = None
         self.fields = {one.label: (DTYPES[one.dtype], one.rank) for one in parts[0].names.fields}
         fields = parts[0].names.fields
         main = main_field(alg, fields)
@@ -66,64 +64,6 @@ class AlgInterface:
         inner = self.__dict__.setdefault(head, Namespace())
         if isinstance(inner, Namespace):
             inner.put(rest, call)
-
-    def calib(self, evt: Any, *args: Any, **options: Any) -> Any:
-        """Return the calibrated event, float32 (segments, rows, cols); None where a segment is missing.
-
-        The array is valid until the script asks for the next event, unless `copy=True` or `out=`; see `Calibration.calib`. Raises
-        CalibrationError where there are no constants: raw is never passed off as calibrated.
-        """
-        return self._calibration().calib(evt, *args, **options)
-
-    def image(self, evt: Any, *args: Any, **options: Any) -> Any:
-        """Return the image of the calibrated event, or of `nda=`, float32 (rows, cols); see `Calibration.image`."""
-        return self._calibration().image(evt, *args, **options)
-
-    def _calibration(self) -> Calibration:
-        if self._made is None:
-            if self._make is None:
-                raise CalibrationError(f"{self._det_name}.{self._alg} is of no run")
-            self._made = self._make(self)
-        return self._made
-
-    # psana's names of what lies behind.
-
-    def _mask(self, **options: Any) -> Any:
-        return self._calibration().mask(**options)
-
-    def _pedestals(self, **_: Any) -> Any:
-        return self._calibration().constant("pedestals")
-
-    def _gain(self, **_: Any) -> Any:
-        return self._calibration().constant("pixel_gain")
-
-    def _gain_factor(self, **_: Any) -> Any:
-        return self._calibration().gain_factor()
-
-    def _rms(self, **_: Any) -> Any:
-        return self._calibration().constant("pixel_rms")
-
-    def _status(self, **_: Any) -> Any:
-        return self._calibration().constant("pixel_status")
-
-    def _common_mode(self, **_: Any) -> Any:
-        return self._calibration().constant("common_mode")
-
-    def _mask_calib(self, **_: Any) -> Any:
-        return self._calibration().constant("pixel_mask")
-
-    def _pixel_coords(self, **options: Any) -> Any:
-        return self._calibration().pixel_coords(**options)
-
-    def _pixel_coord_indexes(self, **options: Any) -> Any:
-        return self._calibration().pixel_coord_indexes(**options)
-
-    @property
-    def _calibconst(self) -> dict[str, Any]:
-        try:
-            return self._calibration().calibconst()
-        except CalibrationError:
-            return {}
 
     def _seg_configs(self) -> dict[int, Namespace]:
         return self._setup.configs(self._det_name)

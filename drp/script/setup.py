@@ -128,6 +128,11 @@ class Setup:
             self._stepped[configured] = bytes(dgram.view)
             self.step_changes += 1
 
+    @property
+    def stepped(self) -> bool:
+        """Whether a BeginStep of the run has changed configuration values."""
+        return bool(self._stepped)
+
     def with_steps(self, setup: DetectorSetup) -> DetectorSetup:
         """Return a detector with the configuration values that BeginSteps of the run have set since."""
         from calib.detectors import config_values  # noqa: PLC0415 - as above

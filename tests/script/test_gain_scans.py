@@ -60,8 +60,34 @@ def scan(tmp_path: Path) -> Path:
     return path
 
 
-def test_each_step_is_calibrated_in_its_own_gain_mode(scan: Path, tmp_path: Path) -> None:
-    url = str(tmp_path / "calib.db")
+def test_a_second_run_begins_with_the_configuration_of_the_configure(scan: Path, tmp_path: Path) -> None:
+    """What steps of an earlier run have set is over; tables are derived anew only where a step has changed them."""
+    once = scan.read_bytes()
+    configure = 12 + int.from_bytes(once[20:24], "little")
+    again = bytearray(once[configure:])
+    at = 0
+    while at < len(again):
+        size = 12 + int.from_bytes(again[at + 20 : at + 24], "little")
+        again[at + 4 : at + 8] = (7).to_bytes(4, "little")
+        at += size
+    path = tmp_path / "twice.xtc2"
+    path.write_bytes(once + again)
+    url = store_of(tmp_path)
+    found = []
+    for run in DataSource(files=path, calib=url).runs():
+        det = run.Detector("quad", calib=True)
+        tables = det.raw._calibration().correction
+        for evt in run.events():
+            found.append(float(det.raw.calib(evt)[0, 100, 100]))
+            if len(found) in (1, 4):
+                assert det.raw._calibration().correction is tables
+    expected = [1000 - 100 * MODES.index(mode) for mode in ("AML_M", "FH", "FL")]
+    assert found == expected * 2
+
+
+def store_of(folder: Path) -> str:
+    """Return a store in which mode k has pedestals of 100 k, and gains of 1."""
+    url = str(folder / "calib.db")
     detector = DetectorId("quad", "epix10ka", ("panel-1",))
     pedestals = np.arange(len(MODES), dtype=np.float32)[:, None, None, None] * 100
     values = {
@@ -70,6 +96,11 @@ def test_each_step_is_calibrated_in_its_own_gain_mode(scan: Path, tmp_path: Path
     }
     with open_store(url, create=True) as store:
         store.put(detector, [Constant.make(name, value, detector.serials) for name, value in values.items()])
+    return url
+
+
+def test_each_step_is_calibrated_in_its_own_gain_mode(scan: Path, tmp_path: Path) -> None:
+    url = store_of(tmp_path)
     found = []
     for run in DataSource(files=scan, calib=url).runs():
         det = run.Detector("quad", calib=True)

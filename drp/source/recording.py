@@ -217,6 +217,9 @@ def _same(one: Path, other: Path) -> bool:
 
 def _map(path: Path) -> mmap.mmap:
     try:
+        if path.exists() and not path.is_file():
+            what = "it is a folder" if path.is_dir() else "it is not a regular file"
+            raise SourceError(what, source=str(path), hint="Name the xtc2 file itself")
         with path.open("rb") as file:
             if file.seek(0, 2) == 0:
                 raise SourceError("the file is empty", source=str(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -171,6 +172,13 @@ def test_a_compressed_file_is_to_be_expanded(tmp_path: Path) -> None:
     path = tmp_path / "a.xtc2.gz"
     path.write_bytes(gzip.compress(configure(1)))
     with pytest.raises(SourceError, match=r"compressed with gzip\. Expand it first"):
+        Replay([path])
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.xtc2"
+    os.mkfifo(path)
+    with pytest.raises(SourceError, match=r"pipe\.xtc2: it is not a regular file"):
         Replay([path])
 
 

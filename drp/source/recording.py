@@ -33,6 +33,7 @@ from xtc import (
     read_chunkinfo,
 )
 from xtc.chunk import MAX_CHUNKS, chunk_number, find_config, next_chunk
+from xtc.reader import open_regular
 
 if TYPE_CHECKING:
     from xtc import Column
@@ -217,7 +218,7 @@ def _same(one: Path, other: Path) -> bool:
 
 def _map(path: Path) -> mmap.mmap:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if file.seek(0, 2) == 0:
                 raise SourceError("the file is empty", source=str(path))
             file.seek(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -172,6 +173,12 @@ def test_a_compressed_file_is_to_be_expanded(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(configure(1)))
     with pytest.raises(SourceError, match=r"compressed with gzip\. Expand it first"):
         Replay([path])
+
+
+def test_a_pipe_is_no_recording_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.xtc2")
+    with pytest.raises(SourceError, match="no regular file"):
+        Replay([tmp_path / "a.xtc2"])
 
 
 def test_streams_of_one_run_are_not_read_one_after_the_other(tmp_path: Path, drain: Any) -> None:

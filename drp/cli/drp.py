@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from drp.cli.options import DEFAULT_EVENTS, STDOUT, drp_version, parse
+from drp.cli.options import DEFAULT_EVENTS, drp_version, parse
+from drp.cli.paths import STDOUT
 from drp.cli.status import StatusLine
 from drp.core.config import DrpConfig
 from drp.core.errors import ConfigError, DrpError, SourceError

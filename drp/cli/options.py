@@ -2,8 +2,8 @@
 
 The letters are those of LCLS's drp. Those that steer hardware or services which this drp does not have are
 known too, so that a line copied from a .cnf file fails with a reason. Every usage error is a ConfigError;
-the command prints it and exits with 2. It looks at the number of cores and at whether files exist, and
-touches nothing else but the variable DRP_CALIB.
+the command prints it and exits with 2. It looks at the number of cores, at the paths
+it is given, and at the variable DRP_CALIB.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import argparse
 import difflib
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
+from drp.cli.paths import check_paths
 from drp.core.config import DrpConfig, parse_alias, parse_keys, parse_room, parse_size, parse_supervisor
 from drp.core.errors import ConfigError
 
@@ -24,8 +25,6 @@ DEFAULT_EVENTS = 1000
 CALIB_VARIABLE = "DRP_CALIB"
 LOG_DOMAINS = ("run", "worker", "source", "sink", "script", "offline", "constants")
 """The parts of drp that log: loggers are called `drp.<part>`, or below that."""
-STDOUT = Path("-")
-"""What `--report` is where it goes to stdout."""
 
 _DESCRIPTION = """\
 Reduce datagrams with your own Python script and record them as xtc2, without losing count of an event.
@@ -53,6 +52,19 @@ _ABSENT = {
         "Leave it out: drp runs on its own, from its source's first Configure.",
     ),
     "-Q": ("cube workers are not in this version", "Leave it out, or sum with ds.reduce in the script."),
+}
+
+_NO_WORKERS = "the script runs in this one process"
+_LIVE_ONLY = {
+    "workers": ("-W", _NO_WORKERS),
+    "spares": ("--spares", _NO_WORKERS),
+    "worker_memory_bytes": ("--worker-memory", _NO_WORKERS),
+    "rate_hz": ("--rate", "files are read as fast as the script goes"),
+    "loop": ("--loop", "files are read once"),
+    "prometheus_dir": ("-M", "there is nothing to watch"),
+    "event_timeout_s": ("--event-timeout", "the script may take its time"),
+    "first_event_timeout_s": ("--first-event-timeout", "the script may take its time"),
+    "stop_timeout_s": ("--stop-timeout", "a signal ends it"),
 }
 
 
@@ -128,7 +140,7 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
     ),
     "recording": (
         ("-o --output", "out_dir", Path, "DIR", "record under DIR (default: do not record)"),
-        ("--expt", "expt", str, "NAME", "experiment (default: the source's, else drp)"),
+        ("--expt", "expt", str, "NAME", "experiment (default: the source's, else expt)"),
         ("--run", "run", int, "N", "run number (default: the source's, else 1)"),
         ("--overwrite", "overwrite", bool, "", "replace the files of a run that is there already"),
         ("--chunk-size", "chunk_bytes", str, "SIZE", "begin a new file beyond this (default: 500 GB)"),
@@ -245,7 +257,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     group.add_argument("-h", "--help", action="help", help="print this and exit")
     for letter in _ABSENT:
-        parser.add_argument(letter, action=_Absent, help=argparse.SUPPRESS)
+        parser.add_argument(letter, action=_Absent, nargs="?", help=argparse.SUPPRESS)
     return parser
 
 
@@ -277,7 +289,7 @@ def parse(argv: Sequence[str]) -> DrpConfig:
     parser = build_parser()
     known, unknown = parser.parse_known_args(list(argv))
     if unknown:
-        raise _unknown(parser, unknown[0])
+        raise _unknown(parser, unknown, getattr(known, "p", []))
     given: dict[str, Any] = vars(known)
     words = given.pop("p", [])
     named: dict[str, Any] = _platform_and_script(words) | _read_texts(given)
@@ -289,6 +301,7 @@ def parse(argv: Sequence[str]) -> DrpConfig:
                 f"-k says {value}, another option {named[name]}", option=name, hint="Give one of them."
             )
         named[name] = value
+    notes += _without_effect(given)
     named |= given
     if CALIB_VARIABLE in os.environ:
         named.setdefault("calib", os.environ[CALIB_VARIABLE])
@@ -301,8 +314,8 @@ def parse(argv: Sequence[str]) -> DrpConfig:
             "source_is_default": True,
             "events": named.get("events", DEFAULT_EVENTS),
         }
-    config = DrpConfig(**{"script": "", **named}, notes=notes + _without_effect(named))
-    _check_files(config)
+    config = DrpConfig(**{"script": "", **named}, notes=notes)
+    check_paths(config)
     return config
 
 
@@ -313,7 +326,7 @@ def _read_texts(given: dict[str, Any]) -> dict[str, Any]:
         out["det_name"], out["det_segment"] = parse_alias(alias)
     if (instrument := given.pop("instrument", None)) is not None:
         out["instrument"], colon, station = instrument.partition(":")
-        if colon and not station.isdecimal():
+        if colon and (not station.isdecimal() or len(station) > 9):
             raise ConfigError("has no station number after its colon", option="-P", value=instrument)
         out["station"] = int(station or 0)
     for name, option in (("chunk_bytes", "--chunk-size"), ("worker_memory_bytes", "--worker-memory")):
@@ -332,10 +345,15 @@ def _read_texts(given: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _without_effect(named: dict[str, Any]) -> tuple[str, ...]:
-    if named.get("offline") and "prometheus_dir" in named:
-        return ("-M has no effect with --offline: there is nothing to watch",)
-    return ()
+def _without_effect(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a note for each option that was given beside --offline and steers what is not there."""
+    if not given.get("offline"):
+        return ()
+    return tuple(
+        f"{option} has no effect with --offline: {why}"
+        for field, (option, why) in _LIVE_ONLY.items()
+        if field in given
+    )
 
 
 def _domain(name: str) -> str:
@@ -377,78 +395,15 @@ def _split(word: str) -> list[str]:
     return parts
 
 
-def _check_files(config: DrpConfig) -> None:
-    _check_script(Path(config.script))
-    if config.out_dir is not None:
-        _check_out_dir(config.out_dir)
-    if config.report not in (None, STDOUT):
-        _check_report(config.report)
-    if config.prometheus_dir is not None:
-        _check_prometheus_dir(config.prometheus_dir)
-    for source in config.sources:
-        if (source.endswith(".xtc2") or "/" in source) and not Path(source).exists():
-            raise ConfigError(
-                "there is no such file", option="--source", value=source, hint="Check the path."
-            )
-
-
-def _check_script(script: Path) -> None:
-    if not script.is_file():
-        what = "is a folder, not a script" if script.is_dir() else "there is no such script"
-        raise ConfigError(what, option="-p", value=script, hint="Check the path.")
-    if not os.access(script, os.R_OK):
-        raise ConfigError(
-            "the script cannot be read", option="-p", value=script, hint="Check its permissions."
-        )
-
-
-def _check_out_dir(folder: Path) -> None:
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise ConfigError(
-            f"{there} is a file, not a folder", option="-o", value=folder, hint="Name another folder."
-        )
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(
-            f"nothing can be written in {there}", option="-o", value=folder, hint="Name another folder."
-        )
-
-
-def _check_prometheus_dir(folder: Path) -> None:
-    if not folder.is_dir():
-        raise ConfigError(
-            "there is no such folder",
-            option="-M",
-            value=folder,
-            hint="Name that of Prometheus's file_sd_configs.",
-        )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(
-            "nothing can be written there", option="-M", value=folder, hint="Name another folder."
-        )
-
-
-def _check_report(path: Path) -> None:
-    if path.is_dir():
-        raise ConfigError("is a folder", option="--report", value=path, hint="Name a file.")
-    if not path.parent.is_dir():
-        raise ConfigError(
-            f"there is no folder {path.parent}", option="--report", value=path, hint="Make it first."
-        )
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ConfigError("it cannot be written", option="--report", value=path, hint="Name another file.")
-
-
-def _unknown(parser: argparse.ArgumentParser, word: str) -> ConfigError:
+def _unknown(parser: argparse.ArgumentParser, words: Sequence[str], scripts: Sequence[str]) -> ConfigError:
+    """Return what to say of words that are no options: mostly the arguments of a script, its quotes forgotten."""
+    word = words[0]
+    script = next((one for one in scripts if not one.isdecimal()), "myroi.py --roi 1:2")
+    line = f"{script} {shlex.join(words)}" if scripts else script
+    quoted = f'Quote a script with its arguments as one word: -p "{line}".'
     if not word.startswith("-"):
-        return ConfigError(
-            "belongs to no option",
-            value=word,
-            hint='Quote a script with its arguments as one word: -p "myroi.py --roi 1:2".',
-        )
+        return ConfigError("belongs to no option", value=word, hint=quoted)
     known = [option for action in parser._actions for option in action.option_strings]
     near = difflib.get_close_matches(word.partition("=")[0], known, n=2)
-    hint = f"Did you mean {' or '.join(near)}?" if near else "See drp --help."
-    if not near:
-        hint += ' Arguments of a script stand in one word with it: -p "myroi.py --roi 1:2".'
-    return ConfigError("is no option of drp", option=word, hint=hint)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    return ConfigError("is no option of drp", option=word, hint=hint + quoted)

@@ -19,6 +19,7 @@ from drp.core.errors import ConfigError
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 MAX_WORKERS = 256
 MAX_SLOT_BYTES = 2 * GIB - 1
+MAX_SIZE_BYTES = 1 << 62
 MIN_TRANSITION_BYTES = 64 * KIB
 DEFAULT_TRANSITION_BYTES = 8 * MIB
 DEFAULT_CHUNK_BYTES = 500_000_000_000
@@ -30,9 +31,8 @@ WORKER_TRANSITION_S = 30.0
 
 _UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
-_ALIAS = re.compile(r"([A-Za-z0-9_]+)_(\d+)")
-_KIND = re.compile(r"[a-z][a-z0-9]*(?::[^/]*)?")
-_WORD = re.compile(r"[A-Za-z0-9_.-]+")
+_ALIAS = re.compile(r"([A-Za-z0-9_]+)_(\d{1,9})")
+_WORD = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _SUPERVISOR = re.compile(r"([^@]+)@(tcp://(?:[A-Za-z0-9_.*-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5})")
 
 Policy = Literal["continue", "stop"]
@@ -174,7 +174,11 @@ def _check_names(config: DrpConfig) -> None:
     words = (("-P", config.instrument), ("-u", config.det_name), ("--expt", config.expt))
     for option, word in words:
         if word is not None and (not _WORD.fullmatch(word) or len(word) > 255):
-            raise ConfigError("may hold letters, digits, '_', '-' and '.' only", option=option, value=word)
+            raise ConfigError(
+                "may hold letters, digits, '_', '-' and '.' only, and not begin with '.'",
+                option=option,
+                value=word,
+            )
 
 
 def _check_order(config: DrpConfig) -> None:
@@ -195,8 +199,6 @@ def _check_order(config: DrpConfig) -> None:
                 value=f"{getattr(config, small):g}",
                 hint=f"Raise {other}, or lower {option}.",
             )
-    if config.offline and any(_KIND.fullmatch(source) for source in config.sources):
-        raise ConfigError("reads recorded files", option="--offline", hint="Name them: --source FILE...")
     if config.workers + config.spares > MAX_WORKERS:
         raise ConfigError(
             f"and -W {config.workers} are more than {MAX_WORKERS} processes",
@@ -251,7 +253,15 @@ def parse_size(text: str, option: str) -> int:
         raise ConfigError(
             "is not a size", option=option, value=text, hint="Give bytes, or a number with k, M, G or T."
         )
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    size = float(match[1]) * _UNITS[match[2].lower()]
+    if size > MAX_SIZE_BYTES:
+        raise ConfigError("is out of range", option=option, value=_short(text))
+    return int(size)
+
+
+def _short(text: str) -> str:
+    """Return the text, or the beginning of one that nobody wants to see whole."""
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def parse_room(text: str) -> Room:
@@ -284,8 +294,8 @@ def _yes_no(text: str, option: str) -> bool:
 
 
 def _count(text: str, option: str) -> int:
-    if not text.isdecimal():
-        raise ConfigError("is not a whole number", option=option, value=text)
+    if not text.isdecimal() or len(text) > 18:
+        raise ConfigError("is not a whole number below 1e18", option=option, value=_short(text))
     return int(text)
 
 

@@ -82,10 +82,12 @@ class Broadcast:
         """Whether the set for the BeginRun of that number is there."""
         return self._seq == seq and not self._making
 
-    @property
-    def record(self) -> dict[str, str] | None:
-        """The fields that BeginRun keeps of the set in force."""
-        return None if self._made is None else self._made.record
+    def complete(self) -> dict[str, str] | None:
+        """All have taken the set: note how long it took since BeginRun went out, and return the fields that BeginRun keeps."""
+        if self._made is None:
+            return None
+        self.history[-1]["complete_s"] = time.monotonic() - self._began_s
+        return self._made.record
 
     # What the crew asks.
 

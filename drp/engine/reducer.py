@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from drp.core.config import COMPILE_LIMIT_S, DrpConfig
-from drp.core.errors import ConstantsError, DrpError, ScriptError
+from drp.core.errors import ConfigError, ConstantsError, DrpError, ScriptError
 from drp.core.ledger import DamageCounts, Fate, Ledger
 from drp.core.report import Readings, Report, Snapshot, WorkerReport
 from drp.engine._flow import Flow
@@ -143,7 +143,11 @@ class Reducer:
         self, nursery: Nursery, source: Source, selector: selectors.BaseSelector, record: RunRecord
     ) -> Report:
         config = self._config
-        pebble = self._pebble(source)
+        try:
+            pebble = self._pebble(source)
+        except BaseException:
+            nursery.close()
+            raise
         self._recorder = Recorder(
             output_of(self._config), pebble.transition_bytes, constants=config.has_constants
         )
@@ -239,7 +243,15 @@ class Reducer:
                 f"the pebble holds {slots / config.rate_hz:.2f} s of events at {config.rate_hz:g} Hz, less than --event-timeout "
                 f"{config.event_timeout_s:g} s: a hung event stalls the source (-k pebbleBufCount)"
             )
-        return Pebble(slots, event_bytes, N_TRANSITIONS, transition_bytes)
+        try:
+            return Pebble(slots, event_bytes, N_TRANSITIONS, transition_bytes)
+        except (MemoryError, OSError) as error:
+            whole = slots * event_bytes + N_TRANSITIONS * transition_bytes
+            raise ConfigError(
+                f"this machine has no room for {whole:,} bytes of shared memory: {error}",
+                option="-k",
+                hint="Make it smaller with -k pebbleBufCount=, pebbleBufSize= or trBufSize=, or run --offline.",
+            ) from error
 
     def _arena_bytes(self, pebble: Pebble) -> int:
         pages = -(-max(pebble.event_bytes, pebble.transition_bytes) // ARENA_UNIT_BYTES)

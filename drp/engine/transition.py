@@ -214,7 +214,7 @@ class Transitions:
             return None
         if self._service == TransitionId.Configure:
             self._constants.on_configure(dgram)
-        return self._constants.record if self._service == TransitionId.BeginRun else None
+        return self._constants.complete() if self._service == TransitionId.BeginRun else None
 
     def _combined(self) -> Answer:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from argparse import ArgumentError
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -115,16 +116,23 @@ def failure_of(error: BaseException, script: str) -> Failure:
         message = str(error)
     except Exception as inner:  # noqa: BLE001 - the script's own exception class may be broken
         message = f"<str() of the exception raised {type(inner).__name__}>"
+    if isinstance(error, SystemExit) and isinstance(error.__context__, ArgumentError):
+        message = f"{message} ({error.__context__})"
     return Failure(type(error).__name__, message[:MAX_MESSAGE_BYTES], script_traceback(error, script))
 
 
 def script_traceback(error: BaseException, script: str) -> str:
-    """Return the traceback from the script's first line on, our own frames left out, its last 16 KiB."""
+    """Return the traceback from the script's first line on, our own frames left out, its last 16 KiB.
+
+    Of a SystemExit, which is meant, it is the script's own frames: what argparse went through to it tells nobody anything.
+    """
     try:
+        trace = script_frames(error.__traceback__, script)
+        leaves = isinstance(error, SystemExit)
         told = traceback.TracebackException(
-            type(error), error, script_frames(error.__traceback__, script), limit=60
+            type(error), error, script_part(trace, script) if leaves else trace, limit=60
         )
-        text = "".join(told.format())
+        text = "".join(told.format(chain=not leaves))
     except Exception as inner:  # noqa: BLE001 - as above
         text = f"{type(error).__name__}: <its traceback could not be formatted: {type(inner).__name__}>"
     raw = text.encode("utf-8", "replace")
@@ -146,6 +154,23 @@ def script_frames(trace: TracebackType | None, script: str) -> TracebackType | N
         at = at.tb_next
     while len(kept) > 1 and is_own(kept[-1]):
         kept.pop()
+    return linked(kept)
+
+
+def script_part(trace: TracebackType | None, script: str) -> TracebackType | None:
+    """Return a traceback that begins in the script without what lies below the script's last frame."""
+    kept: list[TracebackType] = []
+    last = 0
+    while trace is not None:
+        kept.append(trace)
+        if trace.tb_frame.f_code.co_filename == str(Path(script)):
+            last = len(kept)
+        trace = trace.tb_next
+    return linked(kept[:last])
+
+
+def linked(kept: list[TracebackType]) -> TracebackType | None:
+    """Return the traceback of these frames."""
     out: TracebackType | None = None
     for one in reversed(kept):
         out = TracebackType(out, one.tb_frame, one.tb_lasti, one.tb_lineno)

@@ -33,7 +33,6 @@ from xtc import (
     read_chunkinfo,
 )
 from xtc.chunk import MAX_CHUNKS, chunk_number, find_config, next_chunk
-from xtc.reader import open_regular
 
 if TYPE_CHECKING:
     from xtc import Column
@@ -218,7 +217,10 @@ def _same(one: Path, other: Path) -> bool:
 
 def _map(path: Path) -> mmap.mmap:
     try:
-        with open_regular(path) as file:
+        if path.exists() and not path.is_file():
+            what = "it is a folder" if path.is_dir() else "it is not a regular file"
+            raise SourceError(what, source=str(path), hint="Name the xtc2 file itself")
+        with path.open("rb") as file:
             if file.seek(0, 2) == 0:
                 raise SourceError("the file is empty", source=str(path))
             file.seek(0)

@@ -61,6 +61,7 @@ def test_every_worker_calibrates_with_the_constants_of_its_panels(
     (reported,) = command.report["constants"]
     assert reported["digest"] == told["digest"]
     assert reported["detectors"][DET] == constants
+    assert 0 < reported["made_s"] < reported["complete_s"]
     assert command.left() == []
 
 
@@ -426,3 +427,27 @@ def test_drp_killed_while_it_makes_a_set_leaves_nothing(
     command.process.kill()
     command.process.wait(10)
     assert [one for one in command.left() if not one.startswith("file")] == []
+
+
+@pytest.mark.slow
+def test_signals_end_a_drp_that_waits_for_its_constants(
+    drp: Start, folder: Path, source: Path, silent: str
+) -> None:
+    """One signal ends it within the stop time-out, a second one at once."""
+    script = write_calibrating_script(folder)
+    waiting = ("--source", source, "-W", "2", "--calib", f"http://{silent}/", "--calib-timeout", "60")
+    command = drp(script, *waiting, "--stop-timeout", "3", output=folder / "one")
+    command.until(lambda: len(command.workers()) == 3, "workers")
+    command.signal(signal.SIGTERM)
+    assert command.wait(20) == 1, command.log
+    assert "--stop-timeout" in command.report["error"]
+    assert command.left(files=False) == []
+    command = drp(script, *waiting, output=folder / "two")
+    command.until(lambda: len(command.workers()) == 3, "workers")
+    command.signal(signal.SIGINT)
+    command.until_logged("told to stop")
+    began = time.monotonic()
+    command.signal(signal.SIGINT)
+    assert command.wait(20) == 130, command.log
+    assert time.monotonic() - began < 5
+    assert command.left(files=False) == []

@@ -96,3 +96,31 @@ def test_a_report_to_stdout_is_all_that_stands_there(
     assert json.loads(told.out)["closes"]
     assert "the ledger closes" in told.err
     assert not (tmp_path / "-").exists()
+
+
+def test_a_pebble_larger_than_the_machine_is_a_usage_error_and_no_traceback(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from drp.cli.drp import main; sys.exit(main())",
+            "-p",
+            str(script),
+            "--source",
+            "sim:digitizer",
+            "-k",
+            "trBufSize=2000M",
+        ],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if "-k:" not in done.stderr:
+        pytest.skip("a machine of more than 256 GB, or one that promises what it has not")
+    assert done.returncode == 2
+    assert "trBufSize" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from drp.cli import paths
 from drp.cli.options import parse
 from drp.core.config import DrpConfig, Room
 from drp.core.errors import ConfigError
@@ -16,6 +17,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "myroi.py"
     path.write_text("")
     (tmp_path / "a.xtc2").write_text("")
+    os.mkfifo(tmp_path / "a_fifo")
     return path
 
 
@@ -41,6 +43,31 @@ def test_a_named_source_runs_to_its_end() -> None:
     assert config.sources == ("a.xtc2", "sim:jungfrau")
     assert not config.source_is_default
     assert config.events is None
+
+
+@pytest.mark.parametrize("source", ["sim:constants=/tmp/calib.db", "xtc2:/data/run7.xtc2", "mine:a/b.npy"])
+@pytest.mark.usefixtures("script")
+def test_what_follows_a_known_kind_of_source_is_its_own_business(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "source_names", lambda: ["mine", "sim", "xtc2"])
+    assert parse(["-p", "myroi.py", "--source", source]).sources == (source,)
+
+
+@pytest.mark.usefixtures("script")
+def test_an_empty_source_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--source: is empty"):
+        parse(["-p", "myroi.py", "--source", ""])
+
+
+@pytest.mark.usefixtures("script")
+def test_options_that_do_nothing_offline_are_told_where_they_are_given() -> None:
+    line = "-p myroi.py --offline --source a.xtc2"
+    assert parse(line.split()).notes == ()
+    notes = parse([*line.split(), "-W", "4", "--loop", "--rate", "5"]).notes
+    assert [note.partition(":")[0] for note in notes] == [
+        f"{option} has no effect with --offline" for option in ("-W", "--rate", "--loop")
+    ]
 
 
 @pytest.mark.parametrize("order", [["-p", "5", "-p", "myroi.py -x"], ["-p", "myroi.py -x", "-p", "5"]])
@@ -106,6 +133,7 @@ def test_every_other_option_reaches_its_field() -> None:
         chunk_bytes=1 << 30,
         expt="xpp1",
         run=12,
+        notes=config.notes,
     )
 
 
@@ -129,8 +157,28 @@ def test_every_other_option_reaches_its_field() -> None:
         ("-p myroi.py -C host", "-C: control is not in this version"),
         ("-p myroi.py -Q 3", "-Q: cube workers are not in this version"),
         ("-p myroi.py --evnt-timeout 3", "--evnt-timeout: is no option of drp. Did you mean --event-timeout"),
-        ("-p myroi.py --roi 1:2", "--roi: is no option of drp"),
+        ("-p myroi.py --roi 1:2", 'Quote a script with its arguments as one word: -p "myroi.py --roi 1:2"'),
         ("-p myroi.py a.xtc2", "a.xtc2: belongs to no option. Quote a script"),
+        ("-C", "-C: control is not in this version"),
+        ("-p myroi.py -l -W 3", "-l: selects lanes of PGP card hardware"),
+        ("-p myroi.py --source gone/run7", "--source gone/run7: there is no such file"),
+        ("-p myroi.py --source new:gone/run7.xtc2", "--source new:gone/run7.xtc2: there is no such file"),
+        ("-p myroi.py --source .", "--source .: is a folder. Name the files in it"),
+        ("-p myroi.py --source /dev/zero", "--source /dev/zero: is not a regular file"),
+        ("-p myroi.py --source a_fifo", "--source a_fifo: is not a regular file"),
+        ("-p myroi.py --source " + 300 * "x" + ".xtc2", "there is no such file"),
+        ("-p myroi.py --offline --source sim:jungfrau", "--offline: reads recorded files"),
+        ("-p myroi.py --offline --source run7", "--source run7: there is no such file"),
+        ("-p myroi.py -o /proc/x", "-o /proc/x: nothing can be written in /proc: No such file or directory"),
+        ("-p myroi.py -o . -P a.xtc2", "-o .: a.xtc2 is a file, not a folder"),
+        ("-p myroi.py --expt ..", "--expt ..: may hold letters"),
+        ("-p myroi.py --chunk-size " + 400 * "9", "--chunk-size 9999"),
+        ("-p myroi.py --worker-memory " + 400 * "9", "is out of range"),
+        ("-p myroi.py --fex-room " + 400 * "9", "is out of range"),
+        ("-p myroi.py -k pebbleBufSize=" + 400 * "9", "is out of range"),
+        ("-p myroi.py -k pebbleBufCount=" + 5000 * "9", "is not a whole number"),
+        ("-p myroi.py -u epix_" + 5000 * "9", "is no alias"),
+        ("-p myroi.py -P tst:" + 5000 * "9", "has no station number"),
         ("-p myroi.py -W many", "argument -W/--workers: invalid int value: 'many'. See drp --help"),
         ("-p myroi.py -W", "expected one argument"),
         ("-p myroi.py -W 0", "-W 0: is out of range"),

@@ -171,6 +171,15 @@ def test_myroi_keeps_the_region_its_sum_and_every_nth_raw(
         assert bool(values(event, "raw")) == (index % 2 == 0)
 
 
+@pytest.mark.parametrize("roi", ["200:100,1:2", "a:b,1:2", "5:5,1:2", "100:200", "1:2:3,4:5", "-1:5,0:2", ""])
+def test_myroi_finds_a_text_that_is_no_region_at_configure(tmp_path: Path, roi: str) -> None:
+    builder = Builder(1, (8, 6))
+    path = tmp_path / "in.xtc2"
+    path.write_bytes(builder.configure())
+    with pytest.raises(ScriptError, match=r"SystemExit: 2 \(argument --roi: .* is no region such as"):
+        run_offline([MYROI, f"--roi={roi}"], [path])
+
+
 @pytest.mark.parametrize(
     ("roi", "shape", "words"), [("1:9,0:2", (8, 6), "does not fit"), ("0:2,0:2", (30,), "1-d data")]
 )
@@ -180,6 +189,13 @@ def test_myroi_says_what_is_wrong(tmp_path: Path, roi: str, shape: tuple[int, ..
     path.write_bytes(b"".join([builder.configure(), *builder.run(9)]))
     with pytest.raises(ScriptError, match=words):
         run_offline([MYROI, "--roi", roi], [path])
+
+
+def test_myroi_finds_a_region_beyond_the_detector_before_any_event(tmp_path: Path, xtc2_data: Path) -> None:
+    with pytest.raises(
+        ScriptError, match=r"at a transition.*1:353,0:5 does not fit segments of 352 rows and 384"
+    ):
+        run_offline([MYROI, "--roi", "1:353,0:5"], [xtc2_data / "test_epix_calib.xtc2"])
 
 
 @pytest.mark.parametrize("name", ["test_jungfrau05M_calib.xtc2", "test_epix_calib.xtc2"])

@@ -330,7 +330,7 @@ def run_offline(
 
     `info` holds what the user said of the detector. `events` stops after so many. `constants` is what the script calibrates with.
     Tracebacks go to the log, once for each kind. Raises ScriptError where the script fails at Configure or BeginRun, or at five events
-    in a row, and what FileFeed raises, its methods too.
+    in a row, what FileFeed raises, its methods too, and KeyboardInterrupt wherever it comes.
     """
     psana_names.install()
     feed = FileFeed(
@@ -360,6 +360,8 @@ def run_offline(
             if code != EXIT_SCRIPT_FAILED:
                 break
             failure = failed[0]
+            if failure.kind == KeyboardInterrupt.__name__:
+                raise KeyboardInterrupt  # the user's Ctrl-C, which comes where the script stands
             if failure.kind not in failures:
                 failures[failure.kind] = failure
                 log.error("the script failed: %s: %s\n%s", failure.kind, failure.message, failure.traceback)

@@ -154,6 +154,20 @@ def test_a_script_may_open_files_itself(tmp_path: Path) -> None:
     assert len([one for one in recorded(tmp_path / "out") if one.service == L1]) == 10
 
 
+def test_an_interrupt_in_the_script_ends_an_offline_run(tmp_path: Path) -> None:
+    builder = Builder(1, (8, 6))
+    path = tmp_path / "in.xtc2"
+    path.write_bytes(b"".join([builder.configure(), *builder.run(5)]))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from drp import DataSource\nfor run in DataSource().runs():\n    for evt in run.events():\n"
+        "        if evt.index == 2: raise KeyboardInterrupt\n"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_offline([str(script)], [path], Output(tmp_path / "out"))
+    assert [one.name for one in tmp_path.rglob("*c000.xtc2.noendrun")]
+
+
 @pytest.mark.parametrize(("segments", "shape"), [(1, (8, 6)), (3, (8, 6)), (2, (1, 8, 6))])
 def test_myroi_keeps_the_region_its_sum_and_every_nth_raw(
     tmp_path: Path, segments: int, shape: tuple[int, ...]

@@ -154,6 +154,24 @@ def test_a_script_may_open_files_itself(tmp_path: Path) -> None:
     assert len([one for one in recorded(tmp_path / "out") if one.service == L1]) == 10
 
 
+def test_why_an_event_is_damaged_is_read_from_its_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = "assert evt.index != 3"
+    run_offline([counting(tmp_path, body)], [source(tmp_path)], Output(tmp_path / "out"))
+    reading = tmp_path / "reading.py"
+    reading.write_text(
+        "from drp import DataSource\nds = DataSource()\nfor run in ds.runs():\n"
+        "    assert 'drpinfo' not in run.detnames\n    info = run.Detector('drpinfo').drpinfo\n"
+        "    for evt in run.events():\n"
+        "        print(evt.index, info.cause(evt), info.worker(evt), info.pulse_id(evt))\n"
+    )
+    (path,) = [one for one in (tmp_path / "out").rglob("*.xtc2") if "smalldata" not in str(one)]
+    assert run_offline([str(reading)], [path]).exit_code == 0
+    told = [line.split()[1:3] for line in capsys.readouterr().out.splitlines()]
+    assert told == [["1", "0"] if index == 3 else ["0", "65535"] for index in range(10)]
+
+
 def test_an_interrupt_in_the_script_ends_an_offline_run(tmp_path: Path) -> None:
     builder = Builder(1, (8, 6))
     path = tmp_path / "in.xtc2"

@@ -32,6 +32,7 @@ cdef enum:
     EXTENT_BOUND = 0x7FFFFFF0
     TYPE_UINT64 = 3
     TYPE_CHARSTR = 10
+    CONFIGURE = 2
     FIRST_FREQUENT = 10              # SlowUpdate
     LAST_SERVICE = 12
 
@@ -100,9 +101,9 @@ cdef int open_dgram(Dgram dgram, Held held, size_t start, uint64_t base, object 
     dgram.base = base
     dgram.path = path
     dgram.index = index
-    dgram.config_source = config_source
     extent = load32(dgram.at + 20)
-    service = load32(dgram.at + 8) >> 24 & 0xF
+    service = dgram.at[11] & 0xF
+    dgram.config_source = None if service == CONFIGURE else config_source
     if extent < 12 or extent > EXTENT_BOUND:
         raise XtcError("the extent of a dgram is out of range", path=path, offset=base + start + 12,
                        inside=(place(dgram),), expected="12..2^31-16", found=extent)
@@ -117,7 +118,7 @@ cdef int open_dgram(Dgram dgram, Held held, size_t start, uint64_t base, object 
 
 
 cdef str place(Dgram dgram):
-    cdef int service = load32(dgram.at + 8) >> 24 & 0xF
+    cdef int service = dgram.at[11] & 0xF
     name = SERVICES[service].name if service < len(SERVICES) else f"service {service}"
     return f"{name} dgram" if dgram.index is None else f"{name} dgram {dgram.index}"
 
@@ -183,7 +184,7 @@ cdef class Dgram:
     """One dgram: a view on the bytes of `buffer` that begin at `offset`.
 
     `base` is the file offset of the buffer's first byte, `path` and `index` say in errors where it came from;
-    `config` is the Config its ShapesData follow (a Configure brings its own). The buffer is kept, and must
+    `config` is the Config its ShapesData follow (a Configure has its own, whatever is given). The buffer is kept, and must
     not change while the dgram is used. Raises XtcError where the header does not fit its bytes.
     """
 
@@ -249,7 +250,7 @@ cdef class Dgram:
     def config(self):
         """The Config in force: its own for a Configure, else what it was given, or None."""
         source = self.config_source
-        if source is None and self.at[11] & 0xF == 2:
+        if source is None and self.at[11] & 0xF == CONFIGURE:
             source = self.config_source = Config(self)
         elif isinstance(source, Dgram):
             source = self.config_source = (<Dgram>source).config
@@ -507,14 +508,12 @@ cdef class Scan:
         if room < need:
             self.tail = Tail(self.base + self.cursor, room, need)
             raise StopIteration
-        configure = at[11] & 0xF == 2
         try:
-            open_dgram(dgram, self.held, self.cursor, self.base, self.path, self.count,
-                       None if configure else self.config_source)
+            open_dgram(dgram, self.held, self.cursor, self.base, self.path, self.count, self.config_source)
         except XtcError:
             self.cursor = self.held.size
             raise
-        if configure:
+        if at[11] & 0xF == CONFIGURE:
             self.config_source = dgram
         self.cursor += dgram.size
         self.count += 1
@@ -522,11 +521,12 @@ cdef class Scan:
 
     def index(self, uint64_t[::1] offsets not None, uint64_t[::1] sizes not None, uint64_t[::1] timestamps not None,
               uint8_t[::1] services not None, uint64_t[::1] numbers=None, Column column=None):
-        """Pass over L1Accepts and SlowUpdates (services 10 to 12) by their headers, and note where they lie; return how many.
+        """Pass over L1Accepts and SlowUpdates (services 10 to 12) by their headers, and note where they lie;
+        return how many.
 
-        It goes on until the arrays are full, or the next dgram is another one or not whole: iterate over that. `offsets`
-        are those of the buffer. `numbers` takes the values of `column`, a UINT64 of rank 0, and 0 where an event has none that can be read; a dgram of very
-        many ShapesData is left to iteration too.
+        It goes on until the arrays are full, or the next dgram is another one or not whole: iterate over that.
+        `offsets` are those of the buffer. `numbers` takes the values of `column`, a UINT64 of rank 0, and 0
+        where an event has none that can be read; a dgram of very many ShapesData is left to iteration too.
         """
         cdef ShapesAt[STACK_SHAPES] found
         cdef Py_ssize_t room = min(offsets.shape[0], sizes.shape[0], timestamps.shape[0], services.shape[0])

@@ -183,13 +183,15 @@ def find_config(path: str | Path) -> tuple[Config, str] | None:
 
 
 def _announces(candidate: Path, name: str) -> Config | None:
-    """Follow the chunks from `candidate`; its Config if one of them announces the file `name`."""
+    """Follow the chunks from `candidate`; its Config if one of them announces the file `name`. A neighbour
+    that cannot be read announces nothing.
+    """
     stream = Stream(candidate)
     try:
         for dgram in stream:
             info = read_chunkinfo(dgram)
             if info is not None and info.filename == name:
                 return dgram.config
-    except XtcError:
+    except (XtcError, OSError):
         return None
     return None

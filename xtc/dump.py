@@ -24,7 +24,7 @@ from xtc.config import Config
 from xtc.errors import XtcError
 from xtc.kinds import DataType, TransitionId
 from xtc.names import Field, Names
-from xtc.reader import Reader
+from xtc.reader import Reader, open_regular
 
 FIRST_ELEMENTS = 6
 _READ_BYTES = 1 << 20
@@ -263,7 +263,7 @@ def declared_field(field: Field) -> dict[str, Any]:
 def file_digest(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, as hexadecimal text."""
     digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
+    with open_regular(path) as file:
         while piece := file.read(_READ_BYTES):
             digest.update(piece)
     return digest.hexdigest()

@@ -61,10 +61,8 @@ class Feed:
         return out
 
     def _open(self, raw: bytes) -> Dgram:
-        configure = raw[11] & 0xF == TransitionId.Configure
-        config = None if configure else self._source
-        dgram = Dgram(raw, path=self._path, index=self._count, base=self._offset, config=config)
-        if configure:
+        dgram = Dgram(raw, path=self._path, index=self._count, base=self._offset, config=self._source)
+        if dgram.service == TransitionId.Configure:
             self._source = dgram
         return dgram
 

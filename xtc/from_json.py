@@ -26,6 +26,7 @@ JSON_NAMES_ID = 1 << 8
 CONSUMED = frozenset({"alg:RO", "detName:RO", "detType:RO", "detId:RO", "doc:RO", ":types:"})
 _FLOATS = (DataType.FLOAT, DataType.DOUBLE)
 _MAX_DEPTH = 64
+_MAX_DIGITS = 20  # of the largest UINT64, and of the smallest INT64 with its sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +82,20 @@ def json_to_names(
 
 def _parse(text: str) -> dict[str, Any]:
     try:
-        return _object("the JSON", json.loads(text, object_pairs_hook=_no_twice, parse_constant=_no_constant))
+        tree = json.loads(
+            text,
+            object_pairs_hook=_no_twice,
+            parse_int=_integer,
+            parse_float=_float,
+            parse_constant=_no_constant,
+        )
     except json.JSONDecodeError as error:
         raise XtcError(
             "this is no JSON", found=f"{error.msg} at line {error.lineno}, column {error.colno}"
         ) from None
     except RecursionError:
         raise XtcError("the JSON is nested too deep", expected=f"at most {_MAX_DEPTH}") from None
+    return _object("the JSON", tree)
 
 
 def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -98,6 +106,19 @@ def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             "a key occurs twice in one object", found=sorted({key for key in keys if keys.count(key) > 1})
         )
     return out
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise XtcError("an integer has too many digits", expected="64 bits", found=f"{digits[:40]}...")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise XtcError("a number is too large", expected="at most that of a DOUBLE", found=digits[:40])
+    return number
 
 
 def _no_constant(name: str) -> float:
@@ -166,7 +187,11 @@ def _array(path: str, value: Any, kind: list[Any]) -> _Leaf:
     limits = None if dtype in _FLOATS else np.iinfo(np.dtype(stored.str))
     if limits is not None and any(not limits.min <= item <= limits.max for item in numbers):
         raise _misfit(path, f"{dtype.name}, {limits.min}..{limits.max}", value)
-    return _Leaf(Field(path, dtype, len(dims)), np.array(numbers, dtype=stored).reshape(dims))
+    with np.errstate(over="ignore"):
+        array = np.array(numbers, dtype=stored).reshape(dims)
+    if limits is None and not np.isfinite(array).all():
+        raise _misfit(path, f"numbers in the range of {dtype.name}", value)
+    return _Leaf(Field(path, dtype, len(dims)), array)
 
 
 def _number(path: str, value: Any, dtype: DataType) -> int | float:

@@ -29,9 +29,12 @@ _DATA_TYPES = tuple(DataType)
 
 def to_bytes(text: str) -> bytes:
     """Encode text as the format holds it: UTF-8, bytes that were not UTF-8 on reading given back as they
-    were.
+    were; raise XtcError where there is no UTF-8 for it.
     """
-    return text.encode("utf-8", "surrogateescape")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise XtcError("a text has no UTF-8", found=ascii(text[:80])) from None
 
 
 def _check_text(what: str, text: str) -> None:

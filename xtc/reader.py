@@ -7,10 +7,14 @@ written only grows, and is read as far as it was at opening.
 
 from __future__ import annotations
 
+import errno
 import mmap
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from xtc._dgram import Dgram, Scan, Tail
 from xtc.config import Config
@@ -19,18 +23,33 @@ from xtc.kinds import TransitionId
 from xtc.records import DGRAM_BYTES
 
 
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file for reading; what is no regular file, such as a pipe that nobody may ever write to, is an
+    OSError at once.
+    """
+    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - Path.open takes no opener
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "It is no regular file", str(path))
+    return file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 class Reader:
     """Iterate over the dgrams of `path`, as often as asked; `config` is for a chunk that has no Configure of
     its own.
 
     Arrays and dgrams keep the map alive after `close`. A last dgram that is cut off ends the file and is
-    reported by `tail`. Raises OSError where the file cannot be opened, XtcError (from the iteration) where
+    reported by `tail`. Raises OSError where the file cannot be opened or is no regular file, XtcError (from the iteration) where
     its bytes are not XTC2.
     """
 
     def __init__(self, path: str | Path, *, config: Config | None = None) -> None:
         self.path = str(path)
-        with Path(path).open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, 2)
             self._buffer: mmap.mmap | bytes = (
                 mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""

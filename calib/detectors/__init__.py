@@ -1,6 +1,7 @@
 """Corrections: from the raw pixels of each detector type to calibrated ones."""
 
-from calib.detectors.base import Coding, Correction, DetectorSetup, Panel
+from calib.detectors.base import Correction
+from calib.detectors.facts import Coding, DetectorSetup, Panel
 from calib.detectors.mask import MaskOptions, mask_neighbors
 from calib.detectors.photons import count_photons
 from calib.detectors.setup import config_values, setups, setups_of

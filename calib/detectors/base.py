@@ -1,4 +1,4 @@
-"""What all corrections share: what a detector is, how its pixels code their gain range, tables made once and the calibration of events.
+"""What all corrections share: tables made once from constants, and the calibration of events with them.
 
 A correction is made in two steps. `derive` turns constants into the tables that kernels read, once per drp; they hold the default mask, and
 may lie in memory that many processes share. A `Correction` is what one process calibrates events with; only with a mask of its own does
@@ -8,62 +8,21 @@ it need tables of its own. Nothing here knows where constants come from or what 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from calib.detectors import _kernels, commonmode
+from calib.detectors.arrays import Array, Floats, read_only
 from calib.detectors.commonmode import CommonMode, Scratch
+from calib.detectors.facts import Coding, DetectorSetup
 from calib.detectors.mask import Constants, Mask, MaskOptions, combine
 from calib.detectors.photons import count_photons, warm_up
 from calib.errors import CalibError, ConstantsMisshapen, ConstantsMissing
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
 UNUSED_OPTIONS = frozenset(("cversion", "loop_banks", "perpix", "size_blk", "mbits", "logmet_init"))
 """psana's arguments of calib that say how to compute, not what: accepted and without effect."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Panel:
-    """One segment of the data acquisition: its number, its panel's serial number, its configuration by dotted names."""
-
-    segment: int
-    serial: str
-    config: Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DetectorSetup:
-    """A detector as a Configure declares it; `alg` and `version` are those of its data, `panels` are in segment order.
-
-    `panel_shape` is (rows, cols) of a calibrated segment, (0, 0) where only the constants tell it.
-    """
-
-    name: str
-    dettype: str
-    alg: str
-    version: tuple[int, int, int]
-    panels: tuple[Panel, ...]
-    panel_shape: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Coding:
-    """What the bits of a raw pixel are: data, and a code of the gain range; `planes` gives the table of each code, -1 where it is invalid."""
-
-    data_mask: int
-    data_shift: int = 0
-    range_mask: int = 0
-    range_shift: int = 0
-    planes: tuple[int, ...] = (0,)
-
-    @property
-    def n_planes(self) -> int:
-        """How many tables there are for a segment."""
-        return max(self.planes) + 1
 
 
 class Correction:
@@ -356,34 +315,3 @@ class Correction:
             return
         for dtype in (np.uint8, np.uint16, np.uint32, np.float32):
             _kernels.apply_single(read_only(np.zeros((1, 1), dtype)), *tables, out)
-
-
-def read_only(array: Array) -> Array:
-    """Return a view that cannot be written through: what kernels are compiled for."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def by_range(
-    ctype: str, constants: Constants, ranges: int, shape: tuple[int, int, int], *, where: str
-) -> Floats:
-    """Return a constant as float32 (ranges, segments, rows, cols); ConstantsMisshapen where it has another shape or fewer ranges."""
-    array = np.asarray(constants[ctype])
-    if array.ndim == 3 and ranges == 1:
-        array = array[None]
-    if array.ndim == 2 and ranges == 1:
-        array = array[None, None]
-    if array.ndim != 4 or array.shape[1:] != shape or len(array) < ranges or array.dtype.kind not in "fiu":
-        raise ConstantsMisshapen(
-            f"{ctype} is {array.dtype} {array.shape}, needed is {(ranges, *shape)}",
-            where=where,
-            hint="Put constants made for this detector, with its panels' serial numbers",
-        )
-    return array.astype(np.float32, copy=False)
-
-
-def inverse(gain: Floats) -> Floats:
-    """Return 1 / gain, 0 where the gain is 0 (psana's rule)."""
-    with np.errstate(divide="ignore"):
-        return np.where(gain != 0, np.float32(1) / gain, np.float32(0)).astype(np.float32, copy=False)

@@ -17,7 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from calib.detectors.base import Array, Coding, Correction, DetectorSetup, Floats, by_range, inverse
+from calib.detectors.arrays import Array, Floats, by_range, inverse
+from calib.detectors.base import Correction
+from calib.detectors.facts import Coding, DetectorSetup
 from calib.detectors.mask import Constants
 from calib.errors import ConstantsMisshapen, ConstantsMissing
 

@@ -19,18 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from calib.detectors import _kernels
-from calib.detectors.base import (
-    Array,
-    Coding,
-    Correction,
-    DetectorSetup,
-    Floats,
-    Panel,
-    by_range,
-    inverse,
-    read_only,
-)
+from calib.detectors.arrays import Array, Floats, by_range, inverse, read_only
+from calib.detectors.base import Correction
 from calib.detectors.epix10ka import Bits, chosen, needed_config
+from calib.detectors.facts import Coding, DetectorSetup, Panel
 from calib.detectors.mask import Constants
 from calib.errors import CalibError, ConstantsMisshapen
 

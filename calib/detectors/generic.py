@@ -9,7 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from calib.detectors.base import Coding, Correction, DetectorSetup, Floats, by_range, inverse
+from calib.detectors.arrays import Floats, by_range, inverse
+from calib.detectors.base import Correction
+from calib.detectors.facts import Coding, DetectorSetup
 from calib.detectors.mask import Constants
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from calib.detectors.base import DetectorSetup, Panel
+from calib.detectors.facts import DetectorSetup, Panel
 from calib.detectors.types import correction_type
 from xtc import Config, Dgram, Names
 

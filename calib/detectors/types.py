@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from calib.detectors.base import Correction, DetectorSetup
+from calib.detectors.base import Correction
 from calib.detectors.epix10ka import Epix10ka, EpixHr1x4, EpixHr2x2, EpixHrEmu
 from calib.detectors.epixm320 import EpixM320
 from calib.detectors.epixuhr import EpixUhr1x4, EpixUhr3x2
+from calib.detectors.facts import DetectorSetup
 from calib.detectors.generic import Epix100, Generic
 from calib.detectors.jungfrau import Jungfrau
 

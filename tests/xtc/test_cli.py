@@ -81,7 +81,8 @@ def test_json_becomes_fields_in_the_references_order() -> None:
         ("zz", 1), (":types:/aa", "INT7"), (":types:/aa", {}), (":types:/al", ["CHARSTR", 3]),
         (":types:/al", ["q", 3]),
         (":types:/al", ["INT32", -3]), (":types:/al", []), ("c", 5), ("c/d/g", 0.5), ("detName:RO", "a b"),
-        (":types:/:enum:/q/On", "one"), ("detName:RO", 7),
+        (":types:/:enum:/q/On", "one"), ("detName:RO", 7), ("ah", 1 << 64), ("ad", 10**400), ("ai", 1e39),
+        ("detName:RO", "\ud800"), ("ak", "\ud800"),
     ],
 )  # fmt: skip
 def test_json_that_breaks_the_typing_rules_is_refused(path: str, value: object) -> None:
@@ -89,10 +90,22 @@ def test_json_that_breaks_the_typing_rules_is_refused(path: str, value: object) 
         json_to_dgram(changed(path, value))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1, "a": 2}', '{"a": NaN}', "[" * 100000])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{", '{"a": 1, "a": 2}', '{"a": NaN}', '{"a": Infinity}', '{"a": 1e400}', '{"a": -1e400}',
+     f'{{"a": {"9" * 5000}}}', "[" * 100000],
+    ids=lambda text: text[:16],
+)  # fmt: skip
 def test_what_is_no_json_object_is_refused(text: str) -> None:
     with pytest.raises(XtcError):
         json_to_dgram(text)
+
+
+def test_a_number_too_large_for_the_elements_of_a_json_array_is_refused() -> None:
+    document = json.loads(changed(":types:/al", ["FLOAT", 3]))
+    document["al"] = [1e39, 1.0, 2.0]
+    with pytest.raises(XtcError, match="al: the JSON value does not fit"):
+        json_to_dgram(json.dumps(document))
 
 
 def test_the_references_own_output_is_made_byte_for_byte_but_for_junk(xtc2_data: Path) -> None:

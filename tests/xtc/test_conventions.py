@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -119,6 +120,17 @@ def test_the_configure_of_a_later_chunk_is_found_beside_it(tmp_path: Path) -> No
         assert found is not None
         assert (found[1], set(found[0].names)) == (str(first), {1, 252})
     assert find_config(first) is None
+
+
+def test_neighbours_that_cannot_be_read_hide_no_configure(tmp_path: Path) -> None:
+    first = chunks(tmp_path, ("other-c001.xtc2", 1))
+    os.mkfifo(tmp_path / "a-pipe.xtc2")
+    (tmp_path / "a-folder.xtc2").mkdir()
+    (tmp_path / "a-link.xtc2").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "a-loop.xtc2").symlink_to(tmp_path / "a-loop.xtc2")
+    found = find_config(tmp_path / "other-c001.xtc2")
+    assert found is not None
+    assert found[1] == str(first)
 
 
 def test_real_chunks_are_followed(xtc2_data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tests.xtc import builders as b
 from tests.xtc.guard import GuardedBuffer
 from tests.xtc.hostile import Hostile, corpus
-from xtc import Dgram, Feed, Reader, Scan, Tail, TransitionId, XtcError
+from xtc import Dgram, Feed, Reader, Scan, Stream, Tail, TransitionId, XtcError
 
 GUARD = GuardedBuffer(1 << 16)
 
@@ -81,6 +82,29 @@ def test_an_error_ends_the_iteration(tmp_path: Path) -> None:
 def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Reader(tmp_path / "none.xtc2")
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.xtc2")
+    for path in (tmp_path / "pipe.xtc2", Path(os.devnull)):
+        with pytest.raises(OSError, match="no regular file") as caught:
+            Reader(path)
+        assert caught.value.filename == str(path)
+        with pytest.raises(OSError, match="no regular file"):
+            next(iter(Stream(path)))
+    with pytest.raises(IsADirectoryError):
+        Reader(tmp_path)
+
+
+def test_a_configure_has_its_own_config_whatever_it_is_given(tmp_path: Path) -> None:
+    first = b.dgram(b.CONFIGURE, b.names(1, [("n", b.UINT8, 0)]))
+    second = b.dgram(b.CONFIGURE, b.names(2, [("m", b.UINT8, 0)]))
+    reader = Reader(write(tmp_path, first + second))
+    scan = reader.scan()
+    given = next(scan).config
+    for dgram in (reader.at(len(first)), scan.at(len(first)), Dgram(second, config=given)):
+        assert dgram.config is not None
+        assert list(dgram.config.names) == [2]
 
 
 def read_everything(buffer: memoryview) -> tuple[int, Tail | None]:

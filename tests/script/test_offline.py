@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from dgrams import Builder
 
+from drp.core.config import DrpConfig
 from drp.core.errors import RecorderError
+from drp.core.report import summary
+from drp.engine.offline import reduce_offline
 from drp.script.errors import ScriptError
 from drp.script.info import DrpInfo
 from drp.script.offline import run_offline
@@ -170,6 +173,22 @@ def test_why_an_event_is_damaged_is_read_from_its_record(
     assert run_offline([str(reading)], [path]).exit_code == 0
     told = [line.split()[1:3] for line in capsys.readouterr().out.splitlines()]
     assert told == [["1", "0"] if index == 3 else ["0", "65535"] for index in range(10)]
+
+
+def test_a_cut_off_end_is_a_warning_and_a_wrong_one_a_fault_in_the_account(tmp_path: Path) -> None:
+    path = source(tmp_path)
+    whole = path.read_bytes()
+    config = DrpConfig(counting(tmp_path), sources=(str(path),), offline=True)
+    path.write_bytes(whole[:-1])
+    report = reduce_offline(config)
+    assert (report.exit_code, len(report.as_dict()["source_truncated"])) == (0, 1)
+    assert any("warning: " in line and "ends in a cut-off dgram" in line for line in summary(report))
+    path.write_bytes(whole + bytes(100))
+    report = reduce_offline(config)
+    assert (report.exit_code, report.ledger.total) == (1, 10)
+    (fault,) = report.as_dict()["source_faults"]
+    assert f"read up to byte {len(whole)}" in fault
+    assert f"  fault: {fault}" in summary(report)
 
 
 def test_an_interrupt_in_the_script_ends_an_offline_run(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ FATE_TEXT: dict[Fate, str] = {
     Fate.not_recorded: "processed, not recorded (no -o)",
     Fate.filtered: "filtered by the trigger",
     Fate.lost_before_slot: "lost before a slot was free",
-    Fate.lost_with_process: "lost with a dead process",
+    Fate.lost_with_process: "lost: not recorded when the run was over",
 }
 
 

@@ -201,7 +201,7 @@ def summary(report: Report) -> list[str]:
     for name, counts in (("latency", report.latency_counts), ("script", report.service_counts)):
         if found := quantiles(counts, (0.5, 0.99, 1.0)):
             lines.append(f"  {name} " + ", ".join(f"{q} {duration(value)}" for q, value in found.items()))
-    lines.append(f"  workers: {len(report.workers)}, restarts: {report.restarts}{_failures(report)}")
+    lines.append(f"  workers: {len(report.workers)}, restarts: {_restarts(report)}")
     lines += [f"    {count:,} x {kind}" for kind, count in list(report.failure_kinds.items())[:10]]
     if report.synthesised:
         lines.append(f"  transitions put in: {_counts(report.synthesised)}")
@@ -211,12 +211,17 @@ def summary(report: Report) -> list[str]:
     return lines
 
 
-def _failures(report: Report) -> str:
-    total: dict[str, int] = {}
+def _restarts(report: Report) -> str:
+    """Return how many were replaced, of how many where not all of them were, and what those ended of: that adds up."""
+    ended: dict[str, int] = {}
     for worker in report.workers:
         for kind, count in worker.failures.items():
-            total[kind] = total.get(kind, 0) + count
-    return f" ({_counts(total)})" if total else ""
+            ended[kind] = ended.get(kind, 0) + count
+    if report.spare_restarts:
+        ended["of spares"] = report.spare_restarts
+    total = sum(ended.values())
+    of_all = "" if total == report.restarts else f" of {total:,} that ended"
+    return f"{report.restarts:,}{of_all} ({_counts(ended)})" if ended else f"{report.restarts:,}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

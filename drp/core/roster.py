@@ -85,14 +85,18 @@ class Roster:
             return []
         return self._staffed(process.worker) if process.step(News.READY, now) else []
 
-    def count(self, process: Process, failure: Failure, now: float) -> list[Instruction]:
-        """Note the end of `process`, and leave its post out where that was one failure too many."""
+    def count(
+        self, process: Process, failure: Failure, now: float, *, at_start: bool = False
+    ) -> list[Instruction]:
+        """Note the end of `process`, and leave its post out where that was one failure too many; `at_start`:
+        it had not come to work, and a kill counts as well.
+        """
         post = self.post_of(process)
         post.failures[failure.value] += 1
         if self.closed:
             return []
         post.restarts += 1
-        if not failure.by_script:
+        if not failure.by_script and not (at_start and failure is Failure.KILLED):
             return []
         post.streak += 1
         return self._leave_out(post, now) if post.streak >= self.policy.streak else []

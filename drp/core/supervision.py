@@ -7,7 +7,8 @@ every call, from any clock that rises.
 
 How a failure goes: the process says so itself (`on_failed`), or is late or too large (found by `tick`), or
 just exits. What came first is the reason; `on_exit` ends it, settles its entries (`Release`), and has its
-post filled again.
+post filled again. Signals from outside are not counted against a worker at work, but who is killed before it
+came to work counts, whoever did it: else processes would be forked and killed without end.
 
 drp's own standstill (SIGSTOP, suspend) is no fault of a worker's: where a call comes later than the watch
 loop's period by more than `late_s`, the supervisor's time stands still for the excess, and with it all
@@ -44,6 +45,7 @@ class Supervisor:
         self.overflows = 0
         self.failed_transitions = 0
         self.unburied = 0
+        self._begun = False
         self._stopping = False
         self._stop_said = False
         self._last_s: float | None = None
@@ -67,6 +69,7 @@ class Supervisor:
         out: list[Instruction] = []
         now = self._time(now_s, out)
         if (process := self.roster.processes.get(incarnation)) is not None:
+            self._begun = True
             out += self.roster.ready(process, now)
         return out + self.roster.fill(now)
 
@@ -119,20 +122,21 @@ class Supervisor:
         process = self.roster.processes.pop(incarnation, None)
         if process is None:
             return out
+        starting = process.state in (State.FORKING, State.STARTING)
         process.step(News.EXITED, now)
         self.roster.credit(process, events)
         if self._stopping and process.reason is None:
             return [*out, do.Release(incarnation, process.worker, Cause.died if entry else Cause.none, None)]
         failure = self._reason(process, wait_status, entry, out)
-        """The process is gone, its out-ring drained: `entry` it had taken and not answered, `events` it did
-        well.
-        """
         innocent = failure is Failure.TIMED_OUT and entry is not None and entry.number != process.late_entry
         cause = Cause.none if innocent else failure.cause
         out.append(do.Release(incarnation, process.worker, cause, failure))
         if entry is not None and failure not in _SAID and not innocent:
             self._judge_entry(process, failure, entry, None, out)
-        return [*out, *self.roster.count(process, failure, now), *self.roster.fill(now)]
+        at_start = starting or (entry is not None and (entry.replay or entry.service in _ESSENTIAL))
+        if failure is Failure.KILLED and at_start:
+            self._judge_start(process, entry, out)
+        return [*out, *self.roster.count(process, failure, now, at_start=at_start), *self.roster.fill(now)]
 
     def on_configure(self, now_s: float) -> list[Instruction]:
         """A Configure came: posts that were left out get another chance at once."""
@@ -294,6 +298,22 @@ class Supervisor:
         self.failed_transitions += live_transition
         if self.policy.stop_on_failure and failure.by_script:
             self._stop_run("--on-script-failure stop", f"{_who(process)}: {process.story}", out)
+
+    def _judge_start(self, process: Process, entry: Entry | None, out: list[Instruction]) -> None:
+        """End the run where a worker is killed again and again before it ever answered: the next would be, too."""
+        live = not self._begun if entry is None else not entry.replay
+        times = self.roster.post_of(process).streak + 1
+        if process.worker is None or not live or times < self.policy.streak:
+            return
+        self.roster.closed = True
+        error = ScriptError(
+            f"{process.story}, {times} times in a row",
+            worker=process.worker,
+            transition=entry.service.name if entry else TransitionId.Configure.name,
+            kind=Failure.KILLED.value,
+            hint="Out of memory? The kernel's log (dmesg) tells. Start fewer workers (-W), or a script that needs less.",
+        )
+        out.append(do.FailTransition(entry.service if entry else TransitionId.Configure, error))
 
     def _tell(self, key: str, text: str, traceback: str, out: list[Instruction]) -> None:
         if self.tally.note(key):

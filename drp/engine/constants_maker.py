@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from calib import CalibError, Constant, DetectorId, open_source
 from calib.broadcast import Entry, pack
 from drp.core.config import DrpConfig
-from drp.core.errors import ConstantsError
+from drp.core.errors import ConstantsError, SegmentError
 from drp.script.constants_set import Found, as_set, check_required, find, look_up
 from drp.shm._segment import Segment, create
 from xtc import Config, Dgram
@@ -134,9 +134,9 @@ class Maker:
         self.doing = f"it was placing {plan.size_bytes:,} bytes in shared memory"
         try:
             segment = create(plan.size_bytes)
-        except OSError as error:
+        except SegmentError as error:
             raise ConstantsError(
-                f"no shared memory of {plan.size_bytes:,} bytes: {error}",
+                f"no shared memory for them: {error.what}",
                 hint="Free some; drp-ipc ls shows what drp holds.",
             ) from error
         plan.write(segment)

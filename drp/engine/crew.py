@@ -391,6 +391,16 @@ class Crew:
         if self._nursery.lost is not None or (deadline is not None and now_s >= deadline):
             self._on_nursery(self._nursery_fd)
 
+    def ask_the_busy(self) -> list[str]:
+        """Have those with something to answer write their tracebacks; return who they are, and at what."""
+        busy = []
+        for one in self._watches():
+            hand = self._hands[one.incarnation]
+            if one.queued > one.answered and hand.forked is not None:
+                self._nursery.request_traceback(hand.forked)
+                busy.append(f"{self._label(hand)} at {one.service.name}")
+        return busy
+
     def end(self) -> None:
         """Tell all workers to leave; who does not is killed."""
         self._do(self.supervisor.on_stop(time.monotonic()))

@@ -6,6 +6,7 @@ whatever has a limit is looked at every 20 ms. Events never pass through here.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import selectors
@@ -15,11 +16,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from drp.core.config import COMPILE_LIMIT_S, DrpConfig
-from drp.core.errors import ConfigError, ConstantsError, DrpError, ScriptError
+from drp.core.errors import ConfigError, ConstantsError, DrpError, RecorderError, ScriptError, SegmentError
 from drp.core.ledger import DamageCounts, Fate, Ledger
 from drp.core.report import Readings, Report, Snapshot, WorkerReport
 from drp.engine._flow import Flow
 from drp.engine.crew import Berth, Crew
+from drp.engine.descriptors import secure_descriptors
 from drp.engine.feed import Feed
 from drp.engine.notices import Kind
 from drp.engine.rundir import RunEntry, RunRecord, run_directory, sweep
@@ -44,6 +46,11 @@ JOIN_S = 5.0
 EXIT_INTERRUPTED = 130
 CALIBRATING = "drp.script.constants_set:prepare"
 LAST_S = 0.7
+TRACEBACK_S = 0.2
+WRITE_TRIES_S = 30.0
+# Somebody may make room; the next may pass by themselves; any other stays as it is.
+ROOM_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+PASSING_ERRNOS = (errno.EIO, errno.EAGAIN, errno.ENOMEM, errno.ETIMEDOUT, errno.ESTALE)
 
 log = logging.getLogger("drp.run")
 
@@ -98,6 +105,7 @@ class Reducer:
         self._began_s = time.monotonic()
         self._stop_by_s: float | None = None
         self._was_paused = False
+        self._write_by_s: float | None = None
         self._chunk_asked = False
         self._files: tuple[int | None, tuple[str, ...]] = (None, ())
         self._before = (0, 0)
@@ -106,6 +114,7 @@ class Reducer:
     def run(self) -> Report:
         """Run to the end and return the account. Raises ConfigError or SourceError before anything ran, Interrupted after two signals."""
         config = self._config
+        secure_descriptors(config)
         directory = run_directory()
         for abandoned in sweep(directory):
             log.warning("%s", abandoned)
@@ -247,10 +256,9 @@ class Reducer:
             )
         try:
             return Pebble(slots, event_bytes, N_TRANSITIONS, transition_bytes)
-        except (MemoryError, OSError) as error:
-            whole = slots * event_bytes + N_TRANSITIONS * transition_bytes
+        except (MemoryError, SegmentError) as error:
             raise ConfigError(
-                f"this machine has no room for {whole:,} bytes of shared memory: {error}",
+                f"there is no room for the pebble: {error}",
                 option="-k",
                 hint="Make it smaller with -k pebbleBufCount=, pebbleBufSize= or trBufSize=, or run --offline.",
             ) from error
@@ -269,11 +277,14 @@ class Reducer:
         """Go on until everything is recorded, or an error ends the run; returns that error."""
         looked_s = told_s = time.monotonic()
         while True:
-            self._poll(selector)
-            now_s = time.monotonic()
-            if now_s - looked_s >= TICK_S / 2:
-                looked_s = now_s
-                self._crew.tick(now_s)
+            try:
+                self._poll(selector)
+                now_s = time.monotonic()
+                if now_s - looked_s >= TICK_S / 2:
+                    looked_s = now_s
+                    self._crew.tick(now_s)
+            except SegmentError as no_room:  # for the rings of a worker that is to be forked
+                return no_room
             if self._watch is not None and now_s - told_s >= 0.5:
                 self._watch(self._snapshot(now_s, now_s - told_s))
                 told_s = now_s
@@ -288,12 +299,55 @@ class Reducer:
                 self._feed.stop()
             self._look_at_files()
             self._look_at_disk()
+            if (unwritable := self._unwritable(now_s)) is not None:
+                return unwritable
             if self._stop_by_s is not None and now_s > self._stop_by_s:
-                return DrpError(
-                    "what was in flight did not finish within --stop-timeout", hint="Raise --stop-timeout."
-                )
+                return self._unfinished(selector)
             if self._done():
                 return self._crew.stop_asked
+
+    def _unwritable(self, now_s: float) -> DrpError | None:
+        """Return the error of a write that will not succeed however long it is waited for."""
+        code = self._paused_errno
+        if not code or code in ROOM_ERRNOS:
+            self._write_by_s = None
+            return None
+        if self._write_by_s is None:
+            self._write_by_s = now_s + (WRITE_TRIES_S if code in PASSING_ERRNOS else 0.0)
+        if now_s < self._write_by_s:
+            return None
+        return RecorderError(
+            f"it cannot be written: {os.strerror(code)} ({errno.errorcode.get(code, code)})",
+            path=self._recorded_to,
+            errno=code,
+            hint="What is in it is whole; the events after it are not recorded.",
+        )
+
+    def _unfinished(self, selector: selectors.BaseSelector) -> DrpError:
+        """Return the error of a stop that took too long: what it waits for, and what to do about that."""
+        late = "what was in flight did not finish within --stop-timeout"
+        if code := self._paused_errno:
+            return RecorderError(
+                f"{late}, since it cannot be written: {os.strerror(code)}",
+                path=self._recorded_to,
+                errno=code,
+                hint="Make room where it is recorded, or record elsewhere (-o), and start again.",
+            )
+        if not (busy := self._crew.ask_the_busy()):
+            return DrpError(late, hint="Raise --stop-timeout.")
+        told_by_s = time.monotonic() + TRACEBACK_S
+        while time.monotonic() < told_by_s:
+            self._poll(selector)
+        return DrpError(
+            f"{late}: {', '.join(busy)} does not answer"
+            if len(busy) == 1
+            else f"{late}: {', '.join(busy)} do not answer",
+            hint="The tracebacks above say where they stand; mend that, or raise --stop-timeout.",
+        )
+
+    @property
+    def _recorded_to(self) -> str:
+        return next(iter(self._recorder.open_files[1]), str(self._config.out_dir or ""))
 
     def _poll(self, selector: selectors.BaseSelector) -> None:
         for key, _ in selector.select(TICK_S):
@@ -348,8 +402,9 @@ class Reducer:
         code = self._paused_errno
         if code and not self._was_paused:
             log.error(
-                "recording pauses: %s; events wait in the pebble, it goes on when there is room",
+                "recording pauses: %s; events wait in the pebble%s",
                 os.strerror(code),
+                ", it goes on when there is room" if code in ROOM_ERRNOS else "",
             )
         elif self._was_paused and not code:
             log.warning("recording goes on")

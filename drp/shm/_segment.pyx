@@ -7,22 +7,28 @@ A Segment exports a buffer (read-only where it is attached so), and detaches whe
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from libc.errno cimport errno
+from libc.errno cimport EINVAL, ENOSPC, errno
 from libc.stdint cimport uint8_t
 
 import os
 
-import sysv_ipc
+from drp.core.errors import SegmentError
 
 cdef extern from "<sys/shm.h>" nogil:
     cdef struct shmid_ds:
         size_t shm_segsz
+    int shmget(int key, size_t size, int flags)
     void *shmat(int shmid, const void *address, int flags)
     int shmdt(const void *address)
     int shmctl(int shmid, int command, shmid_ds *buffer)
     int SHM_RDONLY
     int IPC_STAT
+    int IPC_RMID
+    int IPC_CREAT
+    int IPC_PRIVATE
 
+cdef enum:
+    MODE = 0o600
 
 cdef class Segment:
     """An attached SysV segment. The mapping lives as long as this object or any view of it."""
@@ -57,13 +63,35 @@ cdef class Segment:
 
 
 def create(size_t size) -> Segment:
-    """Make a zeroed segment of `size` bytes, private to this user, gone when nobody has it attached any more."""
-    handle = sysv_ipc.SharedMemory(sysv_ipc.IPC_PRIVATE, flags=sysv_ipc.IPC_CREAT, mode=0o600, size=size)
+    """Make a zeroed segment of `size` bytes, private to this user, gone when nobody has it attached any more.
+
+    SegmentError, and nothing left, where the kernel has not that much to give or this process no address for it.
+    """
+    cdef int id = shmget(IPC_PRIVATE, size, IPC_CREAT | MODE)
+    cdef int code = errno
+    if id < 0:
+        raise _refused(size, code)
     try:
-        return Segment(handle.id, size, False)
+        return Segment(id, size, False)
+    except OSError as error:
+        raise _refused(size, error.errno, attaching=True) from None
     finally:
-        handle.remove()
-        handle.detach()
+        shmctl(id, IPC_RMID, NULL)
+
+
+def _refused(size, code, attaching=False) -> SegmentError:
+    """Say how many bytes could not be had, and which limit it may be."""
+    if attaching:
+        limit = "Is the address space limited (ulimit -v)?"
+    elif code == EINVAL:
+        limit = "More than a segment may have (sysctl kernel.shmmax)?"
+    elif code == ENOSPC:
+        limit = "Are there too many segments, or too much in them (sysctl kernel.shmmni kernel.shmall; drp-ipc ls)?"
+    else:
+        limit = "Is there that much memory?"
+    return SegmentError(
+        f"{size:,} bytes could not be had: {os.strerror(code)}",
+        hint=f"{limit} A smaller pebble (-k pebbleBufCount, -k pebbleBufSize) needs less.")
 
 
 def attach(int id, size_t size, bint readonly) -> Segment:

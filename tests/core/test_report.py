@@ -68,6 +68,22 @@ def test_restarts_and_memory_alone_are_no_fault() -> None:
     assert good(workers=(WorkerReport(0, 1000, 3, {"memory": 3}),)).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("restarts", "failures", "spares", "text"),
+    [
+        (0, {}, 0, "restarts: 0"),
+        (153, {"killed": 92, "raised": 61}, 26, "restarts: 179 (killed 92, raised 61, of spares 26)"),
+        (0, {"died": 1}, 0, "restarts: 0 of 1 that ended (died 1)"),
+        (2, {"died": 2}, 1, "restarts: 3 (died 2, of spares 1)"),
+    ],
+)
+def test_what_is_told_of_restarts_adds_up(
+    restarts: int, failures: dict[str, int], spares: int, text: str
+) -> None:
+    report = good(workers=(WorkerReport(0, 1000, restarts, failures),), spare_restarts=spares)
+    assert f"  workers: 1, {text}" in summary(report)
+
+
 def test_json_report_has_the_promised_names() -> None:
     report = good(
         bytes_in=4_000_000,

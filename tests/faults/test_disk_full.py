@@ -76,6 +76,8 @@ def test_a_disk_that_stays_full_ends_within_the_stop_timeout(
     assert recorded > 500
     assert report["ledger"]["lost_with_process"] == report["source_events"] - recorded, report["ledger"]
     assert "--stop-timeout" in report["error"]
+    assert "No space left on device. Make room" in report["error"]
+    assert "dead process" not in command.log
     smd = PlainFile(command.file(smd=True))
     assert len(smd.events) <= recorded
     assert smd.tail_bytes == 0

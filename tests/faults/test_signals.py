@@ -123,12 +123,29 @@ def test_two_signals_end_drp_though_nothing_in_it_can_run(
     good_second_run()
 
 
-@pytest.mark.slow
-def test_a_signal_while_a_script_hangs_at_configure(drp: Start, folder: Path) -> None:
-    command = drp(write_script(folder, before="time.sleep(1000)"), *SIM, "--stop-timeout", "2")
-    command.until(command.workers, "workers")
+@pytest.mark.parametrize(
+    ("place", "transition"),
+    rest_slow(
+        1, [("begun", "BeginRun"), ("before", "Configure"), ("configured", "Configure"), ("after", "EndRun")]
+    ),
+)
+def test_who_hangs_at_a_transition_when_the_run_is_stopped_is_named_with_its_traceback(
+    drp: Start, folder: Path, place: str, transition: str
+) -> None:
+    hang = "print('hangs now', flush=True); time.sleep(1000)"
+    script = write_script(folder, **{place: f"    {hang}" if place == "after" else hang})
+    command = drp(script, *SIM, "--stop-timeout", "2", "--spares", "0")
+    if place == "after":
+        command.until_recording(100_000)
+    else:
+        command.until_logged("hangs now")
     command.signal(signal.SIGINT)
     assert command.wait(20) == 1, command.log
+    error = command.report["error"]
+    assert "worker 0" in error or "worker 1" in error
+    assert f"at {transition}" in error
+    assert "tracebacks above" in error
+    assert "script.py" in command.log[: command.log.index("did not finish within --stop-timeout")]
     assert command.left() == []
 
 

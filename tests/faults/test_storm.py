@@ -36,8 +36,10 @@ BEFORE = """\
 marks = sys.argv[1] if len(sys.argv) > 1 else ""
 helpers = [subprocess.Popen(["sleep", "1000"], start_new_session=apart) for apart in (False, True)] if marks else []
 def mark(evt):
-    with open(f"{marks}/{evt.index}", "w") as file:
+    # Whole or not there: the storm may strike between any two of these.
+    with open(f"{marks}.{os.getpid()}", "w") as file:
         file.write(str(os.getpid()))
+    os.rename(file.name, f"{marks}/{evt.index}")
 """
 BEGUN = "counter, det = run.Detector('counter'), run.Detector(info.det_name)"
 EVENT = """\
@@ -204,7 +206,7 @@ def test_a_storm_of_failures_loses_no_event(
 
     verdict = judge(command.file())
     report = command.report
-    marked = {int(path.name): int(path.read_text() or 0) for path in marks.iterdir()}
+    marked = {int(path.name): int(path.read_text()) for path in marks.iterdir()}
     ended = set(storm.killed) | set(marked.values())
     print(
         f"\n{events} events, {report['elapsed_s']:.1f} s: {len(storm.killed)} kills, {len(marked)} raised or hung, "
@@ -221,8 +223,10 @@ def test_a_storm_of_failures_loses_no_event(
     assert report["restarts"] == len(ended)
     assert len(verdict.damaged) <= len(ended)
     assert report["damage"]["drp"]["events"] == len(verdict.damaged)
-    assert set(verdict.causes) == {"raised", "timed_out", "died"}
-    assert verdict.causes["timed_out"] == 1
+    # The storm may strike the one that hangs before it sees that it does.
+    hung = marked[events // 2] not in storm.killed
+    assert set(verdict.causes) == {"raised", "died"} | ({"timed_out"} if hung else set())
+    assert verdict.causes.get("timed_out", 0) == hung
     assert counters_follow(verdict) > events / 6
     same_as(verdict.events, truth.events, set(verdict.damaged))
 

@@ -1,0 +1,50 @@
+"""Limits of the system: too few open files, a file that may not grow; told at once, with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.drp_command import DrpCommand, write_script
+from tests.support.judge import judge
+
+pytestmark = pytest.mark.timeout(90)
+Start = Callable[..., DrpCommand]
+SIM = ("--source", "sim:digitizer:1024", "-n", "2000", "-W")
+
+
+def limit(which: str, soft: int, hard: int) -> str:
+    return f"import resource; resource.setrlimit(resource.{which}, ({soft}, {hard}))"
+
+
+def test_too_few_open_files_are_told_before_anything_starts(drp: Start, folder: Path) -> None:
+    command = drp(write_script(folder), *SIM, "8", before=limit("RLIMIT_NOFILE", 40, 40))
+    assert command.wait(30) == 2, command.log
+    assert "open files" in command.log
+    assert "ulimit -n" in command.log
+    assert "Traceback" not in command.log
+    assert command.left() == []
+
+
+def test_as_many_files_as_the_workers_need_are_allowed_where_they_may_be(drp: Start, folder: Path) -> None:
+    command = drp(write_script(folder), *SIM, "8", before=limit("RLIMIT_NOFILE", 40, 400))
+    assert command.wait(60) == 0, command.log
+    assert command.report["restarts"] == 0
+
+
+def test_a_file_that_may_not_grow_ends_the_run_and_is_named(drp: Start, folder: Path) -> None:
+    size = 1 << 20
+    command = drp(write_script(folder), *SIM, "2", before=limit("RLIMIT_FSIZE", size, size))
+    assert command.wait(40) == 1, command.log
+    report = command.report
+    assert "File too large (EFBIG)" in report["error"]
+    assert ".xtc2" in report["error"]
+    assert report["closes"]
+    verdict = judge(command.file(), ended=False)
+    assert verdict.file.tail_bytes == 0
+    recorded = len(verdict.events)
+    assert 0 < recorded == report["ledger"]["recorded_no_verdict"]
+    assert report["ledger"]["lost_with_process"] == report["source_events"] - recorded
+    assert command.left() == []

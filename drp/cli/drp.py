@@ -17,7 +17,7 @@ from drp.cli.options import DEFAULT_EVENTS, drp_version, parse
 from drp.cli.paths import STDOUT
 from drp.cli.status import StatusLine
 from drp.core.config import DrpConfig
-from drp.core.errors import ConfigError, DrpError, SourceError
+from drp.core.errors import ConfigError, DrpError, OrderError, SourceError
 from drp.core.report import Report, Snapshot, summary
 from drp.engine.offline import reduce_offline
 from drp.engine.reducer import EXIT_INTERRUPTED, Interrupted, Reducer
@@ -70,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DrpError as error:
         status.close()
         print(f"drp: {error}", file=sys.stderr)
-        return EXIT_USAGE if isinstance(error, ConfigError | SourceError) else EXIT_FAILED
+        begun = isinstance(error, OrderError)  # what an order of dgrams breaks is a run
+        return EXIT_USAGE if isinstance(error, ConfigError | SourceError) and not begun else EXIT_FAILED
     status.close()
     return _tell(config, replace(report, version=drp_version()))
 

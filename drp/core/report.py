@@ -48,7 +48,9 @@ class Report:
     `source_events` is what the source itself counted; `synthesised` the transitions put in, by name;
     `spare_restarts` those of spares that never came to work; `unburied` counts processes that were not gone
     at the end; `reduce_lost_events` are those whose share of the reduced arrays ended with one of
-    `reduce_lost_workers` processes; `constants` what was calibrated with, for each BeginRun; `failure_kinds`
+    `reduce_lost_workers` processes; `source_truncated` tells of files that end in a cut-off dgram,
+    `source_faults` of what made a file end too early, `source_not_rising` counts events that are not later than
+    the one before; `constants` what was calibrated with, for each BeginRun; `failure_kinds`
     as the Tally has them; `error` is what ended the run early, or empty.
     """
 
@@ -74,6 +76,9 @@ class Report:
     reduce_lost_workers: int = 0
     reduce_lost_events: int = 0
     source_stalled_s: float = 0.0
+    source_truncated: Sequence[str] = ()
+    source_faults: Sequence[str] = ()
+    source_not_rising: int = 0
     warnings: Sequence[str] = ()
     constants: Sequence[Mapping[str, Any]] = ()
     error: str = ""
@@ -95,6 +100,7 @@ class Report:
         found = []
         if self.error:
             found.append(self.error.splitlines()[0])
+        found += self.source_faults
         if not self.closes:
             found.append(
                 f"the ledger holds {self.ledger.total:,} events, the source gave {self.source_events:,}"
@@ -104,15 +110,16 @@ class Report:
         if self.ledger.drp.events:
             found.append(f"drp damaged {_events(self.ledger.drp.events)}{self._overflows}")
         if self.failed_transitions:
-            found.append(f"workers failed at {self.failed_transitions} transitions")
+            transitions = "transition" if self.failed_transitions == 1 else "transitions"
+            found.append(f"workers failed at {self.failed_transitions:,} {transitions}")
         if self.reduce_lost_workers:
             found.append(f"reduced arrays lack {self._reduce_lost}")
         return tuple(found)
 
     @property
     def exit_code(self) -> int:
-        """0 only if the ledger closes, nothing was lost, drp damaged nothing and no transition failed; else
-        1. What reduced arrays lack is lost.
+        """0 only if the ledger closes, nothing was lost, drp damaged nothing, no transition failed and the source
+        was read to its end; else 1. What reduced arrays lack is lost.
         """
         return 1 if self.faults else 0
 
@@ -144,6 +151,9 @@ class Report:
             "latency_ns": quantiles(self.latency_counts),
             "service_ns": quantiles(self.service_counts),
             "source_stalled_s": self.source_stalled_s,
+            "source_truncated": list(self.source_truncated),
+            "source_faults": list(self.source_faults),
+            "source_not_rising": self.source_not_rising,
             "transitions": dict(self.transitions),
             "synthesised": dict(self.synthesised),
             "workers": [worker.as_dict() for worker in self.workers],

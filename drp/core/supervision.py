@@ -264,7 +264,7 @@ class Supervisor:
         self, process: Process, wait_status: int | None, entry: Entry | None, out: list[Instruction]
     ) -> Failure:
         if process.reason is Failure.MEMORY and entry is None:
-            self._tell("memory", f"{_who(process)}: {process.story}", "", out)
+            self._tell("memory", f"{_who(process)}: {process.story}: replaced", "", out, level="warning")
             return Failure.MEMORY
         if process.reason not in (None, Failure.MEMORY):
             return process.reason
@@ -315,10 +315,12 @@ class Supervisor:
         )
         out.append(do.FailTransition(entry.service if entry else TransitionId.Configure, error))
 
-    def _tell(self, key: str, text: str, traceback: str, out: list[Instruction]) -> None:
+    def _tell(
+        self, key: str, text: str, traceback: str, out: list[Instruction], *, level: str = "error"
+    ) -> None:
         if self.tally.note(key):
             more = f"\n{traceback.rstrip()}" if traceback else ""
-            out.append(do.Log("error", f"{text} (more of this kind are only counted){more}"))
+            out.append(do.Log(level, f"{text} (more of this kind are only counted){more}"))
         else:
             out.append(do.Log("debug", text))
 

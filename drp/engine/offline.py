@@ -52,5 +52,8 @@ def reduce_offline(config: DrpConfig) -> Report:
         bytes_recorded=sum(one.size_bytes for one in done.files),
         failure_kinds={f"{one.kind}: {one.message}": 1 for one in done.failures},
         failed_transitions=done.failed_transitions,
-        warnings=config.notes,
+        source_truncated=done.source_truncated,
+        source_faults=done.source_faults,
+        source_not_rising=done.source_not_rising,
+        warnings=[*config.notes, *done.source_warnings],
     )

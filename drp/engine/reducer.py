@@ -146,7 +146,9 @@ class Reducer:
         options = SourceOptions(
             rate_hz=config.rate_hz, loop=config.loop, events=config.events, instrument=config.instrument
         )
-        return open_source(list(config.sources), options)
+        source = open_source(list(config.sources), options)
+        self._warnings += getattr(source, "warnings", ())
+        return source
 
     def _run(
         self, nursery: Nursery, source: Source, selector: selectors.BaseSelector, record: RunRecord
@@ -546,6 +548,9 @@ class Reducer:
             reduce_lost_workers=self._crew.reduce_lost_workers,
             reduce_lost_events=self._crew.reduce_lost_events,
             source_stalled_s=self._feed.stalled_s,
+            source_truncated=getattr(self._feed.source, "truncated", ()),
+            source_faults=getattr(self._feed.source, "faults", ()),
+            source_not_rising=getattr(self._feed.source, "not_rising", 0),
             warnings=[*self._warnings, *(self._constants.warnings if self._constants else ())],
             constants=self._constants.history if self._constants else (),
             error="" if failed is None else str(failed),

@@ -32,11 +32,12 @@ WITHOUT_EFFECT = frozenset(
         "auto_tune",
     }
 )
+FILES = 'In drp, say DataSource(): --source says what is read. Without drp, name the files: DataSource(files=["x-r0007-s000-c000.xtc2"]).'
 # psana's keywords that would change what the script sees.
 NOT_HERE = {
-    "exp": "Give files=[...].",
-    "run": "Give files=[...].",
-    "dir": "Give files=[...].",
+    "exp": FILES,
+    "run": FILES,
+    "dir": FILES,
     "shmem": "Run the script with drp.",
     "max_events": "Use drp -n, or evt.index in the script.",
     "detectors": "All detectors of the stream are there.",

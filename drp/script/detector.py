@@ -108,7 +108,7 @@ class Detector:
     """One detector; its algs are its attributes. `config` is {segment: configuration values}."""
 
     def __init__(self, stream: Stream, setup: Setup, name: str) -> None:
-        algs = setup.detectors()[name]
+        algs = setup.algs(name)
         if not algs and (name, "config") not in setup.parts:
             raise ScriptError(f"detector {name!r} has no data")
         self._det_name = name

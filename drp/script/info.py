@@ -55,7 +55,7 @@ class DrpInfo:
     def completed(self, config: Config) -> DrpInfo:
         """Return the same with what the user left open about the detector taken from the Configure.
 
-        Raises UnknownNameError where the user named a detector that the Configure does not have.
+        Raises UnknownNameError where the user named a detector, or a segment of it, that the Configure does not have.
         """
         names = find_detector(config, self.det_name or None)
         if names is None:
@@ -66,6 +66,8 @@ class DrpInfo:
                     hint=near_misses(self.det_name, known - BOOKKEEPING),
                 )
             return self
+        if self.det_name:
+            names = self._named(names.detname, config)
         return replace(
             self,
             det_name=names.detname,
@@ -75,18 +77,35 @@ class DrpInfo:
             alias=self.alias or f"{names.detname}_{names.segment}",
         )
 
+    def _named(self, detname: str, config: Config) -> Names:
+        """Return the Names of the segment that the user named."""
+        parts = {one.segment: one for raw in (False, True) for one in _detectors(config, detname, raw=raw)}
+        if self.det_segment not in parts:
+            listed = ", ".join(str(number) for number in sorted(parts))
+            raise UnknownNameError(
+                f"-u: detector {detname!r} has no segment {self.det_segment}",
+                hint=f"It has {listed}: give -u {detname}_{min(parts)}.",
+            )
+        return parts[self.det_segment]
+
+
+def _detectors(config: Config, name: str | None, *, raw: bool) -> list[Names]:
+    """Return the Names of `name`, or of all detectors, that hold data; `raw`: only those of alg raw."""
+    return [
+        one
+        for one in config.names.values()
+        if one.detname not in BOOKKEEPING
+        and (one.alg.name == "raw" if raw else one.alg.name != "config")
+        and name in (None, one.detname)
+    ]
+
 
 def find_detector(config: Config, name: str | None = None) -> Names | None:
     """Return the Names a script is about: the first `raw` alg of `name` (default: of the first detector that has one).
 
     Of several segments it is the lowest. None where the Configure has no detector data at all.
     """
-    detectors = [
-        one for one in config.names.values() if one.detname not in BOOKKEEPING and one.alg.name != "config"
-    ]
-    if name is not None:
-        detectors = [one for one in detectors if one.detname == name]
-    raw = [one for one in detectors if one.alg.name == "raw"] or detectors
+    raw = _detectors(config, name, raw=True) or _detectors(config, name, raw=False)
     if not raw:
         return None
     return min((one for one in raw if one.detname == raw[0].detname), key=lambda one: one.segment)

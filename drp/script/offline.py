@@ -77,11 +77,15 @@ class OfflineReport:
     ledger: Ledger
     bytes_in: int = 0
     service: Sequence[int] = ()
+    source_warnings: Sequence[str] = ()
+    source_truncated: Sequence[str] = ()
+    source_faults: Sequence[str] = ()
+    source_not_rising: int = 0
 
     @property
     def exit_code(self) -> int:
-        """0 where nothing was damaged, else 1."""
-        return 1 if self.failed or self.failed_transitions or self.truncated else 0
+        """0 where nothing was damaged and the files were read to their ends, else 1."""
+        return 1 if self.failed or self.failed_transitions or self.truncated or self.source_faults else 0
 
 
 class FileFeed:
@@ -102,11 +106,15 @@ class FileFeed:
         events: int | None = None,
         constants: OfflineConstants | None = None,
     ) -> None:
-        self._recording = Recording(files)
+        self.recording = Recording(files)
+        for text in self.recording.warnings():
+            log.warning("%s", text)
+        for text in self.recording.faults:
+            log.error("%s", text)
         room = room or Room()
-        is_event = self._recording.services == TransitionId.L1Accept
-        largest = int(self._recording.sizes[is_event].max(initial=24))
-        largest_transition = int(self._recording.sizes[~is_event].max(initial=24))
+        is_event = self.recording.services == TransitionId.L1Accept
+        largest = int(self.recording.sizes[is_event].max(initial=24))
+        largest_transition = int(self.recording.sizes[~is_event].max(initial=24))
         self.event_bytes = event_bytes or largest + room.of(largest)
         self.transition_bytes = max(transition_bytes, largest_transition + room.of(0))
         self.writer = OfflineWriter(output, self.transition_bytes, constants=constants is not None)
@@ -199,7 +207,7 @@ class FileFeed:
         return tuple(self.writer.recorder.files)
 
     def _refill(self) -> None:
-        recording, at = self._recording, self._next
+        recording, at = self.recording, self._next
         stop = self._left == 0 and at < len(recording) and recording.services[at] == TransitionId.L1Accept
         if at == len(recording) or stop:
             self._done = True
@@ -330,7 +338,7 @@ def run_offline(
 
     `info` holds what the user said of the detector. `events` stops after so many. `constants` is what the script calibrates with.
     Tracebacks go to the log, once for each kind. Raises ScriptError where the script fails at Configure or BeginRun, or at five events
-    in a row, and what FileFeed raises, its methods too.
+    in a row, what FileFeed raises, its methods too, and KeyboardInterrupt wherever it comes.
     """
     psana_names.install()
     feed = FileFeed(
@@ -360,6 +368,8 @@ def run_offline(
             if code != EXIT_SCRIPT_FAILED:
                 break
             failure = failed[0]
+            if failure.kind == KeyboardInterrupt.__name__:
+                raise KeyboardInterrupt  # the user's Ctrl-C, which comes where the script stands
             if failure.kind not in failures:
                 failures[failure.kind] = failure
                 log.error("the script failed: %s: %s\n%s", failure.kind, failure.message, failure.traceback)
@@ -384,6 +394,10 @@ def run_offline(
         bytes_in=feed.bytes_in,
         service=feed.service,
         ledger=feed.ledger,
+        source_warnings=feed.recording.warnings(),
+        source_truncated=feed.recording.truncated,
+        source_faults=feed.recording.faults,
+        source_not_rising=feed.recording.not_rising,
     )
 
 

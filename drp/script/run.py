@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from drp.script.calibrated import Calibration
     from drp.script.session import Session
 
+RECORD = "drpinfo"
+"""What drp adds to each event that it records."""
+
 
 class ScriptVerbs(Verbs):
     """What `ds` and `run` both can do: declare new data and edit the event in hand."""
@@ -104,6 +107,8 @@ class Run(ScriptVerbs):
     def Detector(self, name: str, accept_missing: bool = False, **options: Any) -> Any:
         """Return a detector, or an epics or scan variable, by name (of a variable also its PV name).
 
+        Of a file that drp recorded "drpinfo" tells why an event is damaged: `.drpinfo.cause(evt)`.
+
         Of a detector `options` are those of its mask, as in psana. With `calib=True` the constants must be there, CalibrationError where they
         are not, and pixel_mask is applied. Raises UnknownNameError with the near misses, unless `accept_missing`.
         """
@@ -113,7 +118,7 @@ class Run(ScriptVerbs):
             field = store.locate(name)
             if field is not None and name not in detectors:
                 return EnvDetector(store, field)
-        if name in detectors:
+        if name in detectors or (name == RECORD and setup.algs(RECORD)):
             det = Detector(self._session.stream, setup, name)
             det.set_calibration(lambda alg: self._calibration(alg, name, options))
             if options.get("calib"):

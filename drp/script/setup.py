@@ -92,6 +92,10 @@ class Setup:
                     algs.append(alg)
         return out
 
+    def algs(self, det: str) -> list[str]:
+        """Return the algs of a detector; of drpinfo too, which is no detector of the run but can be read like one."""
+        return [alg for name, alg in self.parts if name == det and alg != "config"]
+
     def calibration(self) -> dict[str, DetectorSetup]:
         """Return the detectors as calibration knows them, by name, with the configuration of the Configure."""
         from calib.detectors import setups_of  # noqa: PLC0415 - only who calibrates needs numba

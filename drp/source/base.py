@@ -48,7 +48,9 @@ class Source(Protocol):
     """Something that makes or receives dgrams. Used by one thread.
 
     One that cannot wait also has `lost_events`, how many L1Accepts never came to a slot; they are counted in
-    the ledger, and exit with 1.
+    the ledger, and exit with 1. One that reads what was recorded may say more, for the report: `warnings` and
+    `faults` (lines; a fault exits with 1), `truncated` (lines) and `not_rising` (events not later than the one
+    before).
     """
 
     @property

@@ -3,8 +3,8 @@ nothing copied.
 
 It reads headers, follows chunks, and takes pulse ids from `drpinfo` where a file has it; what is done with
 the dgrams is the business of whoever asks. Every extent is checked (by `xtc`) before it is used. A last
-dgram that is cut off ends its file and is reported; anything else that is wrong raises SourceError with the
-file and what to do.
+dgram that is cut off ends its file and is reported, and so does one that is wrong after a good one; anything
+else raises SourceError with the file and what to do.
 """
 
 from __future__ import annotations
@@ -48,14 +48,15 @@ class Recording:
     """Dgram i is `sizes[i]` bytes at `offsets[i]` of `maps[which[i]]`, the map of `paths[which[i]]`.
 
     `which`, `offsets`, `sizes`, `timestamps` and `pulse_ids` (0: not known) are uint64 arrays, `services` uint8, an
-    L1Accept_EndOfBatch being an L1Accept. `tails` holds the path and place of each cut-off end; `smalldata` the files that
-    hold only where the events of others lie.
+    L1Accept_EndOfBatch being an L1Accept. `tails` holds the path and place of each cut-off end; `faults` says of each file
+    what ended it before its end; `smalldata` the files that hold only where the events of others lie.
     """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
         self.paths: list[Path] = []
         self.maps: list[mmap.mmap] = []
         self.tails: list[tuple[Path, Tail]] = []
+        self.faults: list[str] = []
         self.smalldata: list[Path] = []
         self._rows = _Rows()
         self._config: Config | None = None
@@ -69,6 +70,37 @@ class Recording:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def not_rising(self) -> int:
+        """How many events are not later than the event before them in their run."""
+        is_event = self.services == TransitionId.L1Accept
+        stamps = self.timestamps[is_event]
+        runs = np.cumsum(self.services == TransitionId.BeginRun)[is_event]
+        return int(((stamps[1:] <= stamps[:-1]) & (runs[1:] == runs[:-1])).sum())
+
+    @property
+    def truncated(self) -> list[str]:
+        """The files whose last dgram is cut off, each with what is there of it."""
+        return [
+            f"{path}: {tail.have} of {tail.need} bytes at byte {tail.offset}" for path, tail in self.tails
+        ]
+
+    def warnings(self, *, not_rising: bool = True) -> list[str]:
+        """Return what is odd about the files and costs nothing, a line each; `not_rising`: events not in the order of time too."""
+        found = [
+            f"{path} is smalldata: it says where the events of another file lie, and holds none of their data"
+            for path in self.smalldata
+        ]
+        found += [
+            f"{path} ends in a cut-off dgram: {tail.have} of {tail.need} bytes at byte {tail.offset}"
+            for path, tail in self.tails
+        ]
+        if not_rising and (count := self.not_rising):
+            found.append(
+                f"{count:,} {'event is' if count == 1 else 'events are'} not later than the one before: recorded as they came"
+            )
+        return found
 
     def close(self) -> None:
         """Let go of the files; what still looks at a map keeps it."""
@@ -96,14 +128,13 @@ class Recording:
         self.paths.append(path)
         self.maps.append(mapped)
         try:
-            for dgram in scan:
+            while (dgram := self._next(scan, path, known)) is not None:
                 if self._config is None and dgram.service != TransitionId.Configure:
                     raise _no_configure(path, dgram)
                 announced = self._add(dgram) or announced
                 self._rows.take(scan, len(self.maps) - 1, self._pulse)
         except XtcError as error:
-            what = "no xtc2 file, its first dgram is wrong: " if len(self) == known else ""
-            raise SourceError(f"{what}{error}", source=str(path)) from error
+            raise SourceError(_without_path(error), source=str(path)) from error
         if scan.tail is not None:
             if len(self) == known:
                 raise SourceError(
@@ -113,6 +144,17 @@ class Recording:
                 )
             self.tails.append((path, scan.tail))
         return announced
+
+    def _next(self, scan: Scan, path: Path, known: int) -> Dgram | None:
+        """Return the next dgram; None at the end, and where there is none though there are bytes, which is a fault."""
+        try:
+            return next(scan, None)
+        except XtcError as error:
+            if len(self) == known:
+                what = f"no xtc2 file, its first dgram is wrong: {_without_path(error)}"
+                raise SourceError(what, source=str(path)) from error
+            self.faults.append(_fault(path, error, self._rows.end))
+            return None
 
     def _add(self, dgram: Dgram) -> ChunkInfo | None:
         service = dgram.service
@@ -159,6 +201,12 @@ class _Rows:
 
     def __len__(self) -> int:
         return self._length
+
+    @property
+    def end(self) -> int:
+        """Where the dgram added last ends in its file."""
+        last = self._blocks[-1][:, -1]
+        return int(last[self.NAMES.index("offsets")]) + int(last[self.NAMES.index("sizes")])
 
     def add(self, service: int, *row: int) -> None:
         """Add one dgram; `row` has the values of NAMES."""
@@ -236,6 +284,19 @@ def _map(path: Path) -> mmap.mmap:
         ) from None
     except OSError as error:
         raise SourceError(f"it cannot be read: {error.strerror or error}", source=str(path)) from error
+
+
+def _without_path(error: XtcError) -> str:
+    return str(type(error)(error.what, **error.fields() | {"path": None}))
+
+
+def _fault(path: Path, error: XtcError, end: int) -> str:
+    """Say what ended a file at byte `end`, and what to do about it."""
+    left = path.stat().st_size - end
+    return (
+        f"{path} is read up to byte {end}, the {left:,} bytes from there on are no dgrams: {_without_path(error).rstrip('.')}. "
+        f"Cut them off if nothing is missed: head -c {end} {path.name} > whole.xtc2"
+    )
 
 
 def _no_configure(path: Path, dgram: Dgram) -> SourceError:

@@ -49,27 +49,13 @@ class Replay:
         self.max_transition_bytes = int(recording.sizes[~is_event].max(initial=24))
         self._pace = Pace(options.rate_hz, options.clock_ns)
         self._deck = _looped(recording) if options.loop else _deck(recording, np.arange(len(recording)))
-        for path in recording.smalldata:
-            log.warning(
-                "%s is smalldata: it says where the events of another file lie, and holds none of their data",
-                path,
-            )
-        for path, tail in recording.tails:
-            log.warning(
-                "%s ends in a cut-off dgram: %d of %d bytes at byte %d",
-                path,
-                tail.have,
-                tail.need,
-                tail.offset,
-            )
-
-    @property
-    def truncated(self) -> list[str]:
-        """The files whose last dgram is cut off, each with what is there of it."""
-        return [
-            f"{path}: {tail.have} of {tail.need} bytes at byte {tail.offset}"
-            for path, tail in self._recording.tails
-        ]
+        self.warnings = recording.warnings(not_rising=not options.loop)
+        self.not_rising = 0 if options.loop else recording.not_rising
+        self.truncated, self.faults = recording.truncated, recording.faults
+        for text in self.warnings:
+            log.warning("%s", text)
+        for text in self.faults:
+            log.error("%s", text)
 
     @property
     def laps(self) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from drp.cli import drp as command
 from drp.cli.options import drp_version
-from drp.core.errors import ScriptError, SourceError
+from drp.core.errors import OrderError, ScriptError, SourceError
 from drp.core.ledger import Fate, Ledger
 from drp.core.report import Report
 from drp.engine.reducer import EXIT_INTERRUPTED
@@ -65,7 +65,11 @@ def test_an_interrupt_before_the_workers_are_there_leaves_no_traceback(
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(SourceError("gone"), command.EXIT_USAGE), (ScriptError("mistaken"), command.EXIT_FAILED)],
+    [
+        (SourceError("gone"), command.EXIT_USAGE),
+        (OrderError("out of place", service="L1Accept", state="unconfigured"), command.EXIT_FAILED),
+        (ScriptError("mistaken"), command.EXIT_FAILED),
+    ],
 )
 def test_only_what_cannot_begin_is_a_usage_error(
     line: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception, code: int

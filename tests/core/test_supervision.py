@@ -343,6 +343,7 @@ def test_worker_that_grows_too_large_is_retired_between_events_and_nothing_is_bl
     assert not only(do.Retire, told)
     told = engine.exit(1, 0, None)
     assert only(do.Release, told) == [do.Release(1, 0, Cause.none, Failure.MEMORY)]
+    assert [one.level for one in only(do.Log, told)] == ["warning"]  # it was asked for
     assert engine.supervisor.roster.posts[0].failures == {"memory": 1}
     assert only(do.Fork, told) == [do.Fork(3, 0)]
 

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from dgrams import Builder
 
+from drp.core.config import DrpConfig
 from drp.core.errors import RecorderError
+from drp.core.report import summary
+from drp.engine.offline import reduce_offline
 from drp.script.errors import ScriptError
 from drp.script.info import DrpInfo
 from drp.script.offline import run_offline
@@ -152,6 +155,54 @@ def test_a_script_may_open_files_itself(tmp_path: Path) -> None:
     )
     assert done.stdout == "10 cam\n", done.stderr
     assert len([one for one in recorded(tmp_path / "out") if one.service == L1]) == 10
+
+
+def test_why_an_event_is_damaged_is_read_from_its_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = "assert evt.index != 3"
+    run_offline([counting(tmp_path, body)], [source(tmp_path)], Output(tmp_path / "out"))
+    reading = tmp_path / "reading.py"
+    reading.write_text(
+        "from drp import DataSource\nds = DataSource()\nfor run in ds.runs():\n"
+        "    assert 'drpinfo' not in run.detnames\n    info = run.Detector('drpinfo').drpinfo\n"
+        "    for evt in run.events():\n"
+        "        print(evt.index, info.cause(evt), info.worker(evt), info.pulse_id(evt))\n"
+    )
+    (path,) = [one for one in (tmp_path / "out").rglob("*.xtc2") if "smalldata" not in str(one)]
+    assert run_offline([str(reading)], [path]).exit_code == 0
+    told = [line.split()[1:3] for line in capsys.readouterr().out.splitlines()]
+    assert told == [["1", "0"] if index == 3 else ["0", "65535"] for index in range(10)]
+
+
+def test_a_cut_off_end_is_a_warning_and_a_wrong_one_a_fault_in_the_account(tmp_path: Path) -> None:
+    path = source(tmp_path)
+    whole = path.read_bytes()
+    config = DrpConfig(counting(tmp_path), sources=(str(path),), offline=True)
+    path.write_bytes(whole[:-1])
+    report = reduce_offline(config)
+    assert (report.exit_code, len(report.as_dict()["source_truncated"])) == (0, 1)
+    assert any("warning: " in line and "ends in a cut-off dgram" in line for line in summary(report))
+    path.write_bytes(whole + bytes(100))
+    report = reduce_offline(config)
+    assert (report.exit_code, report.ledger.total) == (1, 10)
+    (fault,) = report.as_dict()["source_faults"]
+    assert f"read up to byte {len(whole)}" in fault
+    assert f"  fault: {fault}" in summary(report)
+
+
+def test_an_interrupt_in_the_script_ends_an_offline_run(tmp_path: Path) -> None:
+    builder = Builder(1, (8, 6))
+    path = tmp_path / "in.xtc2"
+    path.write_bytes(b"".join([builder.configure(), *builder.run(5)]))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from drp import DataSource\nfor run in DataSource().runs():\n    for evt in run.events():\n"
+        "        if evt.index == 2: raise KeyboardInterrupt\n"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_offline([str(script)], [path], Output(tmp_path / "out"))
+    assert [one.name for one in tmp_path.rglob("*c000.xtc2.noendrun")]
 
 
 @pytest.mark.parametrize(("segments", "shape"), [(1, (8, 6)), (3, (8, 6)), (2, (1, 8, 6))])

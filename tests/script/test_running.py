@@ -191,6 +191,28 @@ def test_a_detector_that_the_source_lacks_fails_the_configure_with_the_near_miss
     assert feed.answers[-1].json["message"] == "-u: the source has no detector 'cma'. Did you mean 'cam'?"
 
 
+def test_a_segment_that_the_detector_lacks_fails_the_configure(script: Script) -> None:
+    code, feed = script(
+        "from drp import DataSource\nDataSource()\n",
+        [Builder(2).configure()],
+        info=DrpInfo(det_name="cam", det_segment=9),
+    )
+    assert code == EXIT_SCRIPT_FAILED
+    assert (
+        feed.answers[-1].json["message"] == "-u: detector 'cam' has no segment 9. It has 0, 1: give -u cam_0."
+    )
+
+
+def test_type_and_serial_number_are_those_of_the_segment_named(script: Script) -> None:
+    code, _ = script(
+        "from drp import DataSource\nds = DataSource()\n"
+        "assert ds.drp_info.det_id == 'serial1', ds.drp_info\nfor run in ds.runs():\n    for evt in run.events(): pass\n",
+        [Builder(2).configure()],
+        info=DrpInfo(det_name="cam", det_segment=1),
+    )
+    assert code == 0
+
+
 AFTER = LOOP + "        last = evt.index\n    print('after the loop', last)\n"
 
 

@@ -213,12 +213,33 @@ def test_a_cut_off_end_is_reported_and_a_normal_end(
     assert "cut-off" in caplog.text
 
 
-def test_a_broken_header_inside_is_an_error_with_its_place(tmp_path: Path) -> None:
-    good = configure(1)
+@pytest.mark.parametrize("junk", [None, bytes(100)], ids=["a broken dgram", "zeros"])
+def test_a_file_is_read_up_to_what_is_wrong_in_it_and_says_so(
+    tmp_path: Path, drain: Any, caplog: pytest.LogCaptureFixture, junk: bytes | None
+) -> None:
+    good = configure(1) + event(2, 1)
     broken = bytearray(event(2, 1))
     broken[20:24] = (3).to_bytes(4, "little")
-    with pytest.raises(SourceError, match=f"byte {len(good) + 12:#x}"):
-        Replay([write(tmp_path / "a.xtc2", good, bytes(broken), event(3, 2))])
+    path = write(tmp_path / "a.xtc2", good, junk or bytes(broken) + event(3, 2))
+    source = Replay([path])
+    assert xs(drain(source)) == [1]
+    (fault,) = source.faults
+    assert fault.startswith(f"{path} is read up to byte {len(good)}, ")
+    assert fault.count(str(path)) == 1
+    assert fault.endswith(f"head -c {len(good)} a.xtc2 > whole.xtc2")
+    assert [one.levelname for one in caplog.records] == ["ERROR"]
+
+
+def test_events_that_are_not_later_than_the_one_before_are_counted_and_told_once(
+    tmp_path: Path, drain: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = [*begin(2), event(9, 1), event(8, 2), event(8, 3), event(10, 4), *end(11), *begin(2), event(3, 5)]
+    source = Replay([write(tmp_path / "a.xtc2", configure(1), *runs)])
+    assert source.not_rising == 2
+    assert xs(drain(source)) == [1, 2, 3, 4, 5]
+    assert [one.getMessage() for one in caplog.records] == [
+        "2 events are not later than the one before: recorded as they came"
+    ]
 
 
 def test_what_is_broken_inside_an_event_is_left_to_its_reader(tmp_path: Path, drain: Any) -> None:

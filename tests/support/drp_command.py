@@ -22,7 +22,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLE = "DRP_TEST_RUN"
-COMMAND = "import sys; from drp.cli.drp import main; sys.exit(main())"
+COMMAND = "import sys; from drp_start import drp; sys.exit(drp())"
 LEFT_LIMIT_S = 5.0
 LOG_TAIL = 6000
 

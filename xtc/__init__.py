@@ -4,6 +4,7 @@ from xtc._dgram import Column, Dgram, Scan, ShapesData, Tail, Value, Xtc
 from xtc.check import Problem, check_file
 from xtc.chunk import ChunkInfo, FileName, Stream, chunkinfo_names, encode_chunkinfo, read_chunkinfo
 from xtc.config import Config
+from xtc.cut import WholePart, cut_file
 from xtc.dgramedit import AlgDef, Container, DetectorDef, DetectorNames, DgramEdit
 from xtc.edit import Editor
 from xtc.errors import XtcError
@@ -44,11 +45,13 @@ __all__ = [
     "TransitionId",
     "TypeId",
     "Value",
+    "WholePart",
     "Xtc",
     "XtcError",
     "XtcHeader",
     "check_file",
     "chunkinfo_names",
+    "cut_file",
     "daq_smd_id",
     "encode_chunkinfo",
     "encode_dgram",

@@ -1,7 +1,8 @@
 """Check files: list everything that is wrong with their bytes, one small record each, and go on as far as
 extents allow.
 
-It judges the format only: an odd order of transitions or a strange value is no business of it.
+It judges the format only: an odd order of transitions or a strange value is no business of it. Time stamps
+are, since event building takes them to rise within a run.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ def check_file(path: str | Path, config: Config | None = None) -> Iterator[Probl
         if config is None and not reader.has_configure:
             found = find_config(path)
             config = found[0] if found else None
-        offset, index = 0, 0
+        offset, index, before = 0, 0, 0
         while offset < reader.size:
-            step, problems = _check_header(reader, name, offset)
+            step, problems = _check_header(reader, name, offset, index)
             yield from problems
             if step is None:
                 return
@@ -58,7 +59,9 @@ def check_file(path: str | Path, config: Config | None = None) -> Iterator[Probl
                 dgram = Dgram(
                     reader.view[offset : offset + step], path=name, base=offset, index=index, config=config
                 )
+                yield from _check_place(dgram, before)
                 config = yield from check_dgram(dgram, config)
+                before = dgram.timestamp
             offset, index = offset + step, index + 1
 
 
@@ -95,27 +98,52 @@ def check_dgram(dgram: Dgram, config: Config | None) -> Generator[Problem, None,
     return config
 
 
-def _check_header(reader: Reader, name: str, offset: int) -> tuple[int | None, list[Problem]]:
-    """Return the bytes to the next dgram (None: there is no telling) and the problems."""
+def _check_place(dgram: Dgram, before: int) -> Iterator[Problem]:
+    """Yield what is odd about a dgram among others: the type of its top Xtc, which no reader looks at, and a
+    time before that of the dgram before it (`before`). A Configure and a BeginRun start afresh.
+    """
+    name, place = dgram.path or "", (f"{dgram.service.name} dgram {dgram.index}",)
+    kind = dgram.contains & 0xFFF
+    if kind != TypeId.Parent:
+        what = f"the top Xtc is no Parent; found type {kind}"
+        yield Problem(name, dgram.offset + 18, "type", what, place)
+    fresh = dgram.service in (TransitionId.Configure, TransitionId.BeginRun)
+    if dgram.timestamp < before and not fresh:
+        what = f"the time goes back from {_time(before)} to {_time(dgram.timestamp)}"
+        yield Problem(name, dgram.offset, "time", what, place)
+
+
+def _time(timestamp: int) -> str:
+    return f"{timestamp >> 32}.{timestamp & 0xFFFFFFFF:09d}"
+
+
+def _check_header(reader: Reader, name: str, offset: int, index: int) -> tuple[int | None, list[Problem]]:
+    """Return the bytes from dgram `index` to the next (None: there is no telling) and the problems."""
     have = reader.size - offset
     if have < DGRAM_BYTES:
-        return None, [_cut_off(name, offset, have, DGRAM_BYTES)]
+        return None, [_cut_off(name, offset, have, DGRAM_BYTES, index)]
     try:
         header = DgramHeader.decode(reader.view, offset)
         header.encode()
     except XtcError as error:
-        return None, [Problem(name, offset + 12, "extent", error.what + _found(error))]
+        what = f"{error.what}{_found(error)}; {_whole(index, offset)}"
+        return None, [Problem(name, offset + 12, "extent", what)]
     need = header.extent + XTC_BYTES
     if need > have:
-        return None, [_cut_off(name, offset, have, need)]
+        return None, [_cut_off(name, offset, have, need, index)]
     number = header.env >> 24 & 0xF
     if number >= _SERVICES:
         return need, [Problem(name, offset + 8, "service", f"the service of a dgram is unknown: {number}")]
     return need, []
 
 
-def _cut_off(name: str, offset: int, have: int, need: int) -> Problem:
-    return Problem(name, offset, "tail", f"the last dgram is cut off: {have} of {need} bytes")
+def _cut_off(name: str, offset: int, have: int, need: int, index: int) -> Problem:
+    what = f"the last dgram is cut off: {have} of {need} bytes; {_whole(index, offset)}"
+    return Problem(name, offset, "tail", what)
+
+
+def _whole(count: int, end: int) -> str:
+    return f"the dgrams before it, {count}, are whole and end at {end:#x}"
 
 
 def _check_shapes(raw: memoryview, config: Config | None, where: Problem) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""The `xtc` command: ls, dump, check, from-json. It parses arguments and prints; the work is in the modules
+"""The `xtc` command: ls, dump, check, cut, from-json. It parses arguments and prints; the work is in the modules
 it calls.
 
 Exit codes: 0 all well; 1 the bytes are at fault; 2 usage, or a file that cannot be read or written; 141
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from xtc.check import check_file
 from xtc.config import Config
+from xtc.cut import cut_file
 from xtc.dump import dump_json, dump_text, list_lines
 from xtc.errors import XtcError
 from xtc.from_json import json_to_dgram
@@ -68,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("files", type=Path, nargs="+", metavar="FILE")
     check.set_defaults(run=_check)
+    cut = commands.add_parser(
+        "cut", help="copy the whole dgrams of a damaged file, up to the first that is not"
+    )
+    cut.add_argument("source", type=Path, metavar="IN")
+    cut.add_argument("target", type=Path, metavar="OUT", help="a file that is not there yet")
+    cut.set_defaults(run=_cut)
     make = commands.add_parser("from-json", help="make an XTC2 file from typed JSON, as json2xtc does")
     make.add_argument("source", type=Path, metavar="IN")
     make.add_argument("target", type=Path, metavar="OUT")
@@ -109,6 +116,15 @@ def _check(args: argparse.Namespace) -> int:
     if unreadable:
         return EXIT_USAGE
     return EXIT_FAULT if count else 0
+
+
+def _cut(args: argparse.Namespace) -> int:
+    part = cut_file(args.source, args.target)
+    print(f"{args.target}: {part.dgrams} dgrams, {part.size_bytes} bytes")
+    if part.fault is not None:
+        left = args.source.stat().st_size - part.size_bytes
+        print(f"left out {left} bytes from byte {part.size_bytes:#x} on: {part.fault}")
+    return 0
 
 
 def _from_json(args: argparse.Namespace) -> int:

@@ -334,10 +334,11 @@ def test_other_fields_under_our_names_are_replaced_and_smdinfo_goes(tmp_path: Pa
     smd = Names(0x1FE, "offset", "smdinfo", "", 0, Alg("offsetAlg"), (Field("intOffset", DataType.UINT64),))
     stale = encode_shapes_data(old, [3]) + encode_shapes_data(smd, [4])
     configure = encode_dgram(TransitionId.Configure, 1, [one.encode() for one in (*build.names, old, smd)])
-    event = encode_dgram(TransitionId.L1Accept, 1100 << 32, [stale])
+    begin_run = build.begin_run()
+    event = encode_dgram(TransitionId.L1Accept, build.time + 1, [stale])
     with OfflineWriter(Output(tmp_path)) as writer:
         writer.transition(configure)
-        writer.transition(build.begin_run())
+        writer.transition(begin_run)
         writer.event(event, pulse_id=8)
         writer.transition(build.bare(TransitionId.EndRun))
     assert list(check_file(big_file(tmp_path))) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from tests.xtc import builders as b
 from tests.xtc.hostile import Hostile, corpus
-from xtc import Dgram, XtcError, check_file, json_to_dgram
+from xtc import Dgram, XtcError, check_file, cut_file, json_to_dgram
 from xtc.cli import main
 
 DOCUMENT: dict[str, Any] = {
@@ -181,6 +182,7 @@ def test_check_lists_all_problems_of_all_files(tmp_path: Path, capsys: pytest.Ca
     assert [line.split(": ")[2] for line in lines] == [
         "names",
         "names",
+        "time",
         "names",
         "data",
         "data",
@@ -189,6 +191,97 @@ def test_check_lists_all_problems_of_all_files(tmp_path: Path, capsys: pytest.Ca
     ]
     assert all(line.startswith(f"{bad}: 0x") for line in lines)
     assert main(["check", str(bad), str(tmp_path / "none.xtc2")]) == 2
+
+
+def said_of(raw: bytes, folder: Path) -> list[str]:
+    path = folder / "a.xtc2"
+    path.write_bytes(raw)
+    return [str(one).removeprefix(f"{path}: ") for one in check_file(path)]
+
+
+def test_check_names_a_top_xtc_that_is_no_parent_and_reads_on(tmp_path: Path) -> None:
+    raw = bytearray(b.small_file(2))
+    raw[2644 + 18] = b.NAMES
+    assert said_of(bytes(raw), tmp_path) == [
+        "0xa66: type: the top Xtc is no Parent; found type 4 (in L1Accept dgram 1)"
+    ]
+
+
+def test_check_names_a_time_that_goes_back_within_a_run(tmp_path: Path) -> None:
+    head = b.small_file(0)
+    steps = b.dgram(b.BEGINSTEP, time=7) + b.dgram(b.BEGINSTEP, time=7)
+    run = b.dgram(b.BEGINRUN, time=7) + steps + b.dgram(b.ENDRUN, time=9)
+    assert said_of(head + run + run + head + run, tmp_path) == []
+    back = b.dgram(b.L1ACCEPT, time=5 << 32 | 6) + b.dgram(b.L1ACCEPT, time=9) + b.dgram(b.L1ACCEPT, time=10)
+    assert said_of(head + back, tmp_path) == [
+        "0xa6c: time: the time goes back from 5.000000006 to 0.000000009 (in L1Accept dgram 2)"
+    ]
+
+
+JUNK = {
+    "zeros": (bytes(100), "0xad0: extent: an extent is out of range; found 0; "),
+    "ones": (b"\xff" * 100, "0xad0: extent: an extent is out of range; found 4294967295; "),
+    "text": (b"text" * 25, "0xac4: tail: the last dgram is cut off: 100 of 1954047360 bytes; "),
+    "a part of a header": (bytes(9), "0xac4: tail: the last dgram is cut off: 9 of 24 bytes; "),
+}
+
+
+@pytest.mark.parametrize("kind", JUNK)
+def test_check_says_where_the_whole_dgrams_end_and_cut_makes_a_file_of_them(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = b.small_file(1)
+    junk, said = JUNK[kind]
+    assert said_of(good + junk, tmp_path) == [f"{said}the dgrams before it, 2, are whole and end at 0xac4"]
+    source, target = tmp_path / "a.xtc2", tmp_path / "b.xtc2"
+    assert main(["cut", str(source), str(target)]) == 0
+    assert target.read_bytes() == good
+    assert list(check_file(target)) == []
+    told = capsys.readouterr().out
+    assert f"{target}: 2 dgrams, 2756 bytes\nleft out {len(junk)} bytes from byte 0xac4 on: " in told
+    assert source.read_bytes() == good + junk
+
+
+def test_cut_ends_before_a_dgram_whose_inner_extents_do_not_add_up(tmp_path: Path) -> None:
+    broken = b.dgram(b.L1ACCEPT, b.xtc(b.SHAPES_DATA, bytes(40), src=0x101))
+    source, target = tmp_path / "a.xtc2", tmp_path / "b.xtc2"
+    source.write_bytes(b.small_file(3) + broken + b.small_file(1))
+    assert main(["cut", str(source), str(target)]) == 0
+    assert target.read_bytes() == b.small_file(3)
+
+
+def test_cut_copies_a_file_that_is_whole_and_never_writes_over_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = tmp_path / "a.xtc2", tmp_path / "b.xtc2"
+    source.write_bytes(b.small_file(3))
+    assert main(["cut", str(source), str(target)]) == 0
+    assert capsys.readouterr().out == f"{target}: 4 dgrams, 2980 bytes\n"
+    assert target.read_bytes() == source.read_bytes()
+    assert main(["cut", str(source), str(source)]) == 2
+    assert main(["cut", str(source), str(target)]) == 2
+    assert source.read_bytes() == b.small_file(3)
+
+
+def test_cut_leaves_no_part_of_a_file_that_it_could_not_write(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.xtc2", tmp_path / "b.xtc2"
+    source.write_bytes(b.small_file(3))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            cut_file(source, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("raw", [b"", b"junk", bytes(100)])
+def test_cut_makes_no_file_where_no_dgram_is_whole(raw: bytes, tmp_path: Path) -> None:
+    source, target = tmp_path / "a.xtc2", tmp_path / "b.xtc2"
+    source.write_bytes(raw)
+    assert main(["cut", str(source), str(target)]) == 1
+    assert not target.exists()
 
 
 @pytest.mark.parametrize("case", corpus(), ids=lambda case: case.name)

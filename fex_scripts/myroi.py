@@ -1,6 +1,6 @@
 """Keep a region of interest of an area detector: rows and columns of every segment, and the sum of their pixels.
 
-drp -p "fex_scripts/myroi.py --roi 100:200,50:150 --keep-every 1000"
+drp -p "fex_scripts/myroi.py --roi 40:140,50:150 --keep-every 1000"
 """
 
 import argparse
@@ -17,7 +17,7 @@ def roi(text):
     top, bottom, left, right = (int(n) for n in found.groups()) if found else (0, 0, 0, 0)
     if top >= bottom or left >= right:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no region such as 100:200,50:150 (first:beyond the last)"
+            f"{text!r} is no region such as 40:140,50:150 (first:beyond the last)"
         )
     return slice(top, bottom), slice(left, right)
 

@@ -32,9 +32,9 @@ Without --source it simulates 1000 events of a detector, so that a script can be
 
 _EPILOG = """\
 examples:
-  drp -p "myroi.py --roi 100:200,50:150"
+  drp -p "myroi.py --roi 40:140,50:150"
       run the script on 1000 simulated events; nothing is recorded
-  drp -p "myroi.py --roi 100:200,50:150" --source run7.xtc2 -W 4 -o out --report run7.json
+  drp -p "myroi.py --roi 40:140,50:150" --source run7.xtc2 -W 4 -o out --report run7.json
       reduce a recorded file with four workers, record it under out/, and write the account of it
 
 exit status:
@@ -404,6 +404,6 @@ def _unknown(parser: argparse.ArgumentParser, words: Sequence[str], scripts: Seq
     if not word.startswith("-"):
         return ConfigError("belongs to no option", value=word, hint=quoted)
     known = [option for action in parser._actions for option in action.option_strings]
-    near = difflib.get_close_matches(word.partition("=")[0], known, n=2)
+    near = difflib.get_close_matches(word.partition("=")[0], known, n=2, cutoff=0.75)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     return ConfigError("is no option of drp", option=word, hint=hint + quoted)

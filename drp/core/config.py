@@ -167,7 +167,7 @@ def _check_ranges(config: DrpConfig) -> None:
 def _check_names(config: DrpConfig) -> None:
     if not config.script:
         raise ConfigError(
-            "there is no script", option="-p", hint='Name one, as in -p "myroi.py --roi 100:200,50:150".'
+            "there is no script", option="-p", hint='Name one, as in -p "myroi.py --roi 40:140,50:150".'
         )
     if not config.sources:
         raise ConfigError("there is no source", option="--source", hint="Name sim, sim:TYPE or a file.")

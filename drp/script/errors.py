@@ -26,7 +26,7 @@ class ScriptError(DrpError):
         if self.found is not None:
             parts.append(f"found {self.found}")
         text = "; ".join(parts)
-        return f"{text}. {self.hint}" if self.hint else text
+        return f"{text.rstrip('.')}. {self.hint}" if self.hint else text
 
 
 class LinkError(ScriptError):

@@ -295,7 +295,7 @@ def _fault(path: Path, error: XtcError, end: int) -> str:
     left = path.stat().st_size - end
     return (
         f"{path} is read up to byte {end}, the {left:,} bytes from there on are no dgrams: {_without_path(error).rstrip('.')}. "
-        f"Cut them off if nothing is missed: head -c {end} {path.name} > whole.xtc2"
+        f"Cut them off if nothing is missed: xtc cut {path.name} whole.xtc2"
     )
 
 

@@ -242,7 +242,7 @@ def test_help_shows_groups_examples_and_exit_codes(capsys: pytest.CaptureFixture
         "exit status:",
     ):
         assert part in out
-    assert 'drp -p "myroi.py --roi 100:200,50:150"' in out
+    assert 'drp -p "myroi.py --roi 40:140,50:150"' in out
 
 
 def test_version_is_printed_and_ends_the_command(capsys: pytest.CaptureFixture[str]) -> None:

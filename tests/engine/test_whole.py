@@ -1,12 +1,14 @@
 """The whole command on simulated data: what is recorded does not depend on how many workers there are, or on there being any."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from drp.cli.options import build_parser
 from drp.core.config import DrpConfig
 from drp.core.report import Snapshot
 from drp.engine.reducer import Reducer
@@ -173,6 +175,14 @@ def test_the_script_to_copy_fits_every_area_detector_without_options(tmp_path: P
     for detector in ("jungfrau", "epixhr"):
         done = drp("-p", script, "--source", f"sim:{detector}", "-n", 2, "-o", tmp_path / detector)
         assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_the_first_example_of_the_help_runs() -> None:
+    example = re.search(r'drp -p "myroi.py (.*)"$', build_parser().epilog or "", re.MULTILINE)
+    assert example is not None
+    script = Path(__file__).parents[2] / "fex_scripts" / "myroi.py"
+    done = drp("-p", f"{script} {example[1]}", "-n", 2, "-W", 1)
+    assert done.returncode == 0, done.stderr + done.stdout
 
 
 FAILS_IN_RUN_1 = """

@@ -35,6 +35,11 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     where = dark.add_argument_group("what becomes of them (at least one)")
     where.add_argument("-o", "--output", type=Path, metavar="FILE", help="write an archive for calib import")
     where.add_argument("--put", action="store_true", help="put them in the store")
+    where.add_argument(
+        "--force",
+        action="store_true",
+        help="put them even of few frames, of panels with most pixels bad, or not of all gain ranges",
+    )
     options.add_store(where)
     about = dark.add_argument_group("what they are said to be")
     about.add_argument(
@@ -101,11 +106,27 @@ def _dark(arguments: argparse.Namespace) -> int:
         with arguments.output.open("wb") as file:
             write_archive(file, [(detector, one) for one in constants])
         print(f"{len(constants)} constants in {arguments.output}")
+    if arguments.put and not arguments.force:
+        _refuse_doubtful(made)
     if arguments.put:
         with open_store(url, create=True) as store:
             for record in store.put(detector, constants):
                 print(f"{record} in {store.url}")
     return 0
+
+
+def _refuse_doubtful(made: DarkConstants) -> None:
+    """Raise CalibError where what is put now would be taken instead of better constants."""
+    doubts = [*made.doubts]
+    if made.missing:
+        doubts.append(f"{', '.join(made.missing)} not measured")
+    if doubts:
+        more = f"; and {len(doubts) - 4} more" if len(doubts) > 4 else ""
+        raise CalibError(
+            f"not put, because the newest constants are those that are used: {'; '.join(doubts[:4])}{more}",
+            where=made.detname,
+            hint="Say --force if they are to be used nevertheless.",
+        )
 
 
 def _thresholds(arguments: argparse.Namespace) -> Thresholds:
@@ -163,4 +184,5 @@ def report(made: DarkConstants) -> list[str]:
         )
     if made.missing:
         lines.append(f"not measured, left NaN: {', '.join(made.missing)}")
+    lines += [f"doubtful: {one}" for one in made.doubts]
     return lines

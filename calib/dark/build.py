@@ -18,6 +18,10 @@ from calib.dark.steps import Step
 from calib.detectors import DetectorSetup, correction_type
 from calib.errors import CalibError
 
+LEAST_FRAMES = 20
+"""With fewer the rms of a pixel is known to no better than 16 %: 1 / sqrt(2 (n - 1))."""
+MOST_BAD = 0.5
+"""The part of a panel's pixels that may be bad."""
 Key = tuple[str, int]
 """A panel's serial, and which part of the panel: of most detectors a panel has one."""
 
@@ -45,6 +49,18 @@ class DarkConstants:
         """The ranges that no panel measured."""
         measured = {number for _, _, number in self.results}
         return tuple(name for number, name in enumerate(self.ranges) if number not in measured)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why these should not be used unseen: panels of too few frames, or with most pixels bad; empty where nothing is the matter."""
+        found = []
+        for (serial, part, number), one in self.results.items():
+            where = f"panel {self.serials.index(serial)}{f'.{part}' if part else ''} {self.ranges[number]}"
+            if one.events < LEAST_FRAMES:
+                found.append(f"{where} has {one.events} frames, fewer than {LEAST_FRAMES}")
+            elif np.count_nonzero(one.status) > MOST_BAD * one.status.size:
+                found.append(f"{where} has {np.count_nonzero(one.status)} bad pixels of {one.status.size}")
+        return tuple(found)
 
 
 class DarkBuilder:

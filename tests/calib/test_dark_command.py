@@ -56,7 +56,10 @@ def test_a_dark_run_goes_to_the_store_and_is_found_by_its_panels(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, store = write_dark(tmp_path / "dark.xtc2"), tmp_path / "c.db"
-    assert main(["dark", str(path), "--put", "--store", str(store)]) == 0
+    assert main(["dark", str(path), "--put", "--store", str(store)]) == 1
+    assert "8 frames, fewer than 20" in capsys.readouterr().err
+    assert not store.exists()
+    assert main(["dark", str(path), "--put", "--force", "--store", str(store)]) == 0
     said = capsys.readouterr().out
     assert "cam (opal), 2 panels, tst00123 run 7" in said
     assert "panel 1 all         8 frames  pedestal " in said
@@ -115,7 +118,7 @@ def test_a_file_that_is_no_xtc2_is_told(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_pictures_are_drawn_of_an_archive_and_of_a_store(tmp_path: Path) -> None:
     path, archive, store = write_dark(tmp_path / "dark.xtc2"), tmp_path / "dark.zip", tmp_path / "c.db"
-    assert main(["dark", str(path), "-o", str(archive), "--put", "--store", str(store)]) == 0
+    assert main(["dark", str(path), "-o", str(archive), "--put", "--force", "--store", str(store)]) == 0
     assert main(["show", str(archive), "-o", str(tmp_path / "a")]) == 0
     names = ["pedestals", "pixel_rms", "pixel_status"]
     pictures = sorted((tmp_path / "a").iterdir())

@@ -28,7 +28,7 @@ def test_energies_come_back_within_the_noise_in_every_gain_range(
     ranges = truth.camera.ranges
     dark = write_run(tmp_path / "dark.xtc2", f"sim:{kind},dark=on,frames={DARKS}", DARKS * len(ranges))
     lit = write_run(tmp_path / "lit.xtc2", f"sim:{kind},{light},frames={LIT},run=2,constants={store}", LIT)
-    assert calib(["dark", str(dark), "--put", "--store", str(store)]) == 0
+    assert calib(["dark", str(dark), "--put", "--force", "--store", str(store)]) == 0
     bits = np.array([one.bits >> 14 for one in ranges])
     # A pedestal is the mean of so many frames, and so has noise of its own; rounding to whole ADU adds a little.
     noise = np.hypot(truth.rms, 12**-0.5) * np.sqrt(1 + 1 / DARKS) / np.abs(truth.gains)

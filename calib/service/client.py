@@ -188,12 +188,17 @@ class Service:
 
 def _base(url: str) -> str:
     """Return the address of a service's root; LCLS_CALIB_HTTP's form, without the last folder, is understood too."""
-    parts = urlsplit(url)
+    wrong = ServiceError(
+        "this is no address of a calibration service", where=url, hint="Such as http://127.0.0.1:8000"
+    )
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, httpx.URL(url)  # both say what they do not understand only when they are asked
+    except (ValueError, httpx.InvalidURL):
+        raise wrong from None
     if parts.username is not None:
         raise ServiceError("an address with a name or password in it is not used", where=parts.hostname or "")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ServiceError(
-            "this is no address of a calibration service", where=url, hint="Such as http://127.0.0.1:8000"
-        )
+        raise wrong
     base = url.rstrip("/")
     return base if base.endswith(ROOT) else f"{base}{ROOT}"

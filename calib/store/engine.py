@@ -62,7 +62,7 @@ def parse_url(url: str) -> URL:
         return URL.create("sqlite", database=str(Path(url).expanduser().absolute()))
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise StoreError("this is no address of a store", where=url.partition("://")[0]) from None
     kind = parsed.drivername.partition("+")[0]
     if kind == "sqlite" and parsed.database:

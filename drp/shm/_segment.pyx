@@ -82,16 +82,14 @@ def create(size_t size) -> Segment:
 def _refused(size, code, attaching=False) -> SegmentError:
     """Say how many bytes could not be had, and which limit it may be."""
     if attaching:
-        limit = "Is the address space limited (ulimit -v)?"
+        limit = "The address space may be limited (ulimit -v)."
     elif code == EINVAL:
-        limit = "More than a segment may have (sysctl kernel.shmmax)?"
+        limit = "It may be more than a segment is allowed (sysctl kernel.shmmax)."
     elif code == ENOSPC:
-        limit = "Are there too many segments, or too much in them (sysctl kernel.shmmni kernel.shmall; drp-ipc ls)?"
+        limit = "There may be too many segments, or too much in them (sysctl kernel.shmmni kernel.shmall; drp-ipc ls)."
     else:
-        limit = "Is there that much memory?"
-    return SegmentError(
-        f"{size:,} bytes could not be had: {os.strerror(code)}",
-        hint=f"{limit} A smaller pebble (-k pebbleBufCount, -k pebbleBufSize) needs less.")
+        limit = "There may not be that much memory."
+    return SegmentError(f"{size:,} bytes could not be had: {os.strerror(code)}", hint=limit)
 
 
 def attach(int id, size_t size, bint readonly) -> Segment:

@@ -48,3 +48,14 @@ def test_a_file_that_may_not_grow_ends_the_run_and_is_named(drp: Start, folder: 
     assert 0 < recorded == report["ledger"]["recorded_no_verdict"]
     assert report["ledger"]["lost_with_process"] == report["source_events"] - recorded
     assert command.left() == []
+
+
+def test_an_error_that_may_pass_is_waited_for_and_then_ends_the_run(drp: Start, folder: Path) -> None:
+    """What stands for EIO here is EFBIG, which can be had."""
+    size = 1 << 20
+    shorter = "import drp.engine.reducer as r; r.PASSING_ERRNOS, r.WRITE_TRIES_S = (27,), 0.5"
+    command = drp(write_script(folder), *SIM, "2", before=f"{limit('RLIMIT_FSIZE', size, size)}\n{shorter}")
+    assert command.wait(40) == 1, command.log
+    assert "recording pauses: File too large; events wait in the pebble\n" in command.log
+    assert "File too large (EFBIG)" in command.report["error"]
+    assert command.report["closes"]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from drp.core.errors import SourceError
+from drp.core.errors import OrderError, SourceError
 from drp.source._deck import Deck
 from drp.source.base import END, Slots, Source, SourceOptions
 from drp.source.pace import Pace
@@ -64,6 +64,14 @@ class Replay:
 
     def fill(self, slots: Slots) -> int:
         """Put what is due and has a slot; END after the last dgram."""
+        try:
+            return self._fill(slots)
+        except OrderError as error:
+            # Whoever keeps the order does not see the SlowUpdates among the events; the place in the files is known here.
+            error.position = self._deck.position
+            raise
+
+    def _fill(self, slots: Slots) -> int:
         deck = self._deck
         if deck.done:
             return END

@@ -14,6 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from drp.core.errors import OrderError
+from drp.core.transitions import Sequencer
+from drp.engine._flow import Flow
+from drp.shm._block import NamesTable
+from drp.shm._pebble import Pebble, SlotBatch
+from drp.sink._gather import Gather
+from drp.sink._l1 import L1Recorder
 from drp.source import END, SourceError, SourceOptions, open_source
 from drp.source.replay import Replay, spin
 from xtc import (
@@ -211,6 +218,22 @@ def test_a_cut_off_end_is_reported_and_a_normal_end(
     assert source.truncated == [f"{path}: 63 of 64 bytes at byte {path.stat().st_size - 63}"]
     assert "cut off" in source.describe()
     assert "cut-off" in caplog.text
+
+
+def test_a_dgram_out_of_order_is_told_by_its_place_in_the_recording(tmp_path: Path) -> None:
+    names = Names(1, "d", "d", "", 0, Alg("raw"), (Field("x", DataType.UINT8),))
+    made = [*begin(2), dgram(T.SlowUpdate, 5), event(6, 1), dgram(T.Unconfigure, 7), event(8, 2)]
+    pebble = Pebble(8, 4096, 32, 4096)
+    notify = os.eventfd(0, os.EFD_NONBLOCK)
+    batch = SlotBatch(pebble, Sequencer("test"))
+    Flow(pebble, L1Recorder(Gather(), NamesTable([names])), notify).hand_in(batch, 0, 0)
+    source = Replay([write(tmp_path / "a.xtc2", configure(1), *made)])
+    try:
+        with pytest.raises(OrderError, match="dgram 7"):
+            while source.fill(batch) >= 0:
+                pass
+    finally:
+        os.close(notify)
 
 
 @pytest.mark.parametrize("junk", [None, bytes(100)], ids=["a broken dgram", "zeros"])

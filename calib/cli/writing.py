@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+import numpy as np
+
 from calib.cli import options
-from calib.errors import ServiceError, StoreError
+from calib.errors import ConstantsMisshapen, GeometryError, ServiceError, StoreError
 from calib.model import Constant, known_ctype
 from calib.service.client import Service
 from calib.service.token import read_token
@@ -33,6 +36,11 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     put.add_argument("--label", default="", metavar="TEXT", help="a version of yours")
     put.add_argument("--comment", default="", metavar="TEXT", help="a comment")
+    put.add_argument(
+        "--force",
+        action="store_true",
+        help="put it even if it cannot be used: no finite value, a broken geometry",
+    )
     options.add_store(put)
     options.add_token(put)
     put.set_defaults(call=_put)
@@ -62,6 +70,13 @@ def _put(arguments: argparse.Namespace) -> int:
         version=arguments.label,
         comment=arguments.comment,
     )
+    if not arguments.force:
+        _refuse_unusable(constant, arguments.file)
+    if constant.run_end is not None and not constant.experiment:
+        print(
+            f"calib: without --experiment, runs {begin}-{end} say nothing: the newest of the detector is used for any run",
+            file=sys.stderr,
+        )
     url = options.store_url(arguments)
     if options.is_service(url):
         if arguments.token_file is None:
@@ -79,6 +94,21 @@ def _put(arguments: argparse.Namespace) -> int:
         (record,) = store.put(detector, [constant])
     print(f"{record} in {store.url}")
     return 0
+
+
+def _refuse_unusable(constant: Constant, file: Path) -> None:
+    """Raise ConstantsMisshapen or GeometryError for what nothing could be calibrated or drawn with."""
+    value, hint = constant.value, "Say --force if it is to be put nevertheless."
+    if isinstance(value, str):
+        if constant.ctype == "geometry":
+            from calib.geometry import Geometry  # noqa: PLC0415 - numba is heavy for the other subcommands
+
+            try:
+                Geometry.from_text(value, where=str(file))
+            except GeometryError as error:
+                raise GeometryError(str(error), hint=hint) from error
+    elif value.dtype.kind == "f" and not np.isfinite(value).any():
+        raise ConstantsMisshapen("it has no finite value", where=str(file), hint=hint)
 
 
 def _remove(arguments: argparse.Namespace) -> int:

@@ -51,7 +51,10 @@ def test_what_is_put_is_got(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_geometry_is_text(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["put", "cam", "geometry", "geometry.txt", "--serials", "a,b", "--run", "0"]) == 0
+    put = ["put", "cam", "geometry", "geometry.txt", "--serials", "a,b", "--run", "0"]
+    assert main(put) == 1
+    assert "--force" in capsys.readouterr().err
+    assert main([*put, "--force"]) == 0
     assert main(["get", "cam", "geometry", "--type", "cam", "-o", "back.txt"]) == 0
     assert Path("back.txt").read_text() == "IP 0 \u00e9\n"
     assert main(["get", "cam", "geometry"]) == 0
@@ -160,7 +163,19 @@ def test_an_export_is_imported_elsewhere(
         (["get", "cam", "pedestals", "--store", "http://127.0.0.1:1"], 1, "short name"),
         (["ls", "--store", "http://127.0.0.1:1"], 1, "where the store is"),
         (
-            ["put", "cam", "geometry", "geometry.txt", "--run", "1", "--serials", "a", "--store", "http://h"],
+            [
+                "put",
+                "cam",
+                "geometry",
+                "geometry.txt",
+                "--run",
+                "1",
+                "--serials",
+                "a",
+                "--force",
+                "--store",
+                "http://h",
+            ],
             1,
             "--token-file",
         ),

@@ -52,8 +52,8 @@ def test_dump_agrees_with_the_golden_in_every_field(
 
 
 BACKWARDS = """\
-{0}: 0x13bd: time: the time goes back from 7.000000009 to 7.000000007 (in EndStep dgram 10)
-{0}: 0x13d5: time: the time goes back from 7.000000007 to 7.000000005 (in EndRun dgram 11)
+{0}: 0x8c70: time: the time goes back from 7.000000009 to 7.000000007 (in EndStep dgram 10)
+{0}: 0x8c88: time: the time goes back from 7.000000007 to 7.000000005 (in EndRun dgram 11)
 """
 
 

@@ -77,7 +77,7 @@ def test_a_script_gives_the_same_on_a_simulated_run(psana: Any, tmp_path: Path) 
 def test_a_script_gives_the_same_on_a_recorded_run(
     psana: Any, tmp_path: Path, xtc2_data: Path, name: str
 ) -> None:
-    store, run, constants = tmp_path / "calib.db", xtc2_data / FILES[name], given_constants()[name]
+    store, run, constants = tmp_path / "calib.db", xtc2_data / FILES[name][0], given_constants()[name]
     with Reader(run) as reader:
         assert reader.config is not None
         detector = detector_in(reader.config, name)

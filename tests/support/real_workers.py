@@ -83,6 +83,7 @@ class Whole:
         self.flow.hand_in(self.batch, 0, 0)
         self.transitions = Transitions(self.flow, self, self.recorder, Ledger().as_fields)  # type: ignore[arg-type]
         self.hired: dict[int, Hired] = {}
+        self.vacant: list[int] = []
         self.recording = True
         self.deadline = time.monotonic() + LIMIT_S
         for worker in range(self.workers):
@@ -155,7 +156,7 @@ class Whole:
         held = TransitionId(service) if taken else None
         self.deaths.append(Death(one.worker, one.process.exitcode, held, lost))
         one.process.close()
-        self.hire(one.worker, self.later)
+        self.vacant.append(one.worker)
 
     # The loop.
 
@@ -181,6 +182,9 @@ class Whole:
         sentinels = {one.process.sentinel: one for one in self.hired.values()}
         for sentinel in connection.wait(list(sentinels), 0 if done else 0.0005):
             self.bury(sentinels[sentinel])  # type: ignore[index]
+        # As in drp, who comes while a transition is finished is made after it, and is shown it.
+        while self.vacant and self.transitions.idle:
+            self.hire(self.vacant.pop(), self.later)
         assert self.transitions.error is None, self.transitions.error
 
     def put(self, dgrams: Iterable[bytes]) -> None:

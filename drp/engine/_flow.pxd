@@ -17,6 +17,7 @@ cdef class Flow(Recording):
     cdef dict held                   # Ports by number
     cdef dict blobs                  # records of transitions, until they are written
     cdef int _pass(self) noexcept nogil
+    cdef int _show(self, int number, list services)
     cdef void _news(self) noexcept nogil
     cdef bint _has_work(self) noexcept nogil
     cdef bint _may_lend(self, SlotBatch batch, int wanted) noexcept nogil

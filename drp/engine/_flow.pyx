@@ -244,21 +244,46 @@ cdef class Flow(Recording):
             self.leave()
             self._news()
 
+    def seat_port(self, int number, list services) -> bool:
+        """Show a worker the transitions in force of these kinds and let it have all that comes, at one blow; False, and nothing, while a barrier stands.
+
+        A transition that is dispatched in between would be neither shown nor sent.
+        """
+        cdef bint seated
+        with nogil:
+            self.enter_main()
+        seated = self.barrier == 0
+        if seated:
+            self._show(number, services)
+            if self.ports[number] != NULL and not self.ports[number].failed and not self.ports[number].dead:
+                self.ports[number].open = 1
+                self.ports[number].fed = 1
+        self.leave()
+        if seated:
+            self._news()
+        return seated
+
     def replay(self, int number, list services) -> int:
         """Show a worker the transitions in force of the given kinds (services), oldest first; returns how many those were."""
+        cdef int n
+        with nogil:
+            self.enter_main()
+        n = self._show(number, services)
+        self.leave()
+        return n
+
+    cdef int _show(self, int number, list services):
         cdef int i
         cdef int n = 0
         cdef int32_t slot
-        with nogil:
-            self.enter_main()
-        if self.ports[number] != NULL:
-            for i in range(self.n_environment):
-                slot = self.environment[i]
-                if self.slots[slot].service in services and port_room(self.ports[number]) > 0:
-                    self.send(self.ports[number], slot, ENTRY_REPLAY)
-                    n += 1
-            port_ring(self.ports[number])
-        self.leave()
+        if self.ports[number] == NULL:
+            return 0
+        for i in range(self.n_environment):
+            slot = self.environment[i]
+            if self.slots[slot].service in services and port_room(self.ports[number]) > 0:
+                self.send(self.ports[number], slot, ENTRY_REPLAY)
+                n += 1
+        port_ring(self.ports[number])
         return n
 
     def replay_slot(self, int number, uint64_t seq) -> None:

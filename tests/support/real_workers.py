@@ -140,11 +140,9 @@ class Whole:
 
     def seat(self, one: Hired) -> None:
         """Give a replacement its post; behind a barrier it waits for on_released."""
-        if self.flow.barrier:
+        if not self.flow.seat_port(one.number, [int(service) for service in STEP_LEVEL]):
             one.waits = True
             return
-        self.flow.replay(one.number, [int(service) for service in STEP_LEVEL])
-        self.flow.open_port(one.number, True)
         one.seated, one.waits = True, False
 
     def bury(self, one: Hired) -> None:

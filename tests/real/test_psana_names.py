@@ -48,6 +48,8 @@ LOOP = """
             PLACE.remove_data(drp_info.det_name, "raw")
 """
 OTHER_MODULE = """
+import os
+os.environ["OMPI_MCA_btl"] = "self"  # drp keeps it from workers; without, Open MPI leaves a file
 import psana.psexp.prometheus_manager
 from psana.detector.NDArrUtils import info_ndarr
 

@@ -4,10 +4,12 @@
 package; `.ci/run` makes both.
 """
 
+import functools
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,13 @@ def psana_environment() -> dict[str, str]:
         for key, value in os.environ.items()
         if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     }
-    return environment | ALONE
+    return environment | ALONE | {"TMPDIR": mpi_folder().name}
+
+
+@functools.cache
+def mpi_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return the folder for the session directories that Open MPI leaves in TMPDIR; it goes when the tests end."""
+    return tempfile.TemporaryDirectory(prefix="psana-")
 
 
 def python_from(variable: str, what: str) -> Path:

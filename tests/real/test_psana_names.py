@@ -50,6 +50,7 @@ LOOP = """
 OTHER_MODULE = """
 import os
 os.environ["OMPI_MCA_btl"] = "self"  # drp keeps it from workers; without, Open MPI leaves a file
+os.environ["TMPDIR"] = {folder!r}
 import psana.psexp.prometheus_manager
 from psana.detector.NDArrUtils import info_ndarr
 
@@ -97,7 +98,7 @@ def test_script_with_psanas_names_makes_the_same_file_with_and_without_psana(
 def test_psanas_other_modules_are_those_installed(
     drp_beside_psana: Any, xtc2_data: Path, tmp_path: Path
 ) -> None:
-    script = write_script(tmp_path, "ds", before=OTHER_MODULE)
+    script = write_script(tmp_path, "ds", before=OTHER_MODULE.format(folder=str(tmp_path)))
     assert record(
         drp_beside_psana, script, xtc2_data / "test_jungfrau05M_calib.xtc2", tmp_path / "other"
     ).exists()
@@ -106,7 +107,7 @@ def test_psanas_other_modules_are_those_installed(
 def test_psanas_other_modules_are_missed_by_name_where_psana_is_not(
     drp: Any, xtc2_data: Path, tmp_path: Path
 ) -> None:
-    script = write_script(tmp_path, "ds", before=OTHER_MODULE)
+    script = write_script(tmp_path, "ds", before=OTHER_MODULE.format(folder=str(tmp_path)))
     done = drp("-p", script, "--source", xtc2_data / "test_jungfrau05M_calib.xtc2", cwd=tmp_path)
     assert done.returncode == 1
     assert "psana.psexp.prometheus_manager" in done.stdout + done.stderr

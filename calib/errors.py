@@ -23,7 +23,10 @@ class CalibError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{text.rstrip('.')}. {self.hint}" if self.hint else text
+        if not self.hint:
+            return text
+        text = text.rstrip(".")
+        return f"{text}{'' if text.endswith('?') else '.'} {self.hint}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, dict(self.__dict__))

@@ -40,7 +40,10 @@ def add_detector(
     parser.add_argument("--type", metavar="TYPE", help="detector type (default: the name)")
     panels = parser.add_mutually_exclusive_group()
     panels.add_argument(
-        "--serials", metavar="A,B,...", help="serial numbers of the panels, in the order of the array"
+        "--serials",
+        type=_serials,
+        metavar="A,B,...",
+        help="serial numbers of the panels, in the order of the array",
     )
     panels.add_argument(
         "--from-config", type=Path, metavar="FILE", help="take type and serial numbers from an xtc2 file"
@@ -82,8 +85,14 @@ def the_detector(arguments: argparse.Namespace) -> DetectorId:
             raise CalibError(str(error), hint="Take the first chunk of a run.") from error
     if arguments.serials is None:
         return DetectorId(arguments.detector, arguments.type or "")
-    serials = tuple(one.strip() for one in arguments.serials.split(","))
-    return DetectorId(arguments.detector, arguments.type or arguments.detector, serials)
+    return DetectorId(arguments.detector, arguments.type or arguments.detector, arguments.serials)
+
+
+def _serials(text: str) -> tuple[str, ...]:
+    serials = tuple(one.strip() for one in text.split(","))
+    if not all(serials):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty serial number: give A or A,B,...")
+    return serials
 
 
 def run_range(text: str) -> tuple[int, int | None]:

@@ -6,14 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from calib.cli import options
-from calib.errors import ConstantsMisshapen, GeometryError, ServiceError, StoreError
-from calib.model import Constant, known_ctype
+from calib.errors import CalibError, ConstantsMisshapen, ServiceError, StoreError
+from calib.model import Constant, DetectorId, known_ctype
 from calib.service.client import Service
 from calib.service.token import read_token
 from calib.store import open_store
+
+_FORCE = "Say --force if it is to be put nevertheless."
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,7 +39,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     put.add_argument(
         "--force",
         action="store_true",
-        help="put it even if it cannot be used: no finite value, a broken geometry",
+        help="put it even if its shape is not the detector's, most of a panel's pixels cannot be used, or a geometry is broken",
     )
     options.add_store(put)
     options.add_token(put)
@@ -71,7 +71,7 @@ def _put(arguments: argparse.Namespace) -> int:
         comment=arguments.comment,
     )
     if not arguments.force:
-        _refuse_unusable(constant, arguments.file)
+        _refuse_doubtful(detector, constant, arguments)
     if constant.run_end is not None and not constant.experiment:
         print(
             f"calib: without --experiment, runs {begin}-{end} say nothing: the newest of the detector is used for any run",
@@ -96,19 +96,32 @@ def _put(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _refuse_unusable(constant: Constant, file: Path) -> None:
-    """Raise ConstantsMisshapen or GeometryError for what nothing could be calibrated or drawn with."""
-    value, hint = constant.value, "Say --force if it is to be put nevertheless."
-    if isinstance(value, str):
-        if constant.ctype == "geometry":
-            from calib.geometry import Geometry  # noqa: PLC0415 - numba is heavy for the other subcommands
+def _refuse_doubtful(detector: DetectorId, constant: Constant, arguments: argparse.Namespace) -> None:
+    """Raise CalibError for what does not fit the detector or could not be used; say on stderr what is odd about what can."""
+    from calib.fitting import check_fit, doubts_of, is_known  # noqa: PLC0415 - numba is heavy for the other subcommands
 
-            try:
-                Geometry.from_text(value, where=str(file))
-            except GeometryError as error:
-                raise GeometryError(str(error), hint=hint) from error
-    elif value.dtype.kind == "f" and not np.isfinite(value).any():
-        raise ConstantsMisshapen("it has no finite value", where=str(file), hint=hint)
+    file = str(arguments.file)
+    try:
+        check_fit(detector, constant)
+    except CalibError as error:
+        raise ConstantsMisshapen(str(error), where=file, hint=_FORCE) from error
+    doubts = doubts_of(constant)
+    if doubts.grave:
+        more = f"; and {len(doubts.grave) - 4} more" if len(doubts.grave) > 4 else ""
+        raise ConstantsMisshapen(
+            f"{constant.ctype} not put, because the newest constants are those that are used: "
+            f"{'; '.join((*doubts.slight, *doubts.grave[:4]))}{more}",
+            where=file,
+            hint=_FORCE,
+        )
+    for one in doubts.slight:
+        print(f"calib: {file}: {one}", file=sys.stderr)
+    if constant.serials and not is_known(detector.dettype) and not (arguments.type or arguments.from_config):
+        print(
+            f"calib: {detector.dettype!r} is no type that calib knows, so the shape was not checked against it; "
+            "--type or --from-config says the type, by which constants are found",
+            file=sys.stderr,
+        )
 
 
 def _remove(arguments: argparse.Namespace) -> int:

@@ -17,11 +17,10 @@ from calib.dark.ranges import coding_of, range_names, ranges_of, top_of
 from calib.dark.steps import Step
 from calib.detectors import DetectorSetup, correction_type
 from calib.errors import CalibError
+from calib.fitting import MOST_BAD
 
 LEAST_FRAMES = 20
 """With fewer the rms of a pixel is known to no better than 16 %: 1 / sqrt(2 (n - 1))."""
-MOST_BAD = 0.5
-"""The part of a panel's pixels that may be bad."""
 Key = tuple[str, int]
 """A panel's serial, and which part of the panel: of most detectors a panel has one."""
 

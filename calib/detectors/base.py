@@ -43,6 +43,8 @@ class Correction:
     panel_shape: ClassVar[tuple[int, int]] = (0, 0)
     parts: ClassVar[int] = 1
     """How many calibrated segments one segment of the data acquisition holds."""
+    ranges: ClassVar[tuple[int, int | None]] = (1, 1)
+    """How few and how many gain ranges its constants have; None: any number."""
     asics: ClassVar[tuple[int, int]] = (1, 1)
     """The grid of ASICs in a segment, (rows, cols)."""
     coding: ClassVar[Coding | None] = None

@@ -50,6 +50,7 @@ class EpixMultiGain(Correction):
 
     needed: ClassVar[tuple[str, ...]] = ("pedestals", "pixel_gain")
     used: ClassVar[tuple[str, ...]] = (*Correction.used, "common_mode")
+    ranges: ClassVar[tuple[int, int | None]] = (len(MODES), len(MODES))
     asics: ClassVar[tuple[int, int]] = (2, 2)
     banks: ClassVar[tuple[int, int] | None] = (2, 8)
 

@@ -21,6 +21,7 @@ class EpixM320(Correction):
     used: ClassVar[tuple[str, ...]] = ("pedestals", "pixel_status", "status_extra", "pixel_mask")
     panel_shape: ClassVar[tuple[int, int]] = (192, 384)
     parts: ClassVar[int] = 4
+    ranges: ClassVar[tuple[int, int | None]] = (2, None)
     coding: ClassVar[Coding | None] = Coding(
         data_mask=0x7FFF, range_mask=0x8000, range_shift=15, planes=(0, 1)
     )

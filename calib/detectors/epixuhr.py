@@ -62,6 +62,7 @@ class EpixUhr(Correction):
         "status_extra",
         "pixel_mask",
     )
+    ranges: ClassVar[tuple[int, int | None]] = (len(MODES), NO_MODE)
     n_asics: ClassVar[int] = 0
     raw_dtype: ClassVar[type] = np.uint16
     raw_size: ClassVar[int] = 0

@@ -24,6 +24,7 @@ class Jungfrau(Correction):
     needed: ClassVar[tuple[str, ...]] = ("pedestals", "pixel_gain")
     used: ClassVar[tuple[str, ...]] = (*Correction.used, "pixel_offset")
     panel_shape: ClassVar[tuple[int, int]] = (512, 1024)
+    ranges: ClassVar[tuple[int, int | None]] = (RANGES, RANGES)
     asics: ClassVar[tuple[int, int]] = (2, 4)
     coding: ClassVar[Coding | None] = Coding(
         data_mask=0x3FFF, range_mask=0xC000, range_shift=14, planes=(0, 1, -1, 2)

@@ -29,7 +29,7 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 
 def put(*words: str) -> int:
-    return main(["put", "cam", "pedestals", "dark.npy", "--type", "jungfrau", "--serials", "a,b", *words])
+    return main(["put", "cam", "pedestals", "dark.npy", "--type", "opal", "--serials", "a,b", *words])
 
 
 def test_what_is_put_is_got(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,9 +38,7 @@ def test_what_is_put_is_got(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["get", "cam", "pedestals", "--run", "12", "--experiment", "exp", "-o", "back.npy"]) == 0
     assert np.array_equal(np.load("back.npy"), PIXELS)
     assert (
-        main(
-            ["get", "cam", "pedestals", "--run", "12", "--type", "jungfrau", "--serials", "b", "-o", "b.npy"]
-        )
+        main(["get", "cam", "pedestals", "--run", "12", "--type", "opal", "--serials", "b", "-o", "b.npy"])
         == 0
     )
     assert np.array_equal(np.load("b.npy"), PIXELS[:, 1:])
@@ -69,7 +67,7 @@ def test_text_of_numbers_is_an_array_of_one_panel() -> None:
 
 
 def test_serials_come_from_a_file(xtc2_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    np.save("quad.npy", np.zeros((7, 4, 3, 3)))
+    np.save("quad.npy", np.ones((7, 4, 352, 384), np.float32))
     config = str(xtc2_data / "test_epix_calib.xtc2")
     assert main(["put", "epixquad", "pixel_gain", "quad.npy", "--run", "1-9", "--from-config", config]) == 0
     with open_store("calib.sqlite") as store:
@@ -84,6 +82,52 @@ def test_serials_come_from_a_file(xtc2_data: Path, capsys: pytest.CaptureFixture
     assert main(["put", "epixquad", "pixel_gain", "quad.npy", "--run", "1", "--from-config", "quad.npy"]) == 1
 
 
+def test_what_does_not_fit_the_detector_is_not_put(
+    xtc2_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("turned.npy", np.ones((7, 4, 384, 352), np.float32))
+    np.save("one.npy", np.ones((352, 384), np.float32))
+    quad = ["put", "epixquad", "pedestals", "--run", "1"]
+    of_file = [*quad, "--from-config", str(xtc2_data / "test_epix_calib.xtc2")]
+    by_hand = [*quad, "--type", "epix10ka", "--serials", "a"]
+    for words, wanted in (
+        ([*of_file, "turned.npy"], "needed is (7, 4, 352, 384) for 4 panels of epix10ka"),
+        ([*by_hand, "one.npy"], "needed is (7, 1, 352, 384) for 1 panel of epix10ka"),
+    ):
+        assert main(words) == 1
+        said = capsys.readouterr().err
+        assert wanted in said
+        assert "--force" in said
+        assert not Path("calib.sqlite").exists()
+    assert main([*by_hand, "one.npy", "--force"]) == 0
+
+
+def test_what_cannot_be_used_is_not_put_and_what_is_odd_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = PIXELS + 1
+    pixels[2, 1] = np.nan
+    pixels[0, 0, 0, :2] = np.inf
+    np.save("dark.npy", pixels)
+    assert put("--run", "1") == 1
+    said = capsys.readouterr().err
+    assert "20 values of 120 are NaN; 2 values of 120 are infinite" in said
+    assert "panel 1, gain range 2, has 20 unusable pixels of 20" in said
+    assert "--force" in said
+    assert not Path("calib.sqlite").exists()
+    assert put("--run", "1", "--force") == 0
+    assert capsys.readouterr().err == ""
+    np.save("dark.npy", np.where(np.isnan(pixels), 1, pixels))
+    assert put("--run", "2") == 0
+    assert capsys.readouterr().err == "calib: dark.npy: 2 values of 120 are infinite\n"
+
+
+def test_a_type_that_is_not_known_is_told_unless_it_was_said(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = ["put", "cam", "pedestals", "dark.npy", "--run", "1", "--serials", "a,b"]
+    assert main(plain) == 0
+    assert "'cam' is no type that calib knows" in capsys.readouterr().err
+    assert main([*plain, "--type", "cam"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_ls_and_history_show_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     open_store("calib.sqlite", create=True).close()
     for command in ("ls", "history"):
@@ -94,12 +138,12 @@ def test_ls_and_history_show_what_there_is(capsys: pytest.CaptureFixture[str]) -
     capsys.readouterr()
     assert main(["ls"]) == 0
     said = capsys.readouterr().out
-    assert "jungfrau_000001  cam  2 panels: a, b" in said
+    assert "opal_000001  cam  2 panels: a, b" in said
     assert "2 put, newest id 2 float32 (3, 2, 4, 5), of -, exp" in said
     assert main(["history", "cam", "pedestals"]) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first.split()[:6] == ["1", "cam", "jungfrau_000001", "pedestals", "exp", "10-"]
-    assert second.split()[:6] == ["2", "cam", "jungfrau_000001", "pedestals", "-", "20-30"]
+    assert first.split()[:6] == ["1", "cam", "opal_000001", "pedestals", "exp", "10-"]
+    assert second.split()[:6] == ["2", "cam", "opal_000001", "pedestals", "-", "20-30"]
     assert second.endswith("V2")
     assert main(["history", "cam", "--experiment", "exp"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
@@ -157,6 +201,12 @@ def test_an_export_is_imported_elsewhere(
         (["put", "cam", "pedestals", "dark.npy", "--run", "1", "--serials", "a,b,c"], 1, "3 panels"),
         (["put", "cam", "pedestals", "dark.npy", "--run", "1", "--serials", "a,a"], 1, "'a'"),
         (["put", "cam", "pedestals", "dark.npy", "--run", "9-1", "--serials", "a,b"], 1, "range"),
+        (["put", "cam", "pedestals", "dark.npy", "--run", "1", "--serials", ""], 2, "empty serial number"),
+        (
+            ["put", "cam", "pedestals", "dark.npy", "--run", "1", "--serials", "a,,b"],
+            2,
+            "empty serial number",
+        ),
         (["put", "cam", "pedestals", "dark.npy", "--run", "x", "--serials", "a,b"], 2, "10-20"),
         (["put", "cam", "pedestals", "dark.npy", "--serials", "a,b"], 2, "--run"),
         (["get", "cam", "pedestals"], 1, "no store"),
@@ -203,7 +253,7 @@ def test_nothing_found_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     put("--run", "10")
     assert main(["get", "cam", "pixel_rms"]) == 1
     assert "calib ls" in capsys.readouterr().err
-    assert main(["get", "cam", "pedestals", "--type", "jungfrau", "--serials", "a,c"]) == 1
+    assert main(["get", "cam", "pedestals", "--type", "opal", "--serials", "a,c"]) == 1
     assert "'c'" in capsys.readouterr().err
 
 
@@ -223,7 +273,7 @@ def test_put_get_and_import_work_through_a_service(
     put("--run", "10", "--experiment", "exp")
     assert main(["export", "all.zip"]) == 0
     assert main(["rm", "1", "--yes"]) == 0
-    who = ["--type", "jungfrau", "--serials", "a,b"]
+    who = ["--type", "opal", "--serials", "a,b"]
     with served(tmp_path, tmp_path / "calib.sqlite", "--token-file", tmp_path / "token") as one:
         there = ["--store", one.url]
         secret = ["--token-file", "token"]

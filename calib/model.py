@@ -85,7 +85,8 @@ class Constant:
     """One type of constant of one detector; `make` is how to get one that is checked.
 
     `serials` are the panels along the segment axis, which is the third from the end; () for what has no panels. `run_end` None is
-    for ever; an empty `experiment` is any. `created` is in seconds since 1970. `digest` is the SHA-256 of dtype, shape and bytes.
+    for ever; an empty `experiment` is any. `created` is in seconds since 1970. `digest` is the SHA-256 of dtype, shape and bytes; `put_digest`
+    that of the value as it was put, of which this may be some panels. `id` is that of its document, where it comes from a source.
     """
 
     ctype: str
@@ -98,6 +99,8 @@ class Constant:
     comment: str = ""
     created: float = 0.0
     digest: str = ""
+    put_digest: str = ""
+    id: str = ""
 
     @classmethod
     def make(
@@ -128,9 +131,8 @@ class Constant:
             blocks_per_panel(ctype, np.shape(value), serials)
         elif not kind.per_pixel:
             serials = ()
-        return cls(
-            ctype, value, serials, experiment, run, run_end, version, comment, created, digest_of(value)
-        )
+        digest = digest_of(value)
+        return cls(ctype, value, serials, experiment, run, run_end, version, comment, created, digest, digest)
 
 
 class Source(Protocol):

@@ -25,6 +25,8 @@ FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "comment": str,
     "created": (int, float),
     "digest": str,
+    "put_digest": str,
+    "id": str,
 }
 
 

@@ -12,9 +12,13 @@ import numpy as np
 from calib.errors import CalibError, ConstantsMisshapen, StoreError
 from calib.model import CTYPES, MAX_TEXT_BYTES, DetectorId, Value, known_ctype
 from calib.panels import detector_in
+from calib.service.documents import document_number
 from calib.store import Record, Store, default_url, open_store
 from xtc import Config, Reader, TransitionId, XtcError
 
+DIGEST_CHARS = 12
+SERVICE_ID_CHARS = 24
+_DIGEST = re.compile(r"[0-9a-f]{1,64}\Z")
 _RANGE = re.compile(r"(\d{1,9})(?:(-)(\d{1,9})?)?\Z")
 
 
@@ -103,6 +107,26 @@ def run_range(text: str) -> tuple[int, int | None]:
     return int(found[1]), int(found[3]) if found[3] else None
 
 
+def record_id(text: str) -> int:
+    """Read the id of a constant: our number, or what a `calib serve` makes of it for its documents."""
+    number = (
+        document_number(text) if len(text) == SERVICE_ID_CHARS else int(text) if text.isdecimal() else None
+    )
+    if number is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no id of a constant: give a number, or the 24 digits of a calib serve"
+        )
+    return number
+
+
+def digest_start(text: str) -> str:
+    """Read a SHA-256 in hexadecimal digits, or the beginning of one."""
+    start = text.lower()
+    if not _DIGEST.match(start):
+        raise argparse.ArgumentTypeError(f"{text!r} is no digest: give its first hexadecimal digits")
+    return start
+
+
 def load_value(path: Path, ctype: str) -> Value:
     """Return what a file holds for a type of constant: `.npy`, or text. Raises ConstantsMisshapen."""
     kind = known_ctype(ctype)
@@ -134,10 +158,15 @@ def describe(record: Record) -> str:
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
     line = (
         f"{record.id:6d}  {record.detname:<12} {record.detector.short_name:<18} {record.ctype:<13} "
-        f"{record.experiment or '-':<14} {runs:<10} {when}  {record.username:<8} {describe_value(record)}"
+        f"{record.experiment or '-':<14} {runs:<10} {when}  {record.username:<8} {short_digest(record)}  {describe_value(record)}"
     )
     said = " ".join(one for one in (record.version, record.comment) if one)
     return f"{line}  {said}" if said else line
+
+
+def short_digest(record: Record) -> str:
+    """Return the beginning of a digest that tables show."""
+    return record.digest[:DIGEST_CHARS]
 
 
 def describe_value(record: Record) -> str:

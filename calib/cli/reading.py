@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,15 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     history.add_argument("detector", nargs="?", metavar="DET", help="a name, a type or a short name")
     history.add_argument("ctype", nargs="?", metavar="CTYPE", help="of this type only")
     history.add_argument("--experiment", metavar="NAME", help="of this experiment only")
+    history.add_argument(
+        "--id", type=options.record_id, metavar="ID", help="this one only, as drp records it"
+    )
+    history.add_argument(
+        "--digest",
+        type=options.digest_start,
+        metavar="HEX",
+        help="only those whose digest begins so, as drp records it (put_digest)",
+    )
     options.add_store(history)
     history.set_defaults(call=_history)
 
@@ -69,8 +79,10 @@ def _tell(detector: DetectorId, constant: Constant) -> list[str]:
     end = "" if constant.run_end is None else str(constant.run_end)
     lines = [
         f"{constant.ctype} of {detector}: {constant.experiment or 'any experiment'}, runs {constant.run}-{end}",
-        f"  digest {constant.digest}",
+        f"  id {constant.id}, digest {constant.digest}",
     ]
+    if constant.put_digest != constant.digest:
+        lines.append(f"  these panels of what was put with digest {constant.put_digest}")
     lines += [f"  {name} {text}" for name in ("version", "comment") if (text := getattr(constant, name))]
     if isinstance(constant.value, str):
         return [*lines, constant.value]
@@ -95,9 +107,10 @@ def _list(arguments: argparse.Namespace) -> int:
         for ctype in sorted({record.ctype for record in mine}):
             of_type = [record for record in mine if record.ctype == ctype]
             experiments = sorted({record.experiment or "-" for record in of_type})
-            newest = options.describe_value(of_type[-1])
+            newest = of_type[-1]
             print(
-                f"  {ctype:<13} {len(of_type):4d} put, newest id {of_type[-1].id} {newest}, of {', '.join(experiments)}"
+                f"  {ctype:<13} {len(of_type):4d} put, newest id {newest.id} {options.short_digest(newest)} "
+                f"{options.describe_value(newest)}, of {', '.join(experiments)}"
             )
     if not records:
         print("nothing")
@@ -111,8 +124,18 @@ def _history(arguments: argparse.Namespace) -> int:
         records = store.history(
             name=arguments.detector, ctype=arguments.ctype, experiment=arguments.experiment
         )
+    records = [
+        record
+        for record in records
+        if arguments.id in (None, record.id) and record.digest.startswith(arguments.digest or "")
+    ]
     for record in records:
         print(options.describe(record))
     if not records:
         print("nothing")
+        if arguments.digest:
+            print(
+                "calib: looked for was a put_digest; the digest of a run, or of some of the panels that were put, is in no store",
+                file=sys.stderr,
+            )
     return 0

@@ -175,6 +175,8 @@ class Service:
             document.comment,
             document.created,
             digest,
+            digest,
+            document.document_id,
         )
 
     def _refuse(self, document: RemoteDocument, *, asked: bool) -> None:

@@ -244,6 +244,8 @@ class Store:
             record.comment,
             record.created,
             record.digest,
+            record.digest,
+            str(record.id),
         )
 
     @contextmanager

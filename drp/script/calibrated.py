@@ -224,7 +224,7 @@ class Calibration:
         return factor
 
     def calibconst(self) -> dict[str, tuple[Any, dict[str, Any]]]:
-        """Return {ctype: (value, what is known of it: version, experiment, run, run_end, digest)}."""
+        """Return {ctype: (value, what is known of it: id, version, experiment, run, run_end, digest, put_digest)}."""
         return {
             ctype: (value, dict(self._records.get(ctype, {}))) for ctype, value in self._constants.items()
         }

@@ -29,7 +29,7 @@ Value = Array | str
 DERIVED = "derived"
 # What made the constants, not what calibrates with them.
 NOT_TAKEN = frozenset({"pixel_datast", "pixel_max", "pixel_min", "code_geometry"})
-TOLD = ("version", "experiment", "run", "run_end", "digest")
+TOLD = ("id", "version", "experiment", "run", "run_end", "digest", "put_digest")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +37,7 @@ class DetectorConstants:
     """What one detector is calibrated with in one run.
 
     `constants` by ctype and `derived` by name are read-only arrays (texts are str), segments in the order of `setup.panels`; `records` tell
-    version, experiment, run, run_end and digest of each constant. `trouble` says why there is nothing derived, "" where all is well.
+    id, version, experiment, run, run_end, digest and put_digest of each constant. `trouble` says why there is nothing derived, "" where all is well.
     """
 
     setup: DetectorSetup

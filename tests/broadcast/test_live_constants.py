@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from calib.store import open_store
 from tests.support.constants_world import (
     DET,
     Panels,
@@ -57,6 +58,10 @@ def test_every_worker_calibrates_with_the_constants_of_its_panels(
     (told,) = used(file)
     constants = json.loads(told["constants"])[DET]
     assert constants["pedestals"]["version"] == "v1"
+    with open_store(str(store)) as opened:
+        put = {record.ctype: (str(record.id), record.digest) for record in opened.history()}
+    assert {ctype: (one["id"], one["put_digest"]) for ctype, one in constants.items()} == put
+    assert constants["pedestals"]["digest"] != constants["pedestals"]["put_digest"]  # two panels of six
     assert told["source"] == str(store)
     (reported,) = command.report["constants"]
     assert reported["digest"] == told["digest"]

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from calib_command import served
 
+from calib import DetectorId
 from calib.cli import main
+from calib.service.documents import OF_DETECTOR, object_id
 from calib.store import open_store
 
 pytestmark = pytest.mark.timeout(60)
@@ -139,7 +141,7 @@ def test_ls_and_history_show_what_there_is(capsys: pytest.CaptureFixture[str]) -
     assert main(["ls"]) == 0
     said = capsys.readouterr().out
     assert "opal_000001  cam  2 panels: a, b" in said
-    assert "2 put, newest id 2 float32 (3, 2, 4, 5), of -, exp" in said
+    assert "2 put, newest id 2 590e3afb8075 float32 (3, 2, 4, 5), of -, exp" in said
     assert main(["history", "cam", "pedestals"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.split()[:6] == ["1", "cam", "opal_000001", "pedestals", "exp", "10-"]
@@ -147,6 +149,41 @@ def test_ls_and_history_show_what_there_is(capsys: pytest.CaptureFixture[str]) -
     assert second.endswith("V2")
     assert main(["history", "cam", "--experiment", "exp"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_what_a_drp_recorded_is_found_by_id_and_by_digest(capsys: pytest.CaptureFixture[str]) -> None:
+    put("--run", "10")
+    np.save("dark.npy", PIXELS + 1)
+    put("--run", "20")
+    with open_store("calib.sqlite") as store:
+        first, second = store.history()
+        found = store.find(DetectorId("cam", "opal", ("b",)), None, 20)["pedestals"]
+    assert (found.id, found.put_digest) == (str(second.id), second.digest)
+    assert found.digest != found.put_digest
+    capsys.readouterr()
+    assert main(["ls"]) == 0
+    assert f"newest id 2 {second.digest[:12]} float32" in capsys.readouterr().out
+    for asked in (
+        ["--id", found.id],
+        ["--id", object_id(second.created, OF_DETECTOR, second.id)],
+        ["--digest", found.put_digest],
+        ["--digest", found.put_digest[:12].upper()],
+    ):
+        assert main(["history", *asked]) == 0
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.split()[0] == "2"
+        assert second.digest[:12] in line.split()
+    assert main(["history", "--id", "1", "--digest", second.digest]) == 0
+    assert capsys.readouterr().out == "nothing\n"
+    assert main(["history", "--digest", found.digest]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "nothing\n"
+    assert "put_digest" in captured.err
+    assert main(["get", "cam", "pedestals", "--type", "opal", "--serials", "b"]) == 0
+    said = capsys.readouterr().out
+    assert f"id 2, digest {found.digest}" in said
+    assert second.digest in said
+    assert first.digest not in said
 
 
 def test_rm_removes_only_when_told_twice(capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,6 +267,9 @@ def test_an_export_is_imported_elsewhere(
             "--token-file",
         ),
         (["history", "cam", "nothing"], 1, "pedestals"),
+        (["history", "--id", "x"], 2, "no id"),
+        (["history", "--id", "6450604c037ab9e8b9dc63b4"], 2, "no id"),
+        (["history", "--digest", "xyz"], 2, "no digest"),
         (["rm", "x"], 2, "ID"),
         (["serve"], 1, "no store"),
         ([], 2, "COMMAND"),

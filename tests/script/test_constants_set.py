@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from typing import Any
 
@@ -12,7 +13,7 @@ from calib import Constant, ConstantsMissing, DetectorId, StoreError
 from calib.broadcast import pack, unpack
 from drp.core.errors import ConstantsError
 from drp.script.constants import OfflineConstants, current
-from drp.script.constants_set import Lookup, as_set, check_required, find, from_set, in_memory, look_up
+from drp.script.constants_set import TOLD, Lookup, as_set, check_required, find, from_set, in_memory, look_up
 from drp.script.errors import CalibrationError
 from xtc import Alg, Config, DataType, Dgram, Field, Names, TransitionId, encode_dgram, encode_shapes_data
 
@@ -209,4 +210,6 @@ def test_offline_required_constants_fail_at_begin_run() -> None:
 def test_what_is_recorded_names_every_constant() -> None:
     record = find(Shelf(), lookup()).record()
     assert record.keys() == {"digest", "source", "constants"}
-    assert '"pedestals":{"digest"' in record["constants"]
+    told = json.loads(record["constants"])
+    assert all(set(one) == set(TOLD) for by_ctype in told.values() for one in by_ctype.values())
+    assert {"id", "digest", "put_digest"} < set(TOLD)

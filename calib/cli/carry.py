@@ -15,7 +15,7 @@ from calib.errors import ServiceError, StoreError
 from calib.model import Constant, DetectorId
 from calib.service.client import Service
 from calib.service.token import read_token
-from calib.store import Record, Store, open_store, read_archive, write_archive
+from calib.store import Record, Store, check_put, has_store, open_store, read_archive, write_archive
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -93,6 +93,10 @@ def _import(arguments: argparse.Namespace) -> int:
                 service.close()
             print(f"{len(numbers)} constants are new in {service.url}")
             return 0
+        if not has_store(url):  # none is made for an archive that turns out to be no good
+            for detector, constant in read_archive(file, str(arguments.file)):
+                check_put(detector, constant)
+            file.seek(0)
         with open_store(url, create=True) as store:
             records = store.put_all(read_archive(file, str(arguments.file)), again=False)
     print(f"{len(records)} constants are new in {url}")

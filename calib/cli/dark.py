@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from calib.cli import options
 from calib.errors import CalibError, StoreError
 from calib.model import Constant, DetectorId
-from calib.store import open_store, write_archive
+from calib.store import check_put, open_store, write_archive
 from xtc import XtcError
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ def _dark(arguments: argparse.Namespace) -> int:
     if arguments.put and not arguments.force:
         _refuse_doubtful(made)
     if arguments.put:
+        for one in constants:
+            check_put(detector, one)  # before a store is made for them
         with open_store(url, create=True) as store:
             for record in store.put(detector, constants):
                 print(f"{record} in {store.url}")

@@ -11,7 +11,7 @@ from calib.errors import CalibError, ConstantsMisshapen, ServiceError, StoreErro
 from calib.model import Constant, DetectorId, known_ctype
 from calib.service.client import Service
 from calib.service.token import read_token
-from calib.store import open_store
+from calib.store import check_put, open_store
 
 _FORCE = "Say --force if it is to be put nevertheless."
 
@@ -90,6 +90,7 @@ def _put(arguments: argparse.Namespace) -> int:
             service.close()
         print(f"id {number} in {service.url}")
         return 0
+    check_put(detector, constant)  # before a store is made for it
     with open_store(url, create=True) as store:
         (record,) = store.put(detector, [constant])
     print(f"{record} in {store.url}")

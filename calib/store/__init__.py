@@ -3,6 +3,16 @@
 from calib.store.engine import default_url
 from calib.store.portable import read_archive, write_archive
 from calib.store.records import Record, StoredDetector
-from calib.store.store import Store, open_store
+from calib.store.store import Store, check_put, has_store, open_store
 
-__all__ = ["Record", "Store", "StoredDetector", "default_url", "open_store", "read_archive", "write_archive"]
+__all__ = [
+    "Record",
+    "Store",
+    "StoredDetector",
+    "check_put",
+    "default_url",
+    "has_store",
+    "open_store",
+    "read_archive",
+    "write_archive",
+]

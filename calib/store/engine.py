@@ -2,11 +2,13 @@
 
 One writer at a time, in both: SQLite by `BEGIN IMMEDIATE`, PostgreSQL by an advisory lock. Readers never wait. SQLite keeps a
 write-ahead log beside the file, which must therefore lie on a local disk; a process that dies while it writes leaves nothing that is
-read later.
+read later. A file that this user cannot write, or in a folder that this user cannot, is read as it lies while there is no log
+beside it, and what was read is given up if it has changed meanwhile.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import tempfile
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import (
     URL,
@@ -38,13 +41,19 @@ from sqlalchemy.exc import (
 )
 
 from calib.errors import StoreError
-from calib.store.tables import FORMAT, METADATA, STORES
+from calib.store.tables import DETECTORS, DOCUMENTS, FORMAT, METADATA, PAYLOADS, STORES
 
+LOG = logging.getLogger("calib.store")
 BUSY_S = 30
 POSTGRES = "postgresql+psycopg"
 PAGE_BYTES = 16384
 _WRITER_LOCK = 0x63616C6962  # any number that others do not lock: "calib"
 _MAKE_ONE = "calib put makes a store where there is none."
+_DAMAGED = "Take a copy of the store, or import an export of it into a new one."
+_CHECKED = (STORES, DETECTORS, PAYLOADS, DOCUMENTS)
+
+Lies = tuple[int, int, int]
+"""What changes when a file is written: inode, bytes, time."""
 
 
 def default_url() -> str:
@@ -85,8 +94,7 @@ def open_engine(url: URL, *, create: bool) -> Engine:
                 if not create:
                     raise StoreError("there is no store of constants", where=where, hint=_MAKE_ONE)
                 _make_file(path)
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise StoreError("this is no file", where=where)
+            _check_file(path, where)
         engine = _sqlite(path)
     else:
         engine = _postgres(url)
@@ -97,6 +105,11 @@ def open_engine(url: URL, *, create: bool) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def is_there(url: URL) -> bool:
+    """Say whether there is something at an address; of a server it is taken for granted."""
+    return url.drivername != "sqlite" or Path(url.database or "").exists()
 
 
 def shown(url: URL) -> str:
@@ -124,14 +137,23 @@ def _reason(error: SQLAlchemyError) -> str:
 
 def _hint(error: SQLAlchemyError) -> str:
     said = _reason(error).lower()
-    if "locked" in said or "lock timeout" in said:
-        return f"Another process was writing for over {BUSY_S} s; try again when it is done."
-    if "not a database" in said or "malformed" in said:
-        return "The file is damaged or something else; take a copy of the store, or import an export of it."
-    if "readonly" in said or "read-only" in said:
-        return "Reading needs to write too, for the log beside the file: folder and file must be writable."
-    if "disk is full" in said or "no space" in said:
-        return "Make room, then do it again: nothing of it was kept."
+    hints = {
+        (
+            "locked",
+            "lock timeout",
+        ): f"Another process was writing for over {BUSY_S} s; try again when it is done.",
+        ("not a database", "malformed"): f"The file is damaged or something else. {_DAMAGED}",
+        (
+            "readonly",
+            "read-only",
+        ): "To write, and to read what another process left in the log beside it, file and folder must be "
+        "writable: ask their owner, or for a calib serve of the store.",
+        ("unable to open",): "Can this user read the file and what lies beside it?",
+        ("disk is full", "no space"): "Make room, then do it again: nothing of it was kept.",
+    }
+    for words, hint in hints.items():
+        if any(one in said for one in words):
+            return hint
     if isinstance(error, OperationalError | InterfaceError) and "connect" in said:
         return "Is the server there, and does it let this user in?"
     return "" if isinstance(error, DatabaseError) else "See the cause above."
@@ -139,9 +161,16 @@ def _hint(error: SQLAlchemyError) -> str:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One view of the store, as it was when the block began; what others write meanwhile is not seen."""
+    """One view of the store, as it was when the block began; what others write meanwhile is not seen, or raises StoreError."""
     with engine.connect() as connection, connection.begin():
-        yield connection
+        path, lies = connection.info.get("lies", (None, None))
+        try:
+            yield connection
+        finally:
+            if lies is not None and _lies(path) != lies:
+                raise StoreError(
+                    "it was written to while it was read as it lies", where=str(path), hint="Do it again."
+                )
 
 
 @contextmanager
@@ -153,11 +182,62 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+def check_tables(connection: Connection, where: str) -> None:
+    """Raise StoreError where SQLite finds damage in what says which constants there are; their payloads are not gone through."""
+    if connection.dialect.name != "sqlite":
+        return
+    for table in _CHECKED:
+        found = connection.exec_driver_sql(f"PRAGMA quick_check({table.name})").scalars().first()
+        if found != "ok":
+            what = str(found).strip().splitlines()[-1]
+            raise StoreError(f"the store is damaged: {table.name}: {what}", where=where, hint=_DAMAGED)
+
+
+def _check_file(path: Path, where: str) -> None:
+    kept = path.stat()
+    if not stat.S_ISREG(kept.st_mode):
+        raise StoreError("this is no file", where=where)
+    if kept.st_size == 0:
+        raise StoreError(
+            "this file is empty, so it is no store of constants",
+            where=where,
+            hint="Put a copy of the store there; or remove it, then calib put makes a new one.",
+        )
+    if not os.access(path, os.R_OK):
+        raise StoreError(
+            "this user may not read it",
+            where=where,
+            hint="Ask its owner to allow it (chmod a+r), or for a calib serve of the store.",
+        )
+    if _lies(path) is not None:
+        LOG.info("%s: this user cannot write it, or its folder; it is read as it lies", where)
+
+
+def _lies(path: Path) -> Lies | None:
+    """Return what a file is that can only be read as it lies: this user cannot write, and nobody has a log beside it. None: by the log."""
+    real = path.resolve()
+    if os.access(real, os.W_OK) and os.access(real.parent, os.W_OK):
+        return None
+    if Path(f"{real}-wal").exists():
+        return None
+    kept = real.stat()
+    return kept.st_ino, kept.st_size, kept.st_mtime_ns
+
+
 def _sqlite(path: Path) -> Engine:
     # A connection for each transaction: none is inherited by a fork, and opening one takes well under a millisecond.
     engine = create_engine(
         URL.create("sqlite", database=str(path)), poolclass=NullPool, connect_args={"timeout": BUSY_S}
     )
+
+    def connect(_dialect: Any, record: Any, words: list[Any], options: dict[str, Any]) -> None:
+        lies = _lies(path)
+        record.info["lies"] = path, lies
+        if lies is not None:
+            words[0] = f"file:{quote(str(path))}?immutable=1"
+            options["uri"] = True
+
+    event.listen(engine, "do_connect", connect)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -227,7 +307,12 @@ def _check_format(engine: Engine, where: str, *, create: bool) -> None:
                 _make_tables(connection)
     with reading(engine) as connection:
         if not inspect(connection).has_table(STORES.name):
-            raise StoreError("this is no store of constants", where=where, hint=_MAKE_ONE)
+            other = "Name another file: calib put makes a store where there is no file."
+            raise StoreError(
+                "this is no store of constants",
+                where=where,
+                hint=other if engine.dialect.name == "sqlite" else _MAKE_ONE,
+            )
         found = connection.execute(select(STORES.c.format)).scalar_one_or_none()
     if found != FORMAT:
         raise StoreError(

@@ -27,14 +27,24 @@ def bytes_of(value: Value) -> memoryview:
 
 
 def keep(connection: Connection, digest: str, data: memoryview) -> None:
-    """Write a payload, unless the store has it."""
+    """Write a payload, unless the store has it whole; what is there of a damaged one is replaced."""
+    parts = [data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES)]
     if connection.execute(select(PAYLOADS.c.digest).where(PAYLOADS.c.digest == digest)).first():
-        return
-    connection.execute(insert(PAYLOADS).values(digest=digest, size_bytes=len(data)))
-    for part, start in enumerate(range(0, len(data), PART_BYTES)):
-        connection.execute(
-            insert(PARTS).values(digest=digest, part=part, data=data[start : start + PART_BYTES])
-        )
+        if _has(connection, digest, parts):
+            return
+        connection.execute(delete(PARTS).where(PARTS.c.digest == digest))
+    else:
+        connection.execute(insert(PAYLOADS).values(digest=digest, size_bytes=len(data)))
+    for part, content in enumerate(parts):
+        connection.execute(insert(PARTS).values(digest=digest, part=part, data=content))
+
+
+def _has(connection: Connection, digest: str, parts: list[memoryview]) -> bool:
+    query = select(PARTS.c.data).where(PARTS.c.digest == digest)
+    return all(
+        connection.execute(query.where(PARTS.c.part == part)).scalar() == content
+        for part, content in enumerate(parts)
+    )
 
 
 def drop_unused(connection: Connection, digest: str) -> None:

@@ -24,7 +24,16 @@ from calib.errors import ConstantsMissing, StoreError
 from calib.model import CTYPES, Constant, DetectorId, digest_of, utf8
 from calib.panels import choose, for_panels
 from calib.store import payloads
-from calib.store.engine import open_engine, parse_url, reading, shown, speaking, writing
+from calib.store.engine import (
+    check_tables,
+    is_there,
+    open_engine,
+    parse_url,
+    reading,
+    shown,
+    speaking,
+    writing,
+)
 from calib.store.records import Record, StoredDetector, detector_key
 from calib.store.tables import DETECTORS, DOCUMENTS
 
@@ -81,8 +90,8 @@ class Store:
     def put(self, detector: DetectorId, constants: Sequence[Constant]) -> list[Record]:
         """Add constants of one detector, all or none, and return their records.
 
-        A constant whose `created` is 0 is put as of now. Raises StoreError where a detector has no serials, or a constant is of other
-        panels.
+        A constant whose `created` is 0 is put as of now. Raises StoreError where a detector has no serials, a constant is of other
+        panels, or the store is damaged so that what was put could not be read.
         """
         return self.put_all((detector, constant) for constant in constants)
 
@@ -91,10 +100,14 @@ class Store:
         with self._speaking(), writing(self._engine) as connection:
             records = []
             for detector, constant in items:
-                _check_put(detector, constant)
+                check_put(detector, constant)
                 owner = _detector_row(connection, detector)
                 if again or not _is_there(connection, owner, constant):
-                    records.append(self._put_one(connection, owner, detector.name, constant))
+                    record = self._put_one(connection, owner, detector.name, constant)
+                    # Read back before it is said that it is kept: a database may be damaged where nothing was read so far.
+                    self._constant(connection, self._record(connection, record.id))
+                    records.append(record)
+            check_tables(connection, self._where)
             return records
 
     def _put_one(
@@ -272,7 +285,13 @@ _PLAIN = (
 )
 
 
-def _check_put(detector: DetectorId, constant: Constant) -> None:
+def has_store(url: str) -> bool:
+    """Say whether there is a store, or something else, where `open_store` with `create` would make one. Raises StoreError."""
+    return is_there(parse_url(url))
+
+
+def check_put(detector: DetectorId, constant: Constant) -> None:
+    """Raise StoreError for what no store keeps: no serials, names and numbers beyond its limits, constants of other panels."""
     if not detector.serials:
         raise StoreError(
             f"{detector.name}: constants cannot be put for a detector without serial numbers",
@@ -280,15 +299,15 @@ def _check_put(detector: DetectorId, constant: Constant) -> None:
         )
     if constant.serials and constant.serials != detector.serials:
         raise StoreError(f"{constant.ctype} is of panels {constant.serials}, not of those of {detector}")
-    names = {"detector name": detector.name, "detector type": detector.dettype}
+    names = {"a detector's name": detector.name, "a detector's type": detector.dettype}
     if constant.experiment:
-        names["experiment"] = constant.experiment
+        names["an experiment's name"] = constant.experiment
     for what, name in names.items():
         if not (
             name.isascii() and name.replace("_", "").replace("-", "").isalnum() and len(name) <= MAX_NAME
         ):
             raise StoreError(
-                f"{name[:80]!r} cannot be the name of a {what}", hint="Letters, digits, _ and - only."
+                f"{name[:80]!r} cannot be {what}", hint=f"Letters, digits, _ and - only, at most {MAX_NAME}."
             )
     if constant.experiment == "detnames" or re.fullmatch(r".*_\d{6}", constant.experiment):
         raise StoreError(

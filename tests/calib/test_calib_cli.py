@@ -122,6 +122,12 @@ def test_what_cannot_be_used_is_not_put_and_what_is_odd_is_told(capsys: pytest.C
     assert capsys.readouterr().err == "calib: dark.npy: 2 values of 120 are infinite\n"
 
 
+def test_a_put_that_fails_makes_no_store(capsys: pytest.CaptureFixture[str]) -> None:
+    assert put("--run", "1", "--experiment", "a/b") == 1
+    assert "cannot be an experiment's name" in capsys.readouterr().err
+    assert not Path("calib.sqlite").exists()
+
+
 def test_a_type_that_is_not_known_is_told_unless_it_was_said(capsys: pytest.CaptureFixture[str]) -> None:
     plain = ["put", "cam", "pedestals", "dark.npy", "--run", "1", "--serials", "a,b"]
     assert main(plain) == 0
@@ -222,6 +228,12 @@ def test_an_export_is_imported_elsewhere(
     assert np.array_equal(np.load("back.npy"), PIXELS)
     assert main(["import", "dark.npy"]) == 1
     assert "no archive" in capsys.readouterr().err
+    damaged = bytearray(Path("all.zip").read_bytes())
+    damaged[300] ^= 1
+    Path("damaged.zip").write_bytes(damaged)
+    for file in ("dark.npy", "damaged.zip"):
+        assert main(["import", file, "--store", "new.sqlite"]) == 1
+        assert not Path("new.sqlite").exists()
     assert sorted(path.name for path in Path().iterdir() if path.name.startswith(".")) == []
 
 

@@ -72,7 +72,8 @@ def test_a_path_and_a_url_open_the_same_store(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"nothing of the kind" * 100, "not a database"), (b"", "no store of constants")]
+    ("content", "reason"),
+    [(b"nothing of the kind" * 100, "not a database"), (b"", r"is empty.*remove it, then calib put")],
 )
 def test_another_file_is_refused(path: Path, content: bytes, reason: str) -> None:
     path.parent.mkdir()
@@ -81,6 +82,43 @@ def test_another_file_is_refused(path: Path, content: bytes, reason: str) -> Non
         open_store(str(path))
     assert str(path) in str(failure.value)
     assert pickle.loads(pickle.dumps(failure.value)).where == str(path)
+
+
+def test_a_database_of_something_else_is_refused_with_what_does_help(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as file:
+        file.execute("CREATE TABLE recipes (name TEXT)")
+    file.close()
+    with pytest.raises(StoreError, match="Name another file"):
+        open_store(str(path), create=True)
+
+
+ROOTS = "SELECT name, rootpage FROM sqlite_master WHERE rootpage > 0"
+
+
+@pytest.mark.parametrize(
+    "of", ["calib_detectors", "calib_documents", "calib_payloads", "calib_payload_parts"]
+)
+def test_a_put_into_a_damaged_store_is_an_error_and_adds_nothing(path: Path, of: str) -> None:
+    """Each page that a table or one of its indexes begins with, overwritten, one at a time."""
+    with open_store(str(path), create=True) as store:
+        store.put(FOUR, [pedestals()])
+    whole = path.read_bytes()
+    with sqlite3.connect(path) as file:
+        pages = [page for name, page in file.execute(ROOTS) if name == of or f"_{of}_" in name]
+    file.close()
+    assert pages
+    for page in pages:
+        start = (page - 1) * engine.PAGE_BYTES
+        path.write_bytes(whole[:start] + b"\xa5" * engine.PAGE_BYTES + whole[start + engine.PAGE_BYTES :])
+        with pytest.raises(StoreError, match="Take a copy of the store"), open_store(str(path)) as store:
+            store.put(FOUR, [pedestals(3)])
+        damaged = path.read_bytes()
+        path.write_bytes(
+            damaged[:start] + whole[start : start + engine.PAGE_BYTES] + damaged[start + engine.PAGE_BYTES :]
+        )
+        with open_store(str(path)) as store:
+            assert len(store.history()) == 1
 
 
 def test_a_store_of_another_format_is_refused(path: Path) -> None:
@@ -131,6 +169,24 @@ def test_a_changed_payload_is_never_given_out(path: Path, damage: str) -> None:
             store.find(FOUR, "exp", 1)
         store.remove([record.id])
         assert store.find(FOUR, "exp", 1) == {}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE calib_payload_parts SET data = zeroblob(length(data))",
+        "DELETE FROM calib_payload_parts",
+    ],
+)
+def test_a_damaged_payload_is_mended_by_putting_it_again(path: Path, damage: str) -> None:
+    with open_store(str(path), create=True) as store:
+        (first,) = store.put(FOUR, [pedestals()])
+    with sqlite3.connect(path) as file:
+        file.execute(damage)
+    file.close()
+    with open_store(str(path)) as store:
+        store.put(FOUR, [pedestals(run=2)])
+        assert np.array_equal(store.get(first.id).value, pedestals().value)
 
 
 def test_readers_are_not_held_up_by_a_writer_and_see_what_was_before(path: Path) -> None:

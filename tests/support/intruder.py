@@ -27,6 +27,13 @@ Attempt = Callable[[], object]
 
 def succeed(attempts: Mapping[str, Attempt]) -> list[str]:
     """Try all of them as nobody; return the names of those that the system allowed."""
+    return list(
+        as_nobody(lambda: [name for name, attempt in attempts.items() if allowed(attempt)])  # type: ignore[call-overload]
+    )
+
+
+def as_nobody(call: Callable[[], object]) -> object:
+    """Call as nobody, and return what came of it, which must be what JSON can hold."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -36,16 +43,14 @@ def succeed(attempts: Mapping[str, Attempt]) -> list[str]:
             os.setresuid(NOBODY, NOBODY, NOBODY)
             # Who changes its uid is not dumpable; the attempts must fail for being another user, not for that.
             LIBC.prctl(4, 1, 0, 0, 0)
-            os.write(
-                writing, json.dumps([name for name, attempt in attempts.items() if allowed(attempt)]).encode()
-            )
+            os.write(writing, json.dumps(call()).encode())
         finally:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         told = pipe.read()
     os.waitpid(pid, 0)
-    return list(json.loads(told))
+    return json.loads(told)
 
 
 def allowed(attempt: Attempt) -> bool:

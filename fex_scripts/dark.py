@@ -1,6 +1,6 @@
 """Sum up a dark run on all workers; `calib dark` makes pedestals, rms and status of what this records. Raw data are left out.
 
-drp -W 4 -p fex_scripts/dark.py --source dark.xtc2 -o out -k trBufSize=64M
+drp -W 4 -p fex_scripts/dark.py --source dark.xtc2 -o out
 calib dark out/drp/*/xtc/*-c000.xtc2 --to dark.npz
 """
 
@@ -30,12 +30,6 @@ for run in ds.runs():
     if det.setup is None:
         raise SystemExit(f"{name} has no raw data to sum up")
     sums = DarkSums.of(det.setup, Limits(args.lowest, args.highest), shape)
-    room = ds.drp_info.transition_bufsize
-    if sums.nbytes + (1 << 20) > room:
-        need = (sums.nbytes >> 20) + 2
-        raise SystemExit(
-            f"the sums of {name} do not fit a transition of {room} bytes: start drp with -k trBufSize={need}M"
-        )
     for key, array in sums.arrays.items():
         run.reduce(PREFIX + key, array)  # merged over workers, written and set to 0 at the end of each step
     for evt in run.events():

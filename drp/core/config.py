@@ -22,6 +22,9 @@ MAX_SLOT_BYTES = 2 * GIB - 1
 MAX_SIZE_BYTES = 1 << 62
 MIN_TRANSITION_BYTES = 64 * KIB
 DEFAULT_TRANSITION_BYTES = 8 * MIB
+RESULT_SHARE = 48
+"""How much of a transition's result the largest event has room for, unless the user says: the sums of a dark run (`fex_scripts/dark.py`) are
+28 bytes for each pixel of two in each of up to three gain ranges, and 4 more. Memory that is not touched costs nothing."""
 DEFAULT_CHUNK_BYTES = 500_000_000_000
 MIN_ROOM_BYTES = 64 * KIB
 WORKER_CONFIGURE_S = 60.0
@@ -50,6 +53,14 @@ class Room:
         if self.size_bytes is not None:
             return self.size_bytes
         return max(int(largest_event_bytes * self.share), MIN_ROOM_BYTES)
+
+
+def transition_room(asked: int | None, largest: int, largest_event: int, room: Room) -> tuple[int, int]:
+    """Return the bytes of a transition's slot, and of one with what workers add, from -k trBufSize and the largest dgrams there are."""
+    slot = max(DEFAULT_TRANSITION_BYTES if asked is None else asked, largest + room.of(0))
+    if asked is not None:
+        return slot, slot
+    return slot, max(slot, min(RESULT_SHARE * largest_event, MAX_SLOT_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,7 @@ class DrpConfig:
     fex_room: Room = Room()
     pebble_slot_bytes: int | None = None
     pebble_slots: int | None = None
-    transition_bytes: int = DEFAULT_TRANSITION_BYTES
+    transition_bytes: int | None = None
     on_overflow: Policy = "continue"
     on_script_failure: Policy = "continue"
     check_views: bool = False

@@ -21,7 +21,7 @@ from drp.shm._pebble cimport BEGIN_RUN, CONFIGURE, END_RUN, END_STEP, L1_ACCEPT,
 from drp.shm._port cimport (
     MAX_CREDIT, PEEK_NONE, PEEK_ONE, PortState, Sent, port_accept, port_keep_block, port_look, port_pass_block,
     port_peek, port_release_block)
-from drp.shm._sys cimport sys_load32, sys_load64
+from drp.shm._sys cimport sys_load32, sys_load64, sys_malloc
 
 cdef enum:
     CREDIT_NS = 2000000
@@ -215,7 +215,7 @@ cdef class Collect(Dispatch):
             notice.port = number
             notice.seq = self.slots[sent.slot].seq
             if answer.block_bytes:
-                notice.text = <uint8_t *>malloc(answer.block_bytes)
+                notice.text = <uint8_t *>sys_malloc(answer.block_bytes)
                 if notice.text != NULL:
                     block = p.arena + answer.position % p.arena_bytes
                     memcpy(notice.text, block, answer.block_bytes)

@@ -148,7 +148,7 @@ cdef class Dispatch(Order):
         entry.index = s.index
         entry.offset = s.offset
         entry.size_bytes = s.size
-        entry.bound_bytes = s.capacity
+        entry.bound_bytes = s.bound
         entry.service = s.service
         entry.flags = flags
         if s.service != L1_ACCEPT:

@@ -10,6 +10,7 @@ sleeps at most 20 ms. Only the engine's bell lies in shared memory, so that work
 engine sleeps for a fraction of that work instead of asking to be woken for every answer: switching threads costs more than what they do.
 """
 
+from cpython.buffer cimport PyBuffer_FillInfo
 from libc.errno cimport ETIMEDOUT
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -38,6 +39,19 @@ cdef enum:
     MIN_COALESCE_NS = 20000          # below that a sleep costs more than it saves
     MAX_COALESCE_NS = 250000
     MAX_TRANSITION_SLOTS = ROOM_FOR_TRANSITIONS - 2 * MAX_ENVIRONMENT
+
+
+cdef class Text:
+    """What a notice says: memory taken over from it, given back with the last view. Nobody has it beside, so it may be written."""
+
+    cdef uint8_t *start
+    cdef Py_ssize_t size
+
+    def __dealloc__(self):
+        free(self.start)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.start, self.size, 0, flags)
 
 
 cdef class Flow(Recording):
@@ -391,6 +405,7 @@ cdef class Flow(Recording):
     def take_notices(self) -> list:
         """All notices since the last call, oldest first."""
         cdef Notice notice
+        cdef Text text
         out = []
         while True:
             with nogil:
@@ -402,9 +417,11 @@ cdef class Flow(Recording):
                 self.notices[self.first_notice % N_NOTICES].text = NULL
                 self.first_notice += 1
                 self.leave()
-            block = notice.text[:notice.text_bytes] if notice.text != NULL else b""
-            free(notice.text)
-            out.append(make_notice(Kind(notice.kind), notice.port, notice.seq, notice.service, notice.cause, notice.code, block, notice.desc_bytes))
+            text = Text()
+            text.start = notice.text
+            text.size = notice.text_bytes if notice.text != NULL else 0
+            out.append(make_notice(
+                Kind(notice.kind), notice.port, notice.seq, notice.service, notice.cause, notice.code, memoryview(text), notice.desc_bytes))
         return out
 
     def transition(self, uint64_t seq) -> tuple:
@@ -412,16 +429,18 @@ cdef class Flow(Recording):
         cdef Slot *s = &self.slots[self.item(seq).slot]
         return memoryview(self.pebble.segment)[s.offset:s.offset + s.size].tobytes(), s.pulse_id, bool(s.synthesised)
 
-    def finish_transition(self, uint64_t seq, bytes big, bytes smd) -> None:
-        """Say what is recorded of the transition being answered (empty: nothing) and let it pass to the recorder."""
+    def finish_transition(self, uint64_t seq, big, smd) -> None:
+        """Say what is recorded of the transition being answered (bytes-like; empty: nothing) and let it pass to the recorder."""
         cdef Item *item = self.item(seq)
-        self.blobs[seq] = (big, smd)
+        cdef const uint8_t[::1] big_view = big or b"\0"
+        cdef const uint8_t[::1] smd_view = smd or b"\0"
+        self.blobs[seq] = (big_view, smd_view)
         with nogil:
             self.enter_main()
-        item.big = <const uint8_t *>(<char *>big) if big else NULL
         item.big_bytes = len(big)
-        item.smd = <const uint8_t *>(<char *>smd) if smd else NULL
+        item.big = &big_view[0] if item.big_bytes else NULL
         item.smd_bytes = len(smd)
+        item.smd = &smd_view[0] if item.smd_bytes else NULL
         self.finished = 1
         self.enter_environment(item.slot)
         item.state = ITEM_DONE

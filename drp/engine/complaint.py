@@ -24,7 +24,7 @@ def read_failure(notice: Notice) -> tuple[Failure, ScriptReport]:
     failure = Failure.LEFT if notice.cause == Cause.left else Failure.RAISED
     try:
         size = int.from_bytes(notice.block[12:16], "little")
-        told = json.loads(notice.block[16 : 16 + size])
+        told = json.loads(bytes(notice.block[16 : 16 + size]))
         kind, message, trace = (told[key] for key in ("kind", "message", "traceback"))
     except (ValueError, KeyError, TypeError, RecursionError):
         return failure, ScriptReport("unknown", "the worker's report cannot be read")

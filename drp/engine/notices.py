@@ -30,15 +30,15 @@ class Notice:
     service: int
     cause: int
     code: int
-    block: bytes
+    block: memoryview
     desc_bytes: int
 
     @property
     def desc(self) -> bytes:
         """The descriptor of the answer."""
-        return self.block[: self.desc_bytes]
+        return bytes(self.block[: self.desc_bytes])
 
     @property
-    def data(self) -> bytes:
-        """The arrays of the answer."""
+    def data(self) -> memoryview:
+        """The arrays of the answer, not copied: they may be large."""
         return self.block[self.desc_bytes :]

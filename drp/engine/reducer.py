@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from drp.core.config import COMPILE_LIMIT_S, DrpConfig
+from drp.core.config import COMPILE_LIMIT_S, DrpConfig, transition_room
 from drp.core.errors import ConfigError, ConstantsError, DrpError, RecorderError, ScriptError, SegmentError
 from drp.core.ledger import DamageCounts, Fate, Ledger
 from drp.core.report import Readings, Report, Snapshot, WorkerReport
@@ -30,6 +30,7 @@ from drp.engine.spawn import DEFAULT_PRELOAD, Nursery
 from drp.engine.transition import Transitions
 from drp.script.info import DrpInfo
 from drp.shm._pebble import Pebble
+from drp.sink.answer import MAX_DESC_BYTES
 from drp.sink.recorder import Output, Recorder
 from drp.source import Source, SourceOptions, open_source
 
@@ -160,7 +161,7 @@ class Reducer:
             nursery.close()
             raise
         self._recorder = Recorder(
-            output_of(self._config), pebble.transition_bytes, constants=config.has_constants
+            output_of(self._config), pebble.result_bytes, constants=config.has_constants
         )
         self._flow = Flow(pebble, self._recorder.l1, self._notify)
         self._feed = Feed(source, pebble, self._flow, events=config.events, name=source.describe())
@@ -240,14 +241,18 @@ class Reducer:
         event_bytes = config.pebble_slot_bytes or source.max_event_bytes + config.fex_room.of(
             source.max_event_bytes
         )
-        transition_bytes = max(config.transition_bytes, source.max_transition_bytes + config.fex_room.of(0))
+        transition_bytes, result_bytes = transition_room(
+            config.transition_bytes, source.max_transition_bytes, source.max_event_bytes, config.fex_room
+        )
         slots = config.pebble_slots or max(MIN_SLOTS, min(MAX_SLOTS, PEBBLE_BYTES // event_bytes))
         log.info(
-            "pebble: %d slots of %d bytes for events, %d of %d bytes for transitions; a result may have as much",
+            "pebble: %d slots of %d bytes for events, %d of %d bytes for transitions; with its result an event may come to as much, "
+            "a transition to %d bytes",
             slots,
             event_bytes,
             N_TRANSITIONS,
             transition_bytes,
+            result_bytes,
         )
         if config.rate_hz is not None and slots < config.rate_hz * config.event_timeout_s:
             self._warn(
@@ -255,7 +260,7 @@ class Reducer:
                 f"{config.event_timeout_s:g} s: a hung event stalls the source (-k pebbleBufCount)"
             )
         try:
-            return Pebble(slots, event_bytes, N_TRANSITIONS, transition_bytes)
+            return Pebble(slots, event_bytes, N_TRANSITIONS, transition_bytes, result_bytes)
         except (MemoryError, SegmentError) as error:
             raise ConfigError(
                 f"there is no room for the pebble: {error}",
@@ -264,11 +269,12 @@ class Reducer:
             ) from error
 
     def _arena_bytes(self, pebble: Pebble) -> int:
-        pages = -(-max(pebble.event_bytes, pebble.transition_bytes) // ARENA_UNIT_BYTES)
-        return MIN_ARENA_BLOCKS * pages * ARENA_UNIT_BYTES
+        # A block is at most half of the arena; transitions wait for each other, so one of theirs is enough.
+        size = max(MIN_ARENA_BLOCKS * pebble.event_bytes, 2 * (pebble.result_bytes + MAX_DESC_BYTES))
+        return -(-size // ARENA_UNIT_BYTES) * ARENA_UNIT_BYTES
 
     def _info(self, pebble: Pebble) -> dict[str, object]:
-        sizes = {"pebble_bufsize": pebble.event_bytes, "transition_bufsize": pebble.transition_bytes}
+        sizes = {"pebble_bufsize": pebble.event_bytes, "transition_bufsize": pebble.result_bytes}
         return info_of(self._config) | sizes
 
     # The main loop.

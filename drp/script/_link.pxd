@@ -70,6 +70,7 @@ cdef class RingLink(Link):
     cdef bint disowned               # this process is a copy of the worker
 
     cdef int wait_entry(self) except -1
+    cdef bint starts_over(self, size_t need) noexcept
     cdef int wait_arena(self, uint64_t end) except -1
     cdef void meet(self, uint8_t service) noexcept
     cdef int publish(self, uint64_t position, uint32_t status, uint32_t block_bytes, uint32_t desc_bytes) except -1

@@ -59,6 +59,7 @@ cdef uint64_t MAX_SPIN_NS = 20_000
 cdef uint64_t MIN_SPIN_NS = 500
 cdef int SPARE_CORES = 4             # fewer than this, and spinning takes the core from who brings the news
 cdef uint64_t MAX_U32 = 0xFFFFFFFF
+cdef size_t LARGE_BYTES = 1 << 20
 
 
 cdef class Link:
@@ -234,7 +235,7 @@ cdef class RingLink(Link):
         # A block of more than half of the arena might wait for ever: what lies before it would have to be freed a second time.
         if need > self.arena_bytes // 2 - BLOCK_ALIGN:
             return NULL
-        if begin % self.arena_bytes + need > self.arena_bytes:
+        if begin % self.arena_bytes + need > self.arena_bytes or (keep == 0 and self.starts_over(need)):
             begin = (begin // self.arena_bytes + 1) * self.arena_bytes
         if begin + need > self.tail + self.arena_bytes:
             self.wait_arena(begin + need)
@@ -245,6 +246,13 @@ cdef class RingLink(Link):
         if self.fault_point == AT_ROOM:
             self.meet(self.service)
         return self.arena + begin % self.arena_bytes
+
+    cdef bint starts_over(self, size_t need) noexcept:
+        """Whether a large block goes to the front of an empty arena, to memory that it and drp have touched before: for both that costs more than the copy."""
+        if need < LARGE_BYTES or self.begin % self.arena_bytes < need + BLOCK_ALIGN:
+            return False
+        self.tail = sys_load64(&self.header.arena_tail)
+        return self.begin - self.tail < BLOCK_ALIGN
 
     cdef int wait_arena(self, uint64_t end) except -1:
         cdef WorkerHeader *header = self.header

@@ -25,6 +25,7 @@ cdef class Result:
     # Begin one more ShapesData of `n` data bytes; returns where they go and puts where its shapes go. NULL: it does not fit.
     cdef uint8_t *add(self, uint32_t names_index, uint32_t n_arrays, uint64_t n, uint32_t **shapes) except? NULL
     cdef int drop(self, const uint32_t *ids, uint32_t n) except -1
+    cdef size_t desc_bytes(self, uint32_t more) noexcept
     cdef void clear(self) noexcept
     cdef int finish(self, uint32_t status) except -1
     cdef int write_desc(self, uint8_t *at, size_t desc_bytes, uint32_t json_bytes, uint32_t json_room) except -1

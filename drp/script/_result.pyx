@@ -1,8 +1,8 @@
 """The result of one dgram in the making: a list of edits, with the bytes of what is added already in the arena.
 
 The layout is that of a result block in `drp.shm._layout`. Data are written straight to where drp will read them: room for the descriptor
-is kept before them, as much as the last one took, and the block begins where the descriptor then does; data move only when that
-guess was too small, or when they would run over the end of the arena.
+is kept before them, as much as the last one took or this one has by then, and the block begins where the descriptor then does; data move
+only when that was too small, or when they would run over the end of the arena.
 
 What does not fit the bound of its dgram, or the arena, makes the whole result an overflow: nothing is ever half written.
 """
@@ -77,6 +77,8 @@ cdef class Result:
                 raise MemoryError
             self.desc = <uint8_t *>grown
             self.adds_room = 2 * self.adds_room + size
+        if self.base == NULL:
+            self.reserved = max(self.reserved, self.desc_bytes(size))
         self.base = self.link.room(self.reserved + self.data_bytes if self.base else 0, self.reserved + self.data_bytes + n)
         if self.base == NULL:
             self.overflowed = True
@@ -92,6 +94,11 @@ cdef class Result:
         self.data_bytes += n
         self.n_add += 1
         return at
+
+    cdef size_t desc_bytes(self, uint32_t more) noexcept:
+        """How long the descriptor is, with `more` bytes of adds."""
+        cdef size_t text = len(<bytes>self.text) if self.text else 0
+        return (BLOCK_HEADER_BYTES + (text + 3) // 4 * 4 + 4 * <size_t>self.n_drop + self.adds_bytes + more + 7) // 8 * 8
 
     cdef int drop(self, const uint32_t *ids, uint32_t n) except -1:
         cdef void *grown
@@ -123,8 +130,7 @@ cdef class Result:
                 text = self.text
                 json_bytes = <uint32_t>len(text)
                 json_room = (json_bytes + 3) // 4 * 4
-            desc_bytes = BLOCK_HEADER_BYTES + json_room + 4 * <size_t>self.n_drop + self.adds_bytes
-            desc_bytes = (desc_bytes + 7) // 8 * 8
+            desc_bytes = self.desc_bytes(0)
             if desc_bytes > <size_t>(MAX_L1_DESC_BYTES if self.link.service == L1_ACCEPT and not json_bytes else MAX_DESC_BYTES):
                 return self.link.answer(STATUS_OVERFLOW, 0, 0, 0)
             if self.base and desc_bytes <= self.reserved:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from drp.core.config import DEFAULT_TRANSITION_BYTES, Room
+from drp.core.config import Room, transition_room
 from drp.core.errors import DrpError, WorkerError
 from drp.core.ledger import Fate, Ledger
 from drp.core.quantiles import N_BUCKETS, bucket
@@ -102,7 +102,7 @@ class FileFeed:
         *,
         room: Room | None = None,
         event_bytes: int | None = None,
-        transition_bytes: int = DEFAULT_TRANSITION_BYTES,
+        transition_bytes: int | None = None,
         events: int | None = None,
         constants: OfflineConstants | None = None,
     ) -> None:
@@ -116,7 +116,7 @@ class FileFeed:
         largest = int(self.recording.sizes[is_event].max(initial=24))
         largest_transition = int(self.recording.sizes[~is_event].max(initial=24))
         self.event_bytes = event_bytes or largest + room.of(largest)
-        self.transition_bytes = max(transition_bytes, largest_transition + room.of(0))
+        _, self.transition_bytes = transition_room(transition_bytes, largest_transition, largest, room)
         self.writer = OfflineWriter(output, self.transition_bytes, constants=constants is not None)
         self.constants = constants
         self.ledger = Ledger()
@@ -186,7 +186,7 @@ class FileFeed:
                 expected=f"{dealt.bound_bytes} bytes",
             )
         else:
-            self._record_transition(dealt, self.writer.answer(desc, bytes(data)))
+            self._record_transition(dealt, self.writer.answer(desc, memoryview(bytes(data))))
 
     # What the offline run calls.
 
@@ -329,7 +329,7 @@ def run_offline(
     info: DrpInfo | None = None,
     room: Room | None = None,
     event_bytes: int | None = None,
-    transition_bytes: int = DEFAULT_TRANSITION_BYTES,
+    transition_bytes: int | None = None,
     events: int | None = None,
     check_views: bool = False,
     constants: OfflineConstants | None = None,

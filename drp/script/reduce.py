@@ -19,6 +19,8 @@ Op = Literal["sum", "min", "max"]
 Array = NDArray[Any]
 ALG = "reduce"
 VERSION = (0, 0, 1)
+BESIDE_BYTES = 1 << 20
+"""What is left in a transition for all else that is added to it."""
 
 
 def identity(dtype: np.dtype[Any], op: str) -> Any:
@@ -81,7 +83,17 @@ class Reductions:
             array[...] = identity(array.dtype, op)
 
     def declaration(self, info: DrpInfo) -> Declaration:
-        """Return the Names: one field per array, in the order they were registered."""
+        """Return the Names: one field per array, in the order they were registered.
+
+        Raises DeclarationError where a transition has no room for them.
+        """
+        size = sum(array.nbytes for _, array in self._entries.values())
+        room = info.transition_bufsize
+        if room and size > room - min(BESIDE_BYTES, room // 4):
+            raise DeclarationError(
+                f"the arrays of reduce come to {size:,} bytes, and a transition has room for {room:,}",
+                hint=f"Start drp with -k trBufSize={(size + 2 * BESIDE_BYTES >> 20) + 1}M.",
+            )
         fields = tuple(
             (name, DATA_TYPES[array.dtype], array.ndim) for name, (_, array) in self._entries.items()
         )

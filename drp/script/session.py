@@ -251,13 +251,15 @@ class Session:
         data = self.reductions.filled() if reducing else None
         if data is not None:
             answer = {"names": [], "reduce": self.reductions.describe()}
-            self.stream.put_added(data)
-            self.reductions.reset()
         text = json.dumps(answer, separators=(",", ":")).encode() if answer else b""
         if service == TransitionId.Configure:
             self.configure_answer = text
         if text:
             self.stream.put_text(text)
+        if data is not None:
+            # After the text, so that room for it is kept and arrays of a hundred megabytes are written once.
+            self.stream.put_added(data)
+            self.reductions.reset()
 
     def _declared(self) -> dict[str, Any]:
         if self.reductions and not self.reductions.declared:

@@ -296,8 +296,8 @@ def encode_block(
 
 
 def decode_block(desc, data, table: NamesTable) -> dict:
-    """Check and decode a block; the inverse of `encode_block`, as a dict of its keyword arguments.
-    Raises BlockError.
+    """Check and decode a block; the inverse of `encode_block`, as a dict of its keyword arguments, the data of
+    adds as slices of `data` (of a memoryview they are views). Raises BlockError.
     """
     desc = bytes(desc)
     info = check(desc, len(desc) + len(data), table, data)
@@ -312,7 +312,7 @@ def decode_block(desc, data, table: NamesTable) -> dict:
         for rank in (rank for rank in ranks if rank):
             shapes.append(struct.unpack_from(f"<{rank}I", desc, at))
             at += SHAPE_BYTES
-        adds.append((index, tuple(shapes), bytes(data[begin:begin + size])))
+        adds.append((index, tuple(shapes), data[begin:begin + size]))
         begin += size
     return {
         "drops": struct.unpack_from(f"<{info['n_drop']}I", desc, info["drops_at"]),

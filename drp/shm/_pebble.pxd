@@ -30,6 +30,7 @@ cdef struct Slot:
     uint64_t timestamp
     uint64_t filled_ns               # monotonic clock when the source handed it in
     uint32_t capacity
+    uint32_t bound                   # what is recorded of it may come to, with what the script adds
     uint32_t size
     uint32_t env
     uint16_t damage                  # top damage as it came in
@@ -46,6 +47,7 @@ cdef class Pebble:
     cdef readonly uint32_t n_transitions
     cdef readonly uint32_t event_bytes
     cdef readonly uint32_t transition_bytes
+    cdef readonly uint32_t result_bytes
 
 cdef class SlotBatch:
     cdef readonly Pebble pebble

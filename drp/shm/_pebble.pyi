@@ -6,7 +6,12 @@ from drp.shm._segment import Segment
 
 class Pebble:
     def __init__(
-        self, n_events: int, event_bytes: int, n_transitions: int, transition_bytes: int
+        self,
+        n_events: int,
+        event_bytes: int,
+        n_transitions: int,
+        transition_bytes: int,
+        result_bytes: int = 0,
     ) -> None: ...
     @property
     def segment(self) -> Segment: ...
@@ -18,6 +23,8 @@ class Pebble:
     def event_bytes(self) -> int: ...
     @property
     def transition_bytes(self) -> int: ...
+    @property
+    def result_bytes(self) -> int: ...
     @property
     def size_bytes(self) -> int: ...
 

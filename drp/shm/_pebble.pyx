@@ -30,10 +30,14 @@ cdef enum:
 cdef class Pebble:
     """`n_events` slots of `event_bytes` and `n_transitions` of `transition_bytes`.
 
+    A transition may come to `result_bytes` (at least, and by default, those of its slot) with what workers add: that never lies in its slot.
+
     A slot begins an odd number of cache lines after the one before: at multiples of a page the headers of all would share a few sets of each cache.
     """
 
-    def __cinit__(self, uint32_t n_events, uint32_t event_bytes, uint32_t n_transitions, uint32_t transition_bytes):
+    def __cinit__(
+        self, uint32_t n_events, uint32_t event_bytes, uint32_t n_transitions, uint32_t transition_bytes, uint32_t result_bytes=0
+    ):
         cdef uint32_t i
         cdef uint64_t offset = 0
         cdef uint64_t event_stride = _stride(event_bytes)
@@ -45,11 +49,13 @@ cdef class Pebble:
         self.n_transitions = n_transitions
         self.event_bytes = event_bytes
         self.transition_bytes = transition_bytes
+        self.result_bytes = max(transition_bytes, result_bytes)
         self.segment = create(n_events * event_stride + n_transitions * transition_stride)
         self.base = self.segment.base
         for i in range(n_events + n_transitions):
             self.slots[i].offset = offset
             self.slots[i].capacity = event_bytes if i < n_events else transition_bytes
+            self.slots[i].bound = event_bytes if i < n_events else self.result_bytes
             self.slots[i].slow = -1
             offset += event_stride if i < n_events else transition_stride
 

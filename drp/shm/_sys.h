@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,6 +29,17 @@ static inline void sys_relax(void)
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #endif
+}
+
+/* malloc, to be given back with free(). Large blocks ask for huge pages: taking 100 MB page by page costs far longer than filling it. */
+static inline void *sys_malloc(size_t size)
+{
+    const size_t huge = (size_t)2 << 20;
+    void *p = NULL;
+    if (size < 2 * huge || posix_memalign(&p, huge, size) != 0)
+        return malloc(size);
+    madvise(p, size, MADV_HUGEPAGE);
+    return p;
 }
 
 static inline uint64_t sys_now_ns(void)

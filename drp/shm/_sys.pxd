@@ -11,6 +11,7 @@ cdef extern from "_sys.h" nogil:
     void sys_fence()
     void sys_prefetch(const void *p)
     void sys_relax()
+    void *sys_malloc(size_t size)
     uint64_t sys_now_ns()
     int sys_futex_wait(uint32_t *word, uint32_t seen, uint64_t timeout_ns)
     void sys_futex_wake(uint32_t *word)

@@ -78,11 +78,12 @@ def merge_declared(known: Sequence[Declared], new: Sequence[Declared]) -> tuple[
 
 
 def read_answer(
-    desc: bytes, data: bytes, known: Sequence[Declared] = (), *, worker: int | None = None
+    desc: bytes, data: bytes | memoryview, known: Sequence[Declared] = (), *, worker: int | None = None
 ) -> Answer:
     """Read and check the block of a transition; `known` is what was declared on this Configure before.
 
-    Raises WorkerError, naming `worker`, where the block or its JSON is not what it must be.
+    Reduced arrays are views of `data`, which must not change any more. Raises WorkerError, naming `worker`, where the block or
+    its JSON is not what it must be.
     """
     if not desc:
         return EMPTY
@@ -108,8 +109,9 @@ def read_answer(
     if index is not None and adds and adds[-1][0] == index:
         reduced = _reduced(names[index], adds[-1], message["reduce"], worker)
         adds = adds[:-1]
+    own = tuple((number, shapes, bytes(values)) for number, shapes, values in adds)
     return Answer(
-        declared, adds, block["drops"], block["damage"], block["user"], reduced, index if reduced else None
+        declared, own, block["drops"], block["damage"], block["user"], reduced, index if reduced else None
     )
 
 
@@ -202,8 +204,8 @@ def _brief(value: object, other: object) -> str:
 
 
 def merge_reduced(parts: Sequence[Sequence[Reduced]]) -> tuple[Reduced, ...]:
-    """Merge partial results array by array; integers wrap as numpy's do. Raises WorkerError where
-    names or shapes differ.
+    """Merge partial results array by array, into the arrays of the first part where they may be written; integers wrap as
+    numpy's do. Raises WorkerError where names or shapes differ.
     """
     if not parts:
         return ()
@@ -217,16 +219,16 @@ def merge_reduced(parts: Sequence[Sequence[Reduced]]) -> tuple[Reduced, ...]:
                 expected=[(one.name, one.op, one.values.shape) for one in merged],
                 found=[(one.name, one.op, one.values.shape) for one in part],
             )
-        merged = [
-            Reduced(a.name, a.op, np.asarray(OPERATIONS[a.op](a.values, b.values), a.values.dtype))
-            for a, b in zip(merged, part, strict=True)
-        ]
+        for at, (a, b) in enumerate(zip(merged, part, strict=True)):
+            into = a.values if a.values.flags.writeable else np.empty(a.values.shape, a.values.dtype)
+            OPERATIONS[a.op](a.values, b.values, out=into)
+            merged[at] = Reduced(a.name, a.op, into)
     return tuple(merged)
 
 
 class RunTotal:
     """The reduced arrays of a run: sum, minimum or maximum of what its steps gave. `index`: their
-    names_index, or None.
+    names_index, or None. The arrays of the first step become those of the run.
     """
 
     def __init__(self) -> None:

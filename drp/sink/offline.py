@@ -50,8 +50,8 @@ class OfflineWriter:
         if written.then is not Then.NOTHING and not self.recorder.settle(written):
             raise self._refused()
 
-    def answer(self, desc: bytes, data: bytes) -> Answer:
-        """Read the result block of a transition; raise WorkerError where it is wrong."""
+    def answer(self, desc: bytes, data: bytes | memoryview) -> Answer:
+        """Read the result block of a transition, whose data must not change any more; raise WorkerError where it is wrong."""
         return read_answer(desc, data, self.recorder.declared)
 
     def event(

@@ -11,6 +11,8 @@ or closes the files where that is due.
     EndRun      with the ledger; then the files are closed
     others      as they came, with what the script added; SlowUpdates nobody edits need not come through here
 
+Arrays of `ds.reduce` are in the big file only: they may be large, and who reads small data has no event that they belong to.
+
 Calls come from one thread; L1Accepts go to `l1` from another, but none is under way in a call of
 `transition` for BeginRun or in `settle`. It knows nothing of rings and workers: an answer comes as one,
 combined.
@@ -25,12 +27,14 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from drp.core.errors import RecorderError, ScriptError, SourceError
 from drp.core.ledger import LEDGER_FIELDS, Cause
 from drp.shm._block import NamesTable, encode_block
 from drp.sink._gather import Gather
 from drp.sink._l1 import L1Recorder
-from drp.sink.answer import EMPTY, Add, Answer, Reduced, RunTotal, merge_declared
+from drp.sink.answer import EMPTY, TRUNCATED, Answer, Reduced, RunTotal, merge_declared
 from drp.sink.declare import Declared, OwnNames, assign_names, assign_own
 from drp.sink.files import MAX_CHUNK, SMD_STAGING_BYTES, FileReport, OutputFile, RunFiles
 from xtc import (
@@ -40,12 +44,15 @@ from xtc import (
     DgramHeader,
     Names,
     TransitionId,
+    TypeId,
     XtcError,
+    XtcHeader,
     encode_chunkinfo,
     encode_dgram,
     encode_shapes_data,
     smd_configure,
 )
+from xtc.codes import MAX_DIMS, MAX_EXTENT, SHAPE
 from xtc.records import DGRAM_BYTES, XTC_BYTES
 
 if TYPE_CHECKING:
@@ -89,7 +96,7 @@ class Then(Enum):
 class Written:
     """The bytes of a transition for both files (empty: nothing is written), and what comes after."""
 
-    big: bytes = b""
+    big: bytes | memoryview = b""
     smd: bytes = b""
     then: Then = Then.NOTHING
 
@@ -225,10 +232,7 @@ class Recorder:
             return self._enable(view, answer, self._setup)
         if service == TransitionId.EndStep:
             self._total.add(answer)
-        record = self._edit(
-            view, answer, self._setup, adds=_reduced_adds(answer.reduce_index, answer.reduced)
-        )
-        return self._out(record, record)
+        return self._out(*self._edit_reduced(view, answer, self._setup, answer.reduce_index, answer.reduced))
 
     def settle(self, written: Written) -> bool:
         """Do what comes after a transition that is in the files; False: the disk is full, call again later.
@@ -254,7 +258,7 @@ class Recorder:
         self._close_files(whole=False)
         return self.files[already:]
 
-    def _out(self, big: bytes, smd: bytes, then: Then = Then.NOTHING) -> Written:
+    def _out(self, big: bytes | memoryview, smd: bytes, then: Then = Then.NOTHING) -> Written:
         return Written() if self.output is None else Written(big, smd, then)
 
     def _configure(self, dgram: Dgram, answer: Answer) -> Written:
@@ -314,12 +318,11 @@ class Recorder:
         self, dgram: Dgram, answer: Answer, setup: _Setup, ledger: Mapping[str, int] | None
     ) -> Written:
         self._total.add(answer)
-        adds = _reduced_adds(self._total.index, self._total.total)
         tail = b""
         if ledger is not None:
             tail = encode_shapes_data(setup.own.drpledger, {name: ledger[name] for name in LEDGER_FIELDS})
-        record = self._edit(dgram, answer, setup, adds=adds, tail=tail)
-        return self._out(record, replace(DgramHeader.decode(record), extent=XTC_BYTES).encode(), Then.CLOSE)
+        big, _ = self._edit_reduced(dgram, answer, setup, self._total.index, self._total.total, tail)
+        return self._out(big, replace(DgramHeader.decode(big), extent=XTC_BYTES).encode(), Then.CLOSE)
 
     def _enable(self, dgram: Dgram, answer: Answer, setup: _Setup) -> Written:
         place = self._place
@@ -336,11 +339,10 @@ class Recorder:
         answer: Answer,
         setup: _Setup,
         *,
-        adds: tuple[Add, ...] = (),
         tail: bytes = b"",
         drops: tuple[int, ...] = (),
     ) -> bytes:
-        """Return the transition with the answer's edits, then `adds`, then `tail` (whole Xtcs)."""
+        """Return the transition with the answer's edits, then `tail` (whole Xtcs)."""
         gather = Gather(None, setup.own.stripped)
         if answer.truncated:
             cause = Cause.truncated
@@ -349,7 +351,7 @@ class Recorder:
         else:
             desc, data = encode_block(
                 drops=(*answer.drops, *drops),
-                adds=(*answer.adds, *adds),
+                adds=answer.adds,
                 damage=answer.damage,
                 user=answer.user,
             )
@@ -368,6 +370,36 @@ class Recorder:
                 "%s has extents that do not add up: recorded whole, marked Corrupted", dgram.service.name
             )
         return _append(record, tail)
+
+    def _edit_reduced(
+        self,
+        dgram: Dgram,
+        answer: Answer,
+        setup: _Setup,
+        index: int | None,
+        reduced: tuple[Reduced, ...],
+        tail: bytes = b"",
+    ) -> tuple[bytes | memoryview, bytes]:
+        """Return the transition with the answer's edits, the reduced arrays and `tail`, and the same without the arrays."""
+        record = self._edit(dgram, answer, setup)
+        head = b"" if index is None or not reduced else _reduced_head(setup.script[index].names_id, reduced)
+        size = len(record) + len(head) + sum(one.values.nbytes for one in reduced)
+        if head and size > min(self._transition_bytes, MAX_EXTENT):
+            record, head = self._edit(dgram, TRUNCATED, setup), b""
+        without = _append(record, tail)
+        if not head:
+            return without, without
+        extent = size + len(tail) - DGRAM_BYTES + XTC_BYTES
+        header = replace(DgramHeader.decode(record), extent=extent).encode()
+        # One pass into memory of numpy's, which asks for huge pages.
+        whole = np.empty(size + len(tail), np.uint8)
+        parts = [np.frombuffer(one, np.uint8) for one in (header + record[DGRAM_BYTES:] + head, tail)]
+        arrays = [one.values.reshape(-1).view(np.uint8) for one in reduced]
+        at = 0
+        for part in (parts[0], *arrays, parts[1]):
+            whole[at : at + part.size] = part
+            at += part.size
+        return whole.data, without
 
     def _open(self, place: RunFiles, own: OwnNames, *, overwrite: bool) -> None:
         big = OutputFile(place.big(0), overwrite=overwrite)
@@ -457,11 +489,24 @@ def _append(record: bytes, tail: bytes) -> bytes:
     return replace(header, extent=header.extent + len(tail)).encode() + record[DGRAM_BYTES:] + tail
 
 
-def _reduced_adds(index: int | None, reduced: tuple[Reduced, ...]) -> tuple[Add, ...]:
-    if index is None or not reduced:
-        return ()
-    shapes = tuple(one.values.shape for one in reduced if one.values.ndim)
-    return ((index, shapes, b"".join(one.values.tobytes() for one in reduced)),)
+def _reduced_head(names_id: int, reduced: tuple[Reduced, ...]) -> bytes:
+    """Return the ShapesData of reduced arrays up to where their values begin."""
+    shapes = [
+        SHAPE.pack(*one.values.shape, *(0,) * (MAX_DIMS - one.values.ndim))
+        for one in reduced
+        if one.values.ndim
+    ]
+    shapes_bytes = XTC_BYTES + SHAPE.size * len(shapes)
+    data_bytes = XTC_BYTES + sum(one.values.nbytes for one in reduced)
+    whole = XtcHeader(names_id, 0, TypeId.ShapesData, XTC_BYTES + shapes_bytes + data_bytes).encode()
+    return b"".join(
+        (
+            whole,
+            XtcHeader(0, 0, TypeId.Shapes, shapes_bytes).encode(),
+            *shapes,
+            XtcHeader(0, 0, TypeId.Data, data_bytes).encode(),
+        )
+    )
 
 
 def _run_of(dgram: Dgram, config: Config, output: Output | None) -> tuple[str, int, _Told]:

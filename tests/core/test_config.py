@@ -6,7 +6,9 @@ import pytest
 
 from drp.core.config import (
     ABSENT_KEYS,
+    DEFAULT_TRANSITION_BYTES,
     KEYS,
+    MAX_SLOT_BYTES,
     WITHOUT_EFFECT,
     DrpConfig,
     Room,
@@ -15,8 +17,19 @@ from drp.core.config import (
     parse_keys,
     parse_room,
     parse_size,
+    transition_room,
 )
 from drp.core.errors import ConfigError
+
+
+def test_a_transition_has_room_for_the_sums_of_a_dark_run_unless_the_user_says() -> None:
+    pixels = 20 * 144 * 768
+    slot, room = transition_room(None, 1000, 2 * pixels, Room())
+    assert slot == DEFAULT_TRANSITION_BYTES
+    assert room > pixels * (3 * 28 + 4)
+    assert transition_room(None, 1000, 1 << 30, Room()) == (DEFAULT_TRANSITION_BYTES, MAX_SLOT_BYTES)
+    assert transition_room(1 << 20, 1000, 2 * pixels, Room()) == (1 << 20, 1 << 20)
+    assert transition_room(1 << 20, 4 << 20, 2 * pixels, Room()) == ((4 << 20) + (64 << 10),) * 2
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def test_a_failed_script_damages_its_event_and_is_reported(bench: Bench, status:
     bench.settle()
     notice = bench.notices[-1]
     assert (notice.kind, notice.port, notice.seq, notice.service) == (FAILED, a, entry.seq, L1)
-    assert b"ValueError" in notice.block
+    assert b"ValueError" in bytes(notice.block)
     cause = notice.cause
     assert cause == {RAISED: 1, LEFT: 6}[status]
     assert bench.recorded()[-1][2] == cause << 12

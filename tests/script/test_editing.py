@@ -1,5 +1,7 @@
 """What a script adds, removes and declares, as drp reads it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from dgrams import Builder
@@ -56,8 +58,8 @@ def passes(script: Script, text: str, *args: str, **options: object) -> ListFeed
     return feed
 
 
-def fails(script: Script, text: str) -> Answered:
-    code, feed = script(HEAD + text, dgrams())
+def fails(script: Script, text: str, **options: object) -> Answered:
+    code, feed = script(HEAD + text, dgrams(), **options)  # type: ignore[arg-type]
     assert code == EXIT_SCRIPT_FAILED
     return feed.answers[-1]
 
@@ -217,6 +219,21 @@ def test_wrong_declarations_fail_the_configure(script: Script, line: str, words:
     answer = fails(script, line + "\nfor run in ds.runs():\n    list(run.events())\n")
     assert answer.service == TransitionId.Configure
     assert words in answer.json["message"]
+
+
+def test_reduced_arrays_that_no_transition_holds_fail_at_once_with_what_to_say(script: Script) -> None:
+    answer = fails(
+        script,
+        """
+for run in ds.runs():
+    run.reduce("large", np.zeros((70, 1 << 20), np.uint8))
+    list(run.events())
+""",
+        info=replace(INFO, transition_bufsize=64 << 20),
+    )
+    assert answer.service == TransitionId.BeginRun
+    assert "73,400,320 bytes, and a transition has room for 67,108,864" in answer.json["message"]
+    assert "-k trBufSize=73M" in answer.json["message"]
 
 
 def test_reduced_arrays_are_handed_over_at_end_step_and_begin_again(script: Script) -> None:

@@ -129,6 +129,30 @@ def test_a_full_arena_makes_the_worker_wait_and_not_lose_anything(line: Line) ->
     assert parent.exit_code() == 0
 
 
+def test_a_large_result_goes_to_the_front_of_an_arena_that_is_empty(line: Line) -> None:
+    """Memory that was never touched costs more than the copy."""
+    size = (1 << 20) + 5
+    parent = line.start(SCRIPT, str(size), arena_bytes=8 << 20)
+    line.begin()
+    event = line.builder.event(0)
+    offset = parent.place(event)
+
+    def dealt(index: int, *, record: bool = True) -> int:
+        parent.push_entry(index + 1, 0, index, offset, len(event), 2 << 20, TransitionId.L1Accept, 0)
+        (answer,) = parent.answers(1, record=record)
+        assert answer.data == bytes([index % 256]) * size
+        return answer.position % (8 << 20)
+
+    places = [dealt(index) for index in range(20)]
+    assert max(places) < 2 * size
+    kept = [dealt(index, record=False) for index in range(20, 25)]
+    assert kept == sorted(kept)
+    assert kept[-1] - kept[0] >= 4 * size
+    parent.stop()
+    parent.answers(1)
+    assert parent.exit_code() == 0
+
+
 def test_a_result_larger_than_the_arena_can_hold_is_an_overflow(line: Line) -> None:
     parent = line.start(SCRIPT, "3000", arena_bytes=4096)
     line.begin()

@@ -439,6 +439,40 @@ def test_added_transition_data_and_reduced_arrays(tmp_path: Path) -> None:
     assert (end_step["cam.reduce.hi"], end_run["cam.reduce.hi"]) == (4.0, 4.0)
 
 
+def test_reduced_arrays_are_in_the_big_file_only(tmp_path: Path) -> None:
+    build = Builder()
+    add = (0, ((1, 1),), struct.pack("<Hd", 5, 0.5))
+    answers = {
+        TransitionId.Configure: DECLARED,
+        TransitionId.EndStep: Answer(adds=(add,), reduced=sums([1, 2, 3], 4.0), reduce_index=2),
+    }
+    with OfflineWriter(Output(tmp_path)) as writer:
+        record(writer, [build.configure(), *build.run(2)], answers)
+    (big,) = (one for one in Reader(big_file(tmp_path)) if one.service == TransitionId.EndStep)
+    (smd,) = (one for one in Reader(smd_file(tmp_path)) if one.service == TransitionId.EndStep)
+    assert {"cam.roi.total", "cam.reduce.image"} <= values(big).keys()
+    assert values(smd).keys() == {"cam.roi.roi", "cam.roi.total"}
+    assert list(check_file(smd_file(tmp_path))) == []
+
+
+def test_reduced_arrays_that_do_not_fit_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build = Builder()
+    answers = {
+        TransitionId.Configure: DECLARED,
+        TransitionId.EndStep: Answer(reduced=sums(list(range(10_000)), 4.0), reduce_index=2),
+    }
+    with OfflineWriter(Output(tmp_path), 30_000) as writer:
+        record(writer, [build.configure(), *build.run(2)], answers)
+        # The step's, and the run's: both have the array.
+        assert writer.recorder.truncated == 2
+    (end,) = (one for one in Reader(big_file(tmp_path)) if one.service == TransitionId.EndStep)
+    assert (end.damage.user_code, values(end)) == (4, {})
+    assert "does not fit its slot of 30000 bytes" in caplog.text
+    caplog.clear()
+
+
 def test_two_runs_of_one_configure(tmp_path: Path) -> None:
     build = Builder()
     with OfflineWriter(Output(tmp_path)) as writer:

@@ -48,7 +48,7 @@ class Service:
         timeout: httpx.Timeout = TIMEOUTS,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        base = _base(url)
+        base = base_of(url)
         if token is None and base.startswith("https:"):
             token = os.environ.get("CALIB_JWT")
         self._http = HttpClient(base, bearer=token, timeout=timeout, sleep=sleep)
@@ -188,8 +188,8 @@ class Service:
         LOG.warning("%s: %s; it is left out", self.url, what)
 
 
-def _base(url: str) -> str:
-    """Return the address of a service's root; LCLS_CALIB_HTTP's form, without the last folder, is understood too."""
+def base_of(url: str) -> str:
+    """Return the address of a service's root; LCLS_CALIB_HTTP's form, without the last folder, is understood too. Raises ServiceError."""
     wrong = ServiceError(
         "this is no address of a calibration service", where=url, hint="Such as http://127.0.0.1:8000"
     )

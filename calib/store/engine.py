@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -48,6 +49,10 @@ BUSY_S = 30
 POSTGRES = "postgresql+psycopg"
 PAGE_BYTES = 16384
 _WRITER_LOCK = 0x63616C6962  # any number that others do not lock: "calib"
+_ADDRESSES = (
+    "Give a file, sqlite:///FILE, postgresql+psycopg://USER@HOST/DATABASE, or http://HOST:PORT of a service."
+)
+_LIKE_A_KIND = re.compile(r"(https?|sqlite|postgres(?:ql)?(?:\+\w+)?)(?::|//)")
 _MAKE_ONE = "calib put makes a store where there is none."
 _DAMAGED = "Take a copy of the store, or import an export of it into a new one."
 _CHECKED = (STORES, DETECTORS, PAYLOADS, DOCUMENTS)
@@ -66,22 +71,29 @@ def default_url() -> str:
 
 
 def parse_url(url: str) -> URL:
-    """Return the address of a database; a plain path is that of a SQLite file. Raises StoreError."""
+    """Return the address of a database; a plain path is that of a SQLite file. Raises StoreError, which shows no more of it than its kind."""
     if "://" not in url:
+        misspelt = _LIKE_A_KIND.match(url)
+        if misspelt and not Path(url).exists():
+            raise StoreError(
+                f"this is no address: {misspelt[1]} is followed by ://",
+                hint=f"{_ADDRESSES} Write ./{misspelt[0]}... for a file of that name.",
+            )
         return URL.create("sqlite", database=str(Path(url).expanduser().absolute()))
+    kind = url.partition("://")[0]
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # ValueError: a port that is no number
-        raise StoreError("this is no address of a store", where=url.partition("://")[0]) from None
+        raise StoreError(f"this {kind!r} address of a store cannot be read", hint=_ADDRESSES) from None
     kind = parsed.drivername.partition("+")[0]
     if kind == "sqlite" and parsed.database:
         return URL.create("sqlite", database=str(Path(parsed.database).absolute()))
     if kind in ("postgresql", "postgres"):
         return parsed.set(drivername=POSTGRES)
-    raise StoreError(
-        f"a store cannot be kept in {parsed.drivername!r}",
-        hint="Give a file, sqlite:///FILE, or postgresql+psycopg://USER@HOST/DATABASE.",
+    what = (
+        "an address of SQLite names a file" if kind == "sqlite" else f"constants cannot be kept in {kind!r}"
     )
+    raise StoreError(what, hint=_ADDRESSES)
 
 
 def open_engine(url: URL, *, create: bool) -> Engine:

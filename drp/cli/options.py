@@ -13,6 +13,7 @@ import difflib
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -307,6 +308,8 @@ def parse(argv: Sequence[str]) -> DrpConfig:
         named.setdefault("calib", os.environ[CALIB_VARIABLE])
     if not named.get("calib", ""):
         named["calib"] = None
+    else:
+        _check_address(named["calib"], "--calib" if "calib" in given else CALIB_VARIABLE)
     named.setdefault("workers", max(1, len(os.sched_getaffinity(0)) - 1))
     if "sources" not in named:
         named |= {
@@ -316,7 +319,21 @@ def parse(argv: Sequence[str]) -> DrpConfig:
         }
     config = DrpConfig(**{"script": "", **named}, notes=notes)
     check_paths(config)
+    if given.get("calib") and config.calib_address is not None and not config.supervises:
+        unused = f"--calib has no effect: this drp has its constants from the supervisor, {config.calib_supervisor}"
+        config = replace(config, notes=(*config.notes, unused))
     return config
+
+
+def _check_address(address: str, option: str) -> None:
+    """Refuse what constants cannot come from; whether there are any is seen when they are asked for."""
+    from calib import CalibError  # noqa: PLC0415 - only a run with constants pays for SQLAlchemy or httpx
+    from calib.opening import check_address  # noqa: PLC0415 - as above
+
+    try:
+        check_address(address)
+    except CalibError as error:
+        raise ConfigError(error.what, option=option, hint=error.hint) from None
 
 
 def _read_texts(given: dict[str, Any]) -> dict[str, Any]:

@@ -73,3 +73,62 @@ def test_what_does_not_go_together_is_refused_with_what_to_do(
     with pytest.raises(ConfigError) as caught:
         parse([*script, *options])
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("ftp://host/store", "'ftp'"),
+        ("mysql://me:secret@host/base", "'mysql'"),
+        ("postgres//me:secret@host/base", "postgres is followed by ://"),
+        ("postgresql+psycopg:/me:secret@host/base", "postgresql+psycopg is followed by ://"),
+        ("http:/host:8085", "http is followed by ://"),
+        ("postgresql://me:secret@host:x/base", "cannot be read"),
+        ("http://", "no address of a calibration service"),
+        ("sqlite://", "names a file"),
+    ],
+)
+def test_an_address_that_can_be_none_is_refused_at_once_and_no_password_is_told(
+    script: list[str], monkeypatch: pytest.MonkeyPatch, address: str, said: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse([*script, "--calib", address])
+    assert str(caught.value).startswith("--calib: ")
+    assert said in str(caught.value)
+    assert "http://" in caught.value.hint
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("DRP_CALIB", address)
+    with pytest.raises(ConfigError, match="DRP_CALIB"):
+        parse(script)
+    assert not parse([*script, "--calib", ""]).has_constants
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["a.db", "postgres/a.db", "sqlite:///a.db", "postgresql://me@host/base", "https://host/calib_ws"],
+)
+def test_an_address_that_may_be_one_passes_whether_or_not_anything_is_there(
+    script: list[str], address: str
+) -> None:
+    assert parse([*script, "--calib", address]).calib == address
+
+
+def test_a_file_whose_name_looks_like_an_address_is_a_file(
+    script: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "http:a.db").touch()
+    assert parse([*script, "--calib", "http:a.db"]).calib == "http:a.db"
+    assert parse([*script, "--calib", "./http:b.db"]).calib == "./http:b.db"
+
+
+def test_a_follower_is_told_that_its_own_source_is_not_asked(
+    script: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = [*script, "-u", "cam_1", *SHARED]
+    (note,) = parse([*follower, "--calib", "a.db"]).notes
+    assert "--calib has no effect" in note
+    assert "cam_0" in note
+    monkeypatch.setenv("DRP_CALIB", "of-the-site.db")
+    assert parse(follower).notes == ()
+    assert parse([*script, "-u", "cam_0", "--calib", "a.db", *SHARED]).notes == ()

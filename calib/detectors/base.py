@@ -136,6 +136,16 @@ class Correction:
             rows, cols = np.shape(np.asarray(constants["pedestals"]))[-2:]
         return len(setup.panels) * cls.parts, rows, cols
 
+    @property
+    def tables_in_use(self) -> dict[str, Array]:
+        """What events are calibrated with: `offset`, `factor` and `mask` as `derive` gives them, with this one's mask; read-only."""
+        shape = (self.shape[0], -1, *self.shape[1:])
+        return {
+            "mask": self._mask,
+            "offset": self._offset.reshape(shape),
+            "factor": self._factor.reshape(shape),
+        }
+
     def mask(self, **options: Any) -> Mask:
         """Return 1 for each pixel that is used, 0 for the others, uint8 (segments, rows, cols).
 

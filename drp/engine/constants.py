@@ -212,6 +212,10 @@ class Broadcast:
             log.warning("%s; det.raw.calib will raise", text)
             if text not in self.warnings:
                 self.warnings.append(text)
+        for text in made.doubts:
+            if text not in self.warnings:
+                log.warning("%s", text)
+                self.warnings.append(text)
         log.info(
             "constants of run %s from %s: %s; %s in %s segment %d, digest %s, after %.3f s",
             made.run,

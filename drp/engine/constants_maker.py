@@ -50,6 +50,7 @@ class Made:
     record: dict[str, str]
     detectors: dict[str, dict[str, dict[str, Any]]]
     troubles: tuple[str, ...]
+    doubts: tuple[str, ...]
     reused: bool
 
     @property
@@ -123,13 +124,14 @@ class Maker:
 
     def _placed(self, found: Found, order: Order) -> Made:
         before, key = order.before, found.key
-        told = (found.record(), {name: found.records(name) for name in found.lookup.setups})
+        of_run = (found.record(), {name: found.records(name) for name in found.lookup.setups})
         if before is not None and before.key == key:
-            return _again(before, order.stamp, found.lookup.run, *told)
+            return _again(before, order.stamp, found.lookup.run, *of_run)
         values, about = as_set(found)
-        troubles = {name: one["trouble"] for name, one in about["detectors"].items()}
+        told = about["detectors"].values()
         if self._config.require_constants:
-            check_required(troubles, found.source)
+            wrong = {name: one["trouble"] or one["useless"] for name, one in about["detectors"].items()}
+            check_required(wrong, found.source)
         plan = pack(values, about)
         self.doing = f"it was placing {plan.size_bytes:,} bytes in shared memory"
         try:
@@ -140,7 +142,6 @@ class Maker:
                 hint="Free some; drp-ipc ls shows what drp holds.",
             ) from error
         plan.write(segment)
-        wrong = tuple(text for text in troubles.values() if text)
         return Made(
             order.stamp,
             found.lookup.run,
@@ -149,8 +150,9 @@ class Maker:
             plan.size_bytes,
             plan.digest,
             plan.entries,
-            *told,
-            wrong,
+            *of_run,
+            tuple(one["trouble"] for one in told if one["trouble"]),
+            tuple(one["doubt"] for one in told if one["doubt"]),
             reused=False,
         )
 
@@ -199,6 +201,7 @@ def _again(
         record,
         detectors,
         before.troubles,
+        before.doubts,
         reused=True,
     )
 

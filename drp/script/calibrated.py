@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import CalibError
+from calib import CalibError, GeometryError
 from calib.detectors import Correction, DetectorSetup, MaskOptions, correction_type
 from calib.detectors.epix10ka import EpixMultiGain
 from calib.detectors.epixuhr import EpixUhr
 from calib.geometry import Geometry, ImagePlan
 from calib.geometry.image import LARGEST, LAST, MEAN
+from calib.soundness import soundness
 from drp.script.constants import current
 from drp.script.constants_set import DetectorConstants
 from drp.script.errors import CalibrationError, near_misses
-from drp.script.images import geometry_of, panel_numbers, picked, plan_among
+from drp.script.images import check_geometry, geometry_fault, geometry_of, panel_numbers, picked, plan_among
 
 if TYPE_CHECKING:
     from drp.script.session import Session
@@ -52,6 +53,7 @@ class Calibration:
     ) -> None:
         self.setup = setup
         self.fault = ""
+        self._useless = ""
         self._in_force = session.setup
         # A detector made after steps have changed the configuration has these to follow at once.
         self._followed = -1 if session.setup.stepped else session.setup.step_changes
@@ -82,6 +84,7 @@ class Calibration:
         self.setup, self._constants, self._records = found.setup, found.constants, found.records
         if found.trouble:
             raise CalibrationError(found.trouble)
+        self._useless = found.useless
         if "pixel_mask" not in found.constants:
             options.pop("calib", None)
         kind = correction_type(found.setup)
@@ -90,15 +93,30 @@ class Calibration:
         self._plan = plan_among(found.derived)
 
     def require(self) -> None:
-        """Raise CalibrationError where there are no constants that can be used."""
-        if self.fault:
+        """Raise CalibrationError where there are no constants, or none that anything can be calibrated and drawn with."""
+        if self.fault or self._correction is None or self._mask_options is None:
             raise self._missing()
+        if not self._useless and self._mask_options.default:
+            return
+        # The mask of this detector may leave more pixels than the default one, or fewer.
+        sound = soundness(self.setup, self._constants, self._correction.tables_in_use)
+        geometry = geometry_fault(self.setup, self._constants.get("geometry"), self._correction.shape[1:])
+        wrong = [text for text in (str(sound) if not sound.usable else "", geometry) if text]
+        if wrong:
+            raise CalibrationError(
+                f"{self._name} is asked for with calib=True, and its constants are of no use: {'; '.join(wrong)}",
+                hint="Put others with `calib put`, or leave calib=True out.",
+            )
 
     def _missing(self) -> CalibrationError:
         return CalibrationError(
-            f"{self.setup.name}.{self.setup.alg} cannot be calibrated: {self.fault.rstrip('.')}",
-            hint=f"{self.setup.name}.{self.setup.alg}.raw(evt) gives the data as recorded.",
+            f"{self._name} cannot be calibrated: {self.fault.rstrip('.')}",
+            hint=f"{self._name}.raw(evt) gives the data as recorded.",
         )
+
+    @property
+    def _name(self) -> str:
+        return f"{self.setup.name}.{self.setup.alg}"
 
     @property
     def correction(self) -> Correction:
@@ -121,9 +139,15 @@ class Calibration:
 
     @property
     def geometry(self) -> Geometry:
-        """The detector's geometry: the constant, else the default of its type. Raises GeometryError where there is neither."""
+        """The detector's geometry: the constant, else the default of its type. Raises CalibrationError where there is neither, or it is of no use."""
         if self._geometry is None:
-            self._geometry = geometry_of(self.setup, self._constants.get("geometry"))
+            shape = self.setup.panel_shape if self._correction is None else self._correction.shape[1:]
+            try:
+                geometry = geometry_of(self.setup, self._constants.get("geometry"))
+                check_geometry(self.setup, geometry, shape)
+            except GeometryError as error:
+                raise CalibrationError(f"{self._name} cannot be drawn: {error}") from error
+            self._geometry = geometry
         return self._geometry
 
     def calib(
@@ -169,7 +193,8 @@ class Calibration:
         """Return the image of the calibrated event, or of `nda` (segments, rows, cols), float32 (rows, cols); None where a segment is missing.
 
         Options are psana's: of the image (mapmode, fillholes, vbase, pix_scale_size_um, xy0_off_pix, do_tilt, cframe) and of `calib`. Buffers
-        and errors are as in `calib`; GeometryError where the geometry does not fit.
+        and errors are as in `calib`; CalibrationError also where there is no geometry of this detector, CalibError for data and options that do
+        not fit.
         """
         drawn = {name: options.pop(name) for name in (VIEW_OPTIONS | DRAW_OPTIONS) & options.keys()}
         if nda is None:

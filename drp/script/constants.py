@@ -6,6 +6,7 @@ then, and drp knows that it has it before BeginRun is complete. What calibrates 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from drp.script.session import Session
     from drp.script.setup import Setup
 
+log = logging.getLogger("drp.constants")
 HOW = "Start drp with --calib URL, or set DRP_CALIB."
 
 
@@ -112,6 +114,7 @@ class OfflineConstants:
         self._open = open_source
         self._eager = eager or required
         self._required = required
+        self._told: set[str] = set()
         self._experiment = experiment
         self._run = run
         self._asked: _Asked | None = None
@@ -127,8 +130,8 @@ class OfflineConstants:
             setup, bytes(dgram), self._experiment or experiment, run if self._run is None else self._run
         )
         if self._required:
-            troubles = {name: one.trouble for name, one in self.detectors().items()}
-            constants_set.check_required(troubles, self._find().source)
+            wrong = {name: one.trouble or one.useless for name, one in self.detectors().items()}
+            constants_set.check_required(wrong, self._find().source)
         elif self._eager:
             self._find()
 
@@ -136,6 +139,10 @@ class OfflineConstants:
         """Return the constants, found and derived when first asked for."""
         if self._detectors is None:
             self._detectors = constants_set.in_memory(self._find())
+            for one in self._detectors.values():
+                if one.doubt and one.doubt not in self._told:
+                    log.warning("%s", one.doubt)
+                    self._told.add(one.doubt)
         return self._detectors
 
     def record(self) -> dict[str, str]:

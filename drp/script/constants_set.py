@@ -37,7 +37,8 @@ class DetectorConstants:
     """What one detector is calibrated with in one run.
 
     `constants` by ctype and `derived` by name are read-only arrays (texts are str), segments in the order of `setup.panels`; `records` tell
-    id, version, experiment, run, run_end, digest and put_digest of each constant. `trouble` says why there is nothing derived, "" where all is well.
+    id, version, experiment, run, run_end, digest and put_digest of each constant. `trouble` says why there is nothing derived, `doubt` what is wrong
+    with some of it, `useless` why nothing can be calibrated or drawn with it; each "" where all is well.
     """
 
     setup: DetectorSetup
@@ -45,6 +46,8 @@ class DetectorConstants:
     derived: Mapping[str, Array]
     records: Mapping[str, Mapping[str, Any]]
     trouble: str
+    doubt: str = ""
+    useless: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,6 +161,27 @@ def derive(found: Found, name: str) -> tuple[dict[str, Array], str]:
         return {}, _told(found, name, str(error))
 
 
+def assess(found: Found, name: str, derived: Mapping[str, Array]) -> tuple[str, str]:
+    """Return what is wrong with constants that could be derived, and why they are of no use at all; "" each where all is well."""
+    from calib.soundness import soundness  # noqa: PLC0415 - as above
+    from drp.script.images import geometry_fault  # noqa: PLC0415 - as above
+
+    if not derived:
+        return "", ""
+    setup = found.lookup.setups[name]
+    values = {ctype: one.value for ctype, one in found.constants[name].items()}
+    sound = soundness(setup, values, derived)
+    geometry = geometry_fault(setup, values.get("geometry"), derived["mask"].shape[1:])
+    useless = [str(sound) if not sound.usable else "", geometry]
+    doubts = [str(sound), geometry]
+    return _listed(name, doubts), _told(found, name, text) if (text := _listed(name, useless)) else ""
+
+
+def _listed(name: str, texts: list[str]) -> str:
+    wrong = [text for text in texts if text]
+    return f"{name}: {'; '.join(wrong)}" if wrong else ""
+
+
 def _told(found: Found, name: str, trouble: str) -> str:
     """Return what is wrong, and where it was looked for."""
     lookup = found.lookup
@@ -173,7 +197,7 @@ def check_required(troubles: Mapping[str, str], source: str) -> None:
     wrong = [text for text in troubles.values() if text]
     if wrong:
         raise ConstantsError(
-            f"they are required (--require-constants) and not whole: {'; '.join(wrong)}",
+            f"they are required (--require-constants) and not whole, or of no use: {'; '.join(wrong)}",
             source=source,
             hint="Put them with `calib put`, or leave --require-constants out.",
         )
@@ -187,7 +211,8 @@ def in_memory(found: Found) -> dict[str, DetectorConstants]:
         values = {ctype: one.value for ctype, one in found.constants[name].items()}
         for array in derived.values():
             array.flags.writeable = False
-        out[name] = DetectorConstants(setup, values, derived, found.records(name), trouble)
+        told = assess(found, name, derived)
+        out[name] = DetectorConstants(setup, values, derived, found.records(name), trouble, *told)
     return out
 
 
@@ -199,12 +224,13 @@ def as_set(found: Found) -> tuple[dict[str, Value], dict[str, Any]]:
     told: dict[str, Any] = {}
     for name, setup in found.lookup.setups.items():
         derived, trouble = derive(found, name)
+        doubt, useless = assess(found, name, derived)
         if derived:
             geometry = found.constants[name].get("geometry")
-            derived |= plan_arrays(setup, geometry and geometry.value)
+            derived |= plan_arrays(setup, geometry and geometry.value, derived["mask"].shape[1:])
         values |= {f"{name}/{ctype}": one.value for ctype, one in found.constants[name].items()}
         values |= {f"{name}/{DERIVED}/{key}": array for key, array in derived.items()}
-        told[name] = {"records": found.records(name), "trouble": trouble}
+        told[name] = {"records": found.records(name), "trouble": trouble, "doubt": doubt, "useless": useless}
     return values, {"detectors": told, "source": found.source}
 
 
@@ -222,7 +248,13 @@ def from_set(packed: Packed, lookup: Lookup) -> dict[str, DetectorConstants]:
             if key.startswith(start) and not isinstance(value, str)
         }
         out[name] = DetectorConstants(
-            lookup.setups[name], constants, derived, told["records"], told["trouble"]
+            lookup.setups[name],
+            constants,
+            derived,
+            told["records"],
+            told["trouble"],
+            told["doubt"],
+            told["useless"],
         )
     return out
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib import CalibError
+from calib import CalibError, GeometryError
 from calib.detectors import DetectorSetup, correction_type
 from calib.geometry import Geometry, ImagePlan
 
@@ -38,10 +38,43 @@ def picked(setup: DetectorSetup, geometry: Geometry) -> list[int] | None:
     return None if numbers == list(range(geometry.shape[0])) else numbers
 
 
-def plan_arrays(setup: DetectorSetup, text: object) -> dict[str, NDArray[Any]]:
+def check_geometry(setup: DetectorSetup, geometry: Geometry, shape: tuple[int, ...]) -> None:
+    """Raise GeometryError where a geometry is not of this detector: too few panels, or panels of another shape than `shape`.
+
+    `shape` is (rows, cols), 0 where it is not known.
+    """
+    panels, rows, cols = geometry.shape
+    last = max(panel_numbers(setup))
+    if all(shape) and (rows, cols) != tuple(shape):
+        what = f"its panels have {rows} x {cols} pixels, those of the detector {shape[0]} x {shape[1]}"
+    elif panels <= last:
+        what = f"its last panel is number {panels - 1}, that of the detector number {last}"
+    else:
+        return
+    raise GeometryError(
+        f"it is of another detector: {what}",
+        where=geometry.where,
+        hint="Put the geometry of this detector into the store.",
+    )
+
+
+def geometry_fault(setup: DetectorSetup, text: object, shape: tuple[int, ...]) -> str:
+    """Return why nothing can be drawn with the constant `text`, "" where it can, or where there is none; `shape` as in check_geometry."""
+    if text is None:
+        return ""
+    try:
+        geometry = geometry_of(setup, text)
+        check_geometry(setup, geometry, shape)
+    except CalibError as error:
+        return f"the geometry cannot be used (image will raise): {error.what}"
+    return ""
+
+
+def plan_arrays(setup: DetectorSetup, text: object, shape: tuple[int, ...]) -> dict[str, NDArray[Any]]:
     """Return the plan of a detector's images with psana's default options, by name; nothing where it has no geometry that fits."""
     try:
         geometry = geometry_of(setup, text)
+        check_geometry(setup, geometry, shape)
         plan = geometry.plan(segments=picked(setup, geometry))
     except CalibError:
         return {}

@@ -311,6 +311,25 @@ def test_constants_that_are_missing_are_a_warning_and_an_error_only_for_who_asks
     assert command.left(files=False) == []
 
 
+def test_constants_that_give_no_numbers_are_a_warning_and_an_error_where_they_are_required(
+    drp: Start, folder: Path, source: Path
+) -> None:
+    put_constants(folder / "nan.db", (11, 13), add=float("nan"))
+    script = folder / "pass.py"
+    script.write_text(PASS)
+    arguments = (script, "--source", source, "-W", "1", "--calib", folder / "nan.db")
+    command = drp(*arguments, output=folder / "one")
+    assert command.wait(LIMIT_S) == 0, command.log
+    (told,) = command.report["warnings"]
+    assert told == (
+        f"{DET}: pedestals is NaN in 384 of 384 pixels (calib gives NaN); 0 of 384 pixels can be used"
+    )
+    command = drp(*arguments, "--require-constants", output=folder / "two")
+    assert command.wait(LIMIT_S) == 1
+    assert "--require-constants" in command.report["error"] and told in command.report["error"]
+    assert command.left(files=False) == []
+
+
 @pytest.mark.parametrize("offline", [(), pytest.param(("--offline",), marks=pytest.mark.slow)])
 def test_required_constants_that_are_missing_fail_begin_run_with_the_list(
     drp: Start, folder: Path, source: Path, offline: tuple[str, ...]

@@ -13,6 +13,7 @@ from sim_files import split, write_run
 
 from calib import CalibError, Constant, DetectorId
 from calib.detectors import correction_type
+from calib.geometry import Geometry
 from calib.store import open_store
 from drp import DataSource
 from drp.script.constants import offline_constants
@@ -38,6 +39,11 @@ def truth() -> SimTruth:
 
 
 Put = Callable[..., str]
+
+
+def the(ctype: str, truth: SimTruth) -> Any:
+    """The true constant of a type."""
+    return next(one.value for one in constants_of(truth) if one.ctype == ctype)
 
 
 @pytest.fixture
@@ -236,6 +242,74 @@ def test_constants_of_another_shape_are_not_used(lit: Path, put: Put) -> None:
     det, evt = next(events(lit, url))
     with pytest.raises(CalibrationError, match="100, 100"):
         det.raw.calib(evt)
+
+
+def test_what_gives_no_numbers_is_told_once_with_counts(
+    lit: Path, put: Put, truth: SimTruth, caplog: pytest.LogCaptureFixture
+) -> None:
+    pedestals = the("pedestals", truth).copy()
+    pedestals[4, 0, :2] = np.nan
+    for det, evt in events(lit, put(pedestals=pedestals)):
+        assert np.isnan(det.raw.calib(evt)[0, :2]).any()
+    (told,) = [one.message for one in caplog.records if one.levelno == logging.WARNING]
+    assert "epixhr: pedestals AML_M is NaN in 1,536 of 221,184 pixels (calib gives NaN)" in told
+    caplog.clear()
+
+
+def test_constants_that_leave_nothing_to_use_fail_where_they_must_be_there(
+    lit: Path, put: Put, truth: SimTruth, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = put(pixel_status=np.ones_like(the("pixel_status", truth)))
+    det, evt = next(events(lit, url))
+    assert not det.raw.calib(evt).any()
+    assert "0 of 221,184 pixels can be used" in caplog.text
+    with pytest.raises(CalibrationError, match=r"calib=True.* 0 of 221,184 pixels can be used"):
+        next(events(lit, url, calib=True))
+    det, evt = next(events(lit, url, calib=True, status=False))
+    assert det.raw.calib(evt).any()
+    with pytest.raises(CalibrationError, match="0 of 221,184 pixels can be used"):
+        next(events(lit, put(), calib=True, umask=np.zeros(truth.shape)))
+    caplog.clear()
+
+
+GEOMETRIES = {
+    "nan": (lambda truth: geometry_of(truth).text().replace(" 0 ", " nan ", 3), "nan"),
+    "other_shape": (lambda truth: Geometry.default_for("jungfrau", 2).text(), "512 x 1024 pixels"),
+    "too_few": (lambda truth: Geometry.default_for("epixhr1x4", 1).text(), "its last panel is number 0"),
+    "turned": (
+        lambda truth: Geometry.from_panels("MTRX:768:144:100:100", [(0, 0, 0), (0, 1e5, 0)]).text(),
+        "768 x 144 pixels",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_a_geometry_that_cannot_be_drawn_is_told_and_an_error_of_one_kind(
+    lit: Path, put: Put, truth: SimTruth, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    make, words = GEOMETRIES[name]
+    url = put(geometry=make(truth))
+    det, evt = next(events(lit, url))
+    assert det.raw.calib(evt) is not None
+    assert "epixhr: the geometry cannot be used (image will raise)" in caplog.text
+    assert words in caplog.text
+    for ask in (
+        lambda: det.raw.image(evt),
+        lambda: det.raw.image(evt, nda=np.ones(truth.shape)),
+        lambda: det.raw.image(evt, mapmode=0),
+        det.raw._pixel_coords,
+    ):
+        with pytest.raises(CalibrationError, match="cannot be drawn: geometry of epixhr") as caught:
+            ask()
+        assert words in str(caught.value)
+    with pytest.raises(CalibrationError, match=r"calib=True.*the geometry cannot be used"):
+        next(events(lit, url, calib=True))
+    caplog.clear()
+
+
+def test_a_geometry_of_more_panels_is_that_of_the_whole_detector(lit: Path, put: Put) -> None:
+    det, evt = next(events(lit, put(geometry=Geometry.default_for("epixhr1x4", 20).text())))
+    assert det.raw.image(evt).shape == Geometry.default_for("epixhr1x4", 20).plan().shape
 
 
 @pytest.mark.parametrize("skip", ["all", ["epixhr"], "epixhr"])

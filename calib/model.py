@@ -77,7 +77,8 @@ class DetectorId:
         return "_".join((self.dettype, *self.serials))
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.dettype}, {len(self.serials)} panels)" if self.serials else self.name
+        panels = f"{len(self.serials)} panel{'s'[: len(self.serials) != 1]}"
+        return f"{self.name} ({self.dettype}, {panels})" if self.serials else self.name
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -67,7 +67,10 @@ def _items(store: Store, records: list[Record]) -> Iterator[tuple[DetectorId, Co
 @contextmanager
 def _appearing(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that appears under its name when it is whole."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
+    except OSError as error:
+        raise StoreError(f"it cannot be made: {error.strerror}", where=str(path)) from error
     draft = Path(name)
     try:
         with os.fdopen(descriptor, "w+b") as file:

@@ -54,11 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_PIPE
     except (CalibError, OSError) as error:
         sys.stdout.flush()
-        print(f"calib: {error}", file=sys.stderr)
+        print(f"calib: {_told(error)}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _told(error: CalibError | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -83,10 +84,14 @@ def the_detector(arguments: argparse.Namespace) -> DetectorId:
         try:
             dgram = next(iter(Reader(path)), None)
             if dgram is None or dgram.service != TransitionId.Configure:
-                raise CalibError("it does not begin with a Configure", where=str(path))
+                raise CalibError(
+                    "it does not begin with a whole Configure, as a recorded run does",
+                    where=str(path),
+                    hint="Name an xtc2 file, the first chunk of a run.",
+                )
             return detector_in(Config(dgram), arguments.detector)
         except XtcError as error:
-            raise CalibError(str(error), hint="Take the first chunk of a run.") from error
+            raise CalibError(str(error)) from error
     if arguments.serials is None:
         return DetectorId(arguments.detector, arguments.type or "")
     return DetectorId(arguments.detector, arguments.type or arguments.detector, arguments.serials)
@@ -105,6 +110,13 @@ def run_range(text: str) -> tuple[int, int | None]:
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is no range of runs: give 10, or 10-20")
     return int(found[1]), int(found[3]) if found[3] else None
+
+
+def run_number(text: str) -> int:
+    """Read the number of a run, 0 for the latest."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of a run")
+    return int(text)
 
 
 def record_id(text: str) -> int:
@@ -137,8 +149,10 @@ def load_value(path: Path, ctype: str) -> Value:
             with path.open("rb") as file:
                 value = file.read(MAX_TEXT_BYTES + 1).decode()
         else:
-            value = np.loadtxt(path)
-    except (ValueError, EOFError, MemoryError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # of a file without numbers
+                value = np.loadtxt(path)
+    except (ValueError, EOFError, MemoryError, UserWarning) as error:
         raise ConstantsMisshapen(
             f"it cannot be read: {error}",
             where=str(path),

@@ -24,7 +24,9 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     options.add_detector(get)
     get.add_argument("ctype", metavar="CTYPE", help=options.ctype_help())
-    get.add_argument("--run", type=int, default=0, metavar="N", help="the run (default: 0, the latest)")
+    get.add_argument(
+        "--run", type=options.run_number, default=0, metavar="N", help="the run (default: 0, the latest)"
+    )
     get.add_argument("--experiment", metavar="NAME", help="of this experiment, or of the detector")
     get.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it: .npy, or text")
     options.add_store(get)
@@ -60,7 +62,7 @@ def _get(arguments: argparse.Namespace) -> int:
         source.close()
     if arguments.ctype not in found:
         raise ConstantsMissing(
-            f"there are no {arguments.ctype} for {detector}, run {arguments.run}",
+            f"there is no constant {arguments.ctype} of {detector} for {f'run {arguments.run}' if arguments.run else 'the latest run'}",
             where=source.url,
             hint="calib ls shows what there is.",
         )
@@ -87,10 +89,17 @@ def _tell(detector: DetectorId, constant: Constant) -> list[str]:
     if isinstance(constant.value, str):
         return [*lines, constant.value]
     value = constant.value
+    finite = value[np.isfinite(value)]
+    span = (
+        f"{finite.min():.6g} to {finite.max():.6g}, mean {finite.mean(dtype=np.float64):.6g}"
+        if finite.size
+        else "all NaN or infinite"
+    )
+    some = f", {value.size - finite.size} values NaN or infinite" if 0 < finite.size < value.size else ""
     return [
         *lines,
         f"  panels {', '.join(constant.serials) or '-'}",
-        f"  {value.dtype.name} {value.shape}, {value.min():.6g} to {value.max():.6g}, mean {value.mean(dtype=np.float64):.6g}",
+        f"  {value.dtype.name} {value.shape}, {span}{some}",
     ]
 
 

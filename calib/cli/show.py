@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from calib.cli import options
+from calib.cli.options import DIGEST_CHARS
 from calib.errors import CalibError, ConstantsMissing
 from calib.model import Constant, DetectorId, known_ctype
 from calib.opening import open_source
 from calib.store import read_archive
 
 _DESCRIPTION = """\
-Draw a map and a histogram of each gain range of constants into PNG files, one for each type: of an archive
-that calib dark or calib export made, or of a detector in the store."""
+Draw a map and a histogram of each gain range of constants into PNG files, DETECTOR-CTYPE-rRUN.png: of an
+archive that calib dark or calib export made, or of a detector in the store. Where an archive has several of
+one name, their digests are in it too, as calib history shows them."""
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,7 +36,11 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "-o", "--output", type=Path, default=Path(), metavar="DIR", help="folder (default: this one)"
     )
     show.add_argument(
-        "--run", type=int, default=0, metavar="N", help="valid for this run (default: 0, the latest)"
+        "--run",
+        type=options.run_number,
+        default=0,
+        metavar="N",
+        help="valid for this run (default: 0, the latest)",
     )
     show.add_argument("--experiment", metavar="NAME", help="of this experiment, or of the detector")
     options.add_store(show)
@@ -49,7 +56,6 @@ def _show(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         raise CalibError(f"drawing needs matplotlib: {error}", hint="pip install 'drp[plot]'") from error
     arguments.output.mkdir(parents=True, exist_ok=True)
-    drawn = 0
     geometries: dict[DetectorId, str] = {}
     pictures = []
     for detector, constant in found:
@@ -58,16 +64,27 @@ def _show(arguments: argparse.Namespace) -> int:
                 geometries[detector] = constant.value
         elif constant.value.ndim >= 3 and (not arguments.ctypes or constant.ctype in arguments.ctypes):
             pictures.append((detector, constant))
+    names = Counter(_name(detector, constant) for detector, constant in pictures)
+    drawn: set[str] = set()
     for detector, constant in pictures:
-        path = arguments.output / f"{detector.name}-{constant.ctype}-r{constant.run:04d}.png"
+        name = _name(detector, constant)
+        if names[name] > 1:  # of several experiments, panels or puts: the digest tells which
+            name = f"{name}-{constant.digest[:DIGEST_CHARS]}"
+        if name in drawn:
+            continue
+        path = arguments.output / f"{name}.png"
         draw_constant(detector, constant, path, geometry=geometries.get(detector))
         print(path)
-        drawn += 1
+        drawn.add(name)
     if not drawn:
         raise ConstantsMissing(
             "there is nothing to draw", where=arguments.detector, hint="calib ls shows what there is."
         )
     return 0
+
+
+def _name(detector: DetectorId, constant: Constant) -> str:
+    return f"{detector.name}-{constant.ctype}-r{constant.run:04d}"
 
 
 def _archive(arguments: argparse.Namespace) -> Iterator[tuple[DetectorId, Constant]]:

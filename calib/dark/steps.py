@@ -64,6 +64,8 @@ class _DarkFile:
     def steps(self) -> Iterator[Step]:
         for dgram in Stream(self._path):
             service = dgram.service
+            if self._setup is None and service != TransitionId.Configure:
+                break
             if service == TransitionId.L1Accept:
                 if not self._has_sums:
                     self._add(dgram)
@@ -75,6 +77,12 @@ class _DarkFile:
                 if self._has_sums:
                     self._take_sums(dgram)
                 yield from self._end_step()
+        if self._setup is None:
+            raise CalibError(
+                "it does not begin with a whole Configure, as a recorded run does",
+                where=str(self._path),
+                hint="Name the xtc2 file of the dark run, its first chunk.",
+            )
         yield from self._end_step()
 
     def _configure(self, dgram: Dgram) -> None:

@@ -46,17 +46,30 @@ class CommonMode:
 
     @classmethod
     def of(cls, cmpars: Sequence[float]) -> CommonMode | None:
-        """Return psana's cmpars as a CommonMode, None where they ask for nothing; CalibError where they are none."""
+        """Return psana's cmpars as a CommonMode, None where they ask for nothing; CalibError where they are none.
+
+        Numbers that mean nothing are none: a mode beyond 7, a limit that nothing can be below, a fraction of a pixel. A fifth number and more
+        are not looked at.
+        """
         try:
-            algorithm, mode = int(cmpars[0]), int(cmpars[1])
-            limit = float(cmpars[2])
-            fewest = int(cmpars[3]) if len(cmpars) > 3 else FEWEST
-        except (TypeError, IndexError, ValueError):
-            raise CalibError(
-                f"cmpars={cmpars!r} are no common mode parameters",
-                hint="Give (algorithm, mode, largest correction, fewest pixels), such as (7, 1, 200, 10)",
-            ) from None
-        return cls(algorithm, mode, limit, fewest) if mode & 7 else None
+            given = [float(one) for one in cmpars][:4]
+        except (TypeError, ValueError):
+            given = []
+        if len(given) < 3 or not all(one.is_integer() for one in (*given[:2], *given[3:])):
+            raise _no_cmpars(cmpars, "they are no three or four numbers, whole but for the limit")
+        algorithm, mode, limit, fewest = *given[:3], given[3] if len(given) > 3 else FEWEST
+        if not 0 <= mode <= 7:
+            raise _no_cmpars(cmpars, "the mode is no sum of 1 (rows), 2 (columns) and 4 (banks)")
+        if algorithm < 0 or fewest < 0 or not (limit > 0 or mode == 0):
+            raise _no_cmpars(cmpars, "the limit is above 0, and none is negative")
+        return cls(int(algorithm), int(mode), limit, int(fewest)) if mode else None
+
+
+def _no_cmpars(cmpars: object, why: str) -> CalibError:
+    return CalibError(
+        f"cmpars={cmpars!r:.80} are no parameters of common mode: {why}",
+        hint="Give (algorithm, mode, largest correction, fewest pixels), such as (7, 1, 200, 10).",
+    )
 
 
 class Scratch:

@@ -6,7 +6,8 @@ how a detector codes its pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
@@ -16,6 +17,8 @@ import numpy.typing as npt
 from calib.errors import CalibError, ConstantsMisshapen
 
 ALL_BITS = (1 << 64) - 1
+MOST_PIXELS = 1 << 20
+MOST_RANGES = 63
 MAX_MERGED_RANGES = 5
 """psana merges the first five gain ranges of a status; the sixth and seventh of epix10ka are made from the others."""
 
@@ -31,6 +34,7 @@ class MaskOptions:
     (default: the first five). `neighbors`: closer than `rad` to such a pixel, in a rhombus ("r"), circle ("c") or square. `edges`,
     `center`: within `edge_rows`/`edge_cols` (or `width`) of the panel's edge, within `center_rows`/`center_cols` (or `wcenter`) of a
     seam between its ASICs. `calib`: 0 in the constant pixel_mask. `umask`: 0 in the user's array, which has as many pixels as the detector.
+    Raises CalibError for a value that an option cannot have.
     """
 
     status: bool = True
@@ -50,6 +54,24 @@ class MaskOptions:
     center_cols: int = 1
     calib: bool = False
     umask: npt.NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("rad", "width", "edge_rows", "edge_cols", "wcenter", "center_rows", "center_cols"):
+            _whole(name, getattr(self, name), MOST_PIXELS)
+        for name in ("status_bits", "stextra_bits"):
+            _whole(name, getattr(self, name), ALL_BITS)
+        if not isinstance(self.ptrn, str):
+            raise CalibError(f"ptrn={self.ptrn!r:.60} is no pattern", hint='Give "r", "c" or "s".')
+        given = self.gain_range_inds
+        if given is not None:
+            if not isinstance(given, Iterable) or isinstance(given, str):
+                raise CalibError(
+                    f"gain_range_inds={given!r:.60} is no list of gain ranges", hint="Such as (0, 1, 2)."
+                )
+            ranges = tuple(_whole("a number of gain_range_inds", one, MOST_RANGES) for one in given)
+            object.__setattr__(self, "gain_range_inds", ranges)
+        if self.umask is not None:
+            object.__setattr__(self, "umask", _numbers(self.umask))
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> MaskOptions:
@@ -86,7 +108,8 @@ def combine(
     if options.calib and "pixel_mask" in constants:
         mask &= (_as_segments("pixel_mask", constants["pixel_mask"], shape) != 0).all(axis=0)
     if options.umask is not None:
-        if options.umask.size != mask.size:
+        turned = options.umask.ndim > 1 and options.umask.shape[-1] != shape[-1]
+        if options.umask.size != mask.size or turned:
             raise CalibError(
                 f"umask has shape {options.umask.shape}, the detector {shape}",
                 hint="Give it the shape of raw(evt)",
@@ -95,8 +118,31 @@ def combine(
     return mask
 
 
+def _whole(name: str, value: Any, most: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number <= most:
+        raise CalibError(f"{name}={value!r:.60} is no whole number from 0 to {most}")
+    return number
+
+
+def _numbers(umask: Any) -> npt.NDArray[Any]:
+    try:
+        array = np.asarray(umask)
+    except ValueError:
+        array = np.empty(0, object)
+    if array.dtype.kind not in "biuf":
+        raise CalibError(
+            f"umask is no array of numbers but {type(umask).__name__}", hint="1 is good, 0 is masked."
+        )
+    return array
+
+
 def _from_status(options: MaskOptions, shape: tuple[int, int, int], constants: Constants) -> Mask:
     good = np.ones(shape, np.uint8)
+    used = most = 0
     for ctype, bits in (("pixel_status", options.status_bits), ("status_extra", options.stextra_bits)):
         if ctype not in constants:
             continue
@@ -104,9 +150,16 @@ def _from_status(options: MaskOptions, shape: tuple[int, int, int], constants: C
         ranges = options.gain_range_inds
         if ranges is None or len(status) == 1:
             ranges = range(min(len(status), MAX_MERGED_RANGES))
+        most = max(most, len(status))
         for one in ranges:
             if one < len(status):
+                used += 1
                 good &= (status[one].astype(np.uint64, copy=False) & np.uint64(bits)) == 0
+    if most and not used:
+        raise CalibError(
+            f"gain_range_inds={options.gain_range_inds} names none of the {most} gain ranges that the status has",
+            hint="They count from 0.",
+        )
     return good
 
 

@@ -1,6 +1,7 @@
 """Asking a service over HTTP, with limits on everything: time, tries, and the size of answers.
 
-It knows addresses and bytes, and nothing of constants. Each failure is a ServiceError that names the address and what to do.
+It knows addresses and bytes, and nothing of constants. Each failure is a ServiceError that names the address and what to do. An answer that
+takes long to begin is told in the log while it is waited for, and never waited for again.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -23,11 +26,17 @@ MAX_JSON_BYTES = 64 << 20
 TRIES = 3
 FIRST_PAUSE_S = 0.25
 FIRST_BYTES_S = 30.0
+SENT_S = 300.0
+"""How long what was sent may take to be kept."""
+PATIENCE_S = 3.0
+"""After so long without an answer it is said what is waited for."""
 SLOWEST_BYTES_PER_S = 1 << 20
 TIMEOUTS = httpx.Timeout(30.0, connect=5.0)
 _AGAIN = (429, 500, 502, 503, 504)
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _SNIPPET = 300
+_REACH = "Is the service running, and is this its address?"
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 
 
 class HttpClient:
@@ -72,8 +81,9 @@ class HttpClient:
             try:
                 return self._once(path, limit, size, query)
             except _TryAgain as again:
-                if attempt == TRIES:
-                    raise self._error(path, f"{again} ({TRIES} tries)") from again.__cause__
+                if attempt == TRIES or again.is_last:
+                    tries = f" ({attempt} tries)" if attempt > 1 else ""
+                    raise self._error(path, f"{again}{tries}", _REACH) from again.__cause__
                 LOG.info("%s%s: %s; trying again", self.base, path, again)
                 self._sleep(FIRST_PAUSE_S * 4 ** (attempt - 1))
         raise self._error(path, "not tried")
@@ -81,12 +91,15 @@ class HttpClient:
     def send(self, method: str, path: str, body: IO[bytes] | None = None) -> Any:
         """Send what changes the service, once, and return its answer as JSON."""
         try:
-            with self._speaking():
+            with self._speaking(path, SENT_S):
                 answer = self._client.request(
-                    method, f"{self.base}{path}", content=_pieces(body) if body else None
+                    method,
+                    f"{self.base}{path}",
+                    content=_pieces(body) if body else None,
+                    timeout=httpx.Timeout(SENT_S, connect=self._client.timeout.connect),
                 )
         except _TryAgain as failure:
-            raise self._error(path, str(failure)) from failure.__cause__
+            raise self._error(path, str(failure), _REACH) from failure.__cause__
         try:
             said = answer.json()
         except ValueError:
@@ -99,7 +112,7 @@ class HttpClient:
     def _once(self, path: str, limit: int, size: int | None, query: str | None) -> NDArray[np.uint8]:
         parameters = None if query is None else {"query_string": query}
         with (
-            self._speaking(),
+            self._speaking(path, self._client.timeout.read),
             self._client.stream("GET", f"{self.base}{path}", params=parameters) as answer,
         ):
             if answer.status_code in _AGAIN:
@@ -145,23 +158,40 @@ class HttpClient:
         return self._error(path, f"answered {code} {answer.reason_phrase}", hint)
 
     @contextlib.contextmanager
-    def _speaking(self) -> Iterator[None]:
+    def _speaking(self, path: str, longest_s: float | None) -> Iterator[None]:
+        """Turn what goes wrong into _TryAgain, and say what is waited for where the block takes longer than PATIENCE_S."""
+        said = "%s%s: the answer is not there yet; it is given up after %g s of silence"
+        timer = threading.Timer(PATIENCE_S, LOG.warning, (said, self.base, path, longest_s))
+        timer.daemon = True
+        timer.start()
         try:
             yield
+        except httpx.ConnectTimeout as error:
+            raise _TryAgain(f"no connection within {self._client.timeout.connect:g} s") from error
         except httpx.TimeoutException as error:
-            raise _TryAgain(f"no answer in time ({type(error).__name__})") from error
+            raise _TryAgain(f"no answer within {longest_s:g} s", is_last=True) from error
         except httpx.ConnectError as error:
-            raise _TryAgain(f"it cannot be reached: {error}") from error
+            raise _TryAgain(f"it cannot be reached: {_plain(error)}") from error
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise _TryAgain(f"the connection failed: {error or type(error).__name__}") from error
+            raise _TryAgain(f"the connection failed: {_plain(error)}") from error
+        finally:
+            timer.cancel()
 
     def _error(self, path: str, what: str, hint: str = "") -> ServiceError:
-        reach = "Is the service running, and is this its address?"
-        return ServiceError(what, where=f"{self.base}{path}", hint=hint or (reach if "tries" in what else ""))
+        return ServiceError(what, where=f"{self.base}{path}", hint=hint)
 
 
 class _TryAgain(Exception):
-    """What may be gone the next time."""
+    """What may be gone the next time, unless there `is_last` no time left for one."""
+
+    def __init__(self, what: str, *, is_last: bool = False) -> None:
+        super().__init__(what)
+        self.is_last = is_last
+
+
+def _plain(error: Exception) -> str:
+    """Return what an error says, without the system's number for it."""
+    return _ERRNO.sub("", str(error)) or type(error).__name__
 
 
 def _pieces(body: IO[bytes]) -> Iterator[bytes]:

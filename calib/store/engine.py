@@ -84,7 +84,7 @@ def parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # ValueError: a port that is no number
-        raise StoreError(f"this {kind!r} address of a store cannot be read", hint=_ADDRESSES) from None
+        raise StoreError("this is no address of a store", where=f"{kind}://...", hint=_ADDRESSES) from None
     kind = parsed.drivername.partition("+")[0]
     if kind == "sqlite" and parsed.database:
         return URL.create("sqlite", database=str(Path(parsed.database).absolute()))

@@ -28,7 +28,10 @@ class DrpError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{text.rstrip('.')}. {self.hint}" if self.hint else text
+        if not self.hint:
+            return text
+        text = text.rstrip(".")
+        return f"{text}{'' if text.endswith('?') else '.'} {self.hint}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, dict(self.__dict__))

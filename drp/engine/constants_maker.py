@@ -72,7 +72,7 @@ class Maker:
         try:
             self._connect()
         except CalibError as error:
-            raise ConstantsError(str(error), hint=error.hint) from error
+            raise ConstantsError(error.what, source=error.where, hint=error.hint) from error
 
     @property
     def source(self) -> str:

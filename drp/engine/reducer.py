@@ -232,7 +232,7 @@ class Reducer:
         try:
             return Broadcast(config, record.socket_path(name), notifier(self._notify))
         except CalibError as error:
-            raise ConstantsError(str(error), hint=error.hint) from error
+            raise ConstantsError(error.what, source=error.where, hint=error.hint) from error
 
     # What is sized by the source and the options.
 

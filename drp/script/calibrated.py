@@ -8,7 +8,7 @@ script brings its own array (`out=`) or asks for one (`copy=True`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -172,9 +172,11 @@ class Calibration:
             return None
         own = self._stream.copy_views if copy is None else copy
         into = out
+        if cmpars is not None:
+            cmpars = tuple(cmpars) if isinstance(cmpars, Iterable) else (cmpars,)
         if into is None and not own:
-            into = self._buffer(("calib", None if cmpars is None else tuple(cmpars)), correction.shape)
-        done = correction.calib(raw, out=into, cmpars=None if cmpars is None else tuple(cmpars), **psana)
+            into = self._buffer(("calib", str(cmpars)), correction.shape)
+        done = correction.calib(raw, out=into, cmpars=cmpars, **psana)
         if own or out is not None:
             return done
         lent: Floats = self._stream.lend(done)

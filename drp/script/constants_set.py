@@ -199,7 +199,7 @@ def check_required(troubles: Mapping[str, str], source: str) -> None:
         raise ConstantsError(
             f"they are required (--require-constants) and not whole, or of no use: {'; '.join(wrong)}",
             source=source,
-            hint="Put them with `calib put`, or leave --require-constants out.",
+            hint="Put what is missing, or leave --require-constants out.",
         )
 
 

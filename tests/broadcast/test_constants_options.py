@@ -83,7 +83,7 @@ def test_what_does_not_go_together_is_refused_with_what_to_do(
         ("postgres//me:secret@host/base", "postgres is followed by ://"),
         ("postgresql+psycopg:/me:secret@host/base", "postgresql+psycopg is followed by ://"),
         ("http:/host:8085", "http is followed by ://"),
-        ("postgresql://me:secret@host:x/base", "cannot be read"),
+        ("postgresql://me:secret@host:x/base", "no address of a store"),
         ("http://", "no address of a calibration service"),
         ("sqlite://", "names a file"),
     ],

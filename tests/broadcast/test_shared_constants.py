@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from calib.broadcast.keys import write_keys
+from drp.cli.options import parse
+from drp.core.errors import ConstantsError
+from drp.engine.constants_maker import Maker
 from tests.support.constants_world import (
     Panels,
     expected,
@@ -88,6 +91,15 @@ def test_a_supervisor_that_is_not_there_is_an_error_within_the_time_limit(
     error = command.report["error"]
     assert "no supervisor answered within 2 s" in error and "tcp://127.0.0.1" in error, error
     assert command.left(files=False) == []
+
+
+def test_what_to_do_about_a_key_that_is_none_is_said_once() -> None:
+    told = ["-u", "cam_0", "--calib", "a.db", "--calib-supervisor", "cam_0@tcp://127.0.0.1:1"]
+    config = parse([*told, "-p", __file__, "--calib-key", "nowhere", "-W", "1"])
+    with pytest.raises(ConstantsError) as caught:
+        Maker(config)
+    assert caught.value.source == "nowhere"
+    assert str(caught.value).count("calib key FILE") == 1
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from calib_command import served
 
-from calib import DetectorId
+from calib import Constant, DetectorId
 from calib.cli import main
 from calib.service.documents import OF_DETECTOR, object_id
 from calib.store import open_store
@@ -258,7 +258,19 @@ def test_an_export_is_imported_elsewhere(
         ),
         (["put", "cam", "pedestals", "dark.npy", "--run", "x", "--serials", "a,b"], 2, "10-20"),
         (["put", "cam", "pedestals", "dark.npy", "--serials", "a,b"], 2, "--run"),
+        (
+            ["put", "cam", "pixel_rms", "empty.txt", "--run", "1", "--serials", "a"],
+            1,
+            "calib: empty.txt: it cannot be read",
+        ),
+        (
+            ["put", "cam", "pedestals", "nowhere.npy", "--run", "1", "--serials", "a"],
+            1,
+            "calib: nowhere.npy: No such file",
+        ),
         (["get", "cam", "pedestals"], 1, "no store"),
+        (["get", "cam", "pedestals", "--run", "-1"], 2, "no number of a run"),
+        (["export", "nowhere/all.zip", "--store", "full.sqlite"], 1, "nowhere/all.zip: it cannot be made"),
         (["get", "cam", "pedestals", "--store", "http://127.0.0.1:1"], 1, "short name"),
         (["ls", "--store", "http://127.0.0.1:1"], 1, "where the store is"),
         (
@@ -291,6 +303,9 @@ def test_what_cannot_be_done_says_why(
     words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("bad.npy").write_bytes(b"\x93NUMPY garbage")
+    Path("empty.txt").touch()
+    with open_store("full.sqlite", create=True) as store:
+        store.put(DetectorId("cam", "opal", ("a",)), [Constant.make("geometry", "x")])
     with Path("object.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (3,)})
         file.write(b"cos\nsystem\n(S'touch owned'\ntR.")
@@ -298,6 +313,7 @@ def test_what_cannot_be_done_says_why(
     captured = capsys.readouterr()
     assert said in captured.err
     assert "Traceback" not in captured.err
+    assert "Errno" not in captured.err
     assert not Path("owned").exists()
 
 
@@ -307,6 +323,32 @@ def test_nothing_found_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "calib ls" in capsys.readouterr().err
     assert main(["get", "cam", "pedestals", "--type", "opal", "--serials", "a,c"]) == 1
     assert "'c'" in capsys.readouterr().err
+
+
+def test_what_is_not_there_is_told_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:
+    put("--run", "10")
+    for words, said in (
+        (["--run", "7"], "there is no constant geometry of cam for run 7. "),
+        (
+            ["--type", "opal", "--serials", "a"],
+            "there is no constant geometry of cam (opal, 1 panel) for the latest run. ",
+        ),
+    ):
+        assert main(["get", "cam", "geometry", *words]) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_values_that_are_no_numbers_are_counted_and_not_part_of_the_mean(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    np.save("dark.npy", np.where(PIXELS < 20, np.inf, PIXELS))
+    put("--run", "1", "--force")
+    assert main(["get", "cam", "pedestals"]) == 0
+    assert "20 to 119, mean 69.5, 20 values NaN or infinite" in capsys.readouterr().out
+    np.save("dark.npy", np.full_like(PIXELS, np.nan))
+    put("--run", "2", "--force")
+    assert main(["get", "cam", "pedestals"]) == 0
+    assert "all NaN or infinite" in capsys.readouterr().out
 
 
 def test_help_names_every_subcommand_and_type(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from calib import CalibError
 from calib.detectors import MaskOptions, correction_type
 from calib.detectors._medians import lane_medians, one_median
+from calib.detectors.commonmode import CommonMode
 from tests.calib import plain_corrections as plain
 from tests.calib.detector_frames import Array, constants_of, frame_of, made, setup_of
 
@@ -118,5 +121,37 @@ def test_what_is_no_common_mode_is_refused() -> None:
     assert correction.calib([raw], cmpars=(7, 0, 100)).shape == raw.shape
     with pytest.raises(CalibError, match="no common mode correction for epixm320"):
         correction.calib([raw], cmpars=(7, 1, 100, 10))
-    with pytest.raises(CalibError, match="are no common mode parameters"):
-        correction.calib([raw], cmpars=(7,))
+
+
+@pytest.mark.parametrize(
+    "cmpars",
+    [
+        (7,),
+        (7, 1),
+        7,
+        "7",
+        ("a", "b", "c"),
+        (7, 1.5, 100, 10),
+        (7, 1, 100, 10.5),
+        (np.nan, 1, 100),
+        (7, 8, 100, 10),
+        (7, -1, 100, 10),
+        (-1, 1, 100, 10),
+        (7, 1, -100, 10),
+        (7, 1, 0, 10),
+        (7, 1, np.nan, 10),
+        (7, 1, 100, -10),
+        (7, None, 100),
+        ([7], 1, 100),
+    ],
+)
+def test_parameters_that_mean_nothing_are_refused(cmpars: Any) -> None:
+    with pytest.raises(CalibError, match="are no parameters of common mode") as failure:
+        CommonMode.of(cmpars)
+    assert "(7, 1, 200, 10)" in str(failure.value)
+
+
+def test_parameters_that_mean_something_are_taken() -> None:
+    assert CommonMode.of((7, 1, 200)) == CommonMode(7, 1, 200.0, 10)
+    assert CommonMode.of(np.array([6.0, 7.0, np.inf, 0.0, 5.0])) == CommonMode(6, 7, np.inf, 0)
+    assert CommonMode.of((7, 0, 0)) is None

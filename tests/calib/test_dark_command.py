@@ -10,7 +10,7 @@ import pytest
 from calib import Constant, DetectorId
 from calib.cli import main
 from calib.store import open_store, read_archive, write_archive
-from xtc import Alg, DataType, Field, Names, TransitionId, encode_dgram, encode_shapes_data
+from xtc import Alg, DataType, Field, Names, Reader, TransitionId, encode_dgram, encode_shapes_data
 
 SHAPE = (40, 50)
 EVENTS = 8
@@ -109,11 +109,27 @@ def test_what_cannot_be_done_is_said_with_what_to_do(
     assert said in capsys.readouterr().err
 
 
-def test_a_file_that_is_no_xtc2_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "nonsense.xtc2"
-    path.write_bytes(b"\xff" * 1000)
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff" * 1000, b"", b"just a few words", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'" + bytes(4000)],
+)
+def test_a_file_that_is_no_xtc2_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    path, whole = tmp_path / "nonsense.xtc2", write_dark(tmp_path / "dark.xtc2")
+    path.write_bytes(content)
+    put = ["put", "cam", "pedestals", str(path), "--run", "1", "--from-config", str(path)]
+    for words in (["dark", str(path)], ["dark", str(whole), str(path)], put):
+        assert main([*words, *(["-o", str(tmp_path / "x.zip")] if words[0] == "dark" else [])]) == 1
+        assert f"calib: {path}" in capsys.readouterr().err
+
+
+def test_a_run_without_its_configure_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_dark(tmp_path / "dark.xtc2")
+    configure = next(iter(Reader(path)))
+    path.write_bytes(path.read_bytes()[configure.size :])
     assert main(["dark", str(path), "-o", str(tmp_path / "x.zip")]) == 1
-    assert "nonsense.xtc2" in capsys.readouterr().err
+    assert "first chunk" in capsys.readouterr().err
 
 
 def test_pictures_are_drawn_of_an_archive_and_of_a_store(tmp_path: Path) -> None:
@@ -127,6 +143,29 @@ def test_pictures_are_drawn_of_an_archive_and_of_a_store(tmp_path: Path) -> None
     place = ["--from-config", str(path), "--store", str(store), "-o", str(tmp_path / "b")]
     assert main(["show", "cam", "pedestals", *place]) == 0
     assert [one.name for one in (tmp_path / "b").iterdir()] == ["cam-pedestals-r0007.png"]
+
+
+def test_pictures_of_several_constants_do_not_overwrite_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = [np.full((1, 8, 9), value, np.float32) for value in (1, 2)]
+    detector, archive = DetectorId("cam", "opal", ("s",)), tmp_path / "some.zip"
+    some = [
+        Constant.make("pedestals", value, ("s",), run=7, experiment=experiment)
+        for value in values
+        for experiment in ("a", "b")
+    ]
+    some.append(Constant.make("pixel_rms", values[0], ("s",), run=7))
+    with archive.open("wb") as file:
+        write_archive(file, [(detector, one) for one in some])
+    assert main(["show", str(archive), "-o", str(tmp_path / "p")]) == 0
+    expected = {
+        "cam-pixel_rms-r0007.png",
+        *(f"cam-pedestals-r0007-{one.digest[:12]}.png" for one in some[:4]),
+    }
+    assert {one.name for one in (tmp_path / "p").iterdir()} == expected
+    assert len(expected) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 def test_a_range_that_was_not_measured_is_not_drawn(tmp_path: Path) -> None:

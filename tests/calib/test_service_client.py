@@ -17,7 +17,7 @@ import pytest
 from fake_service import FakeService, reply
 
 from calib import ConstantsMissing, DetectorId, ServiceError, open_source
-from calib.service import Service
+from calib.service import Service, http
 from calib.service.cache import PayloadCache
 from calib.service.http import HttpClient
 
@@ -182,7 +182,7 @@ def test_a_service_that_is_not_there_is_told(tmp_path: Path) -> None:
         port = listener.getsockname()[1]
     pauses: list[float] = []
     gone = Service(f"http://127.0.0.1:{port}", cache=tmp_path / "cache", sleep=pauses.append)
-    refused(gone, "cannot be reached", "3 tries", "Is the service running")
+    refused(gone, "it cannot be reached: Connection refused (3 tries)", "Is the service running")
     assert pauses == [0.25, 1.0]
     gone.close()
 
@@ -226,7 +226,19 @@ def drip(link: socket.socket) -> None:
 @pytest.mark.parametrize("slow", [silence, drip])
 def test_a_service_that_does_not_answer_is_given_up(client: Service, lcls: FakeService, slow: Any) -> None:
     lcls.answers[DATA] = slow
-    refused(client, "no answer in time")
+    refused(client, "no answer within 0.5 s", "Is the service running")
+    assert [path for path, _ in lcls.asked].count(f"/calib_ws{DATA}") == 1
+
+
+def test_what_is_waited_for_is_told_meanwhile(
+    client: Service, lcls: FakeService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert set(client.find(CAMERA, "exp", 7)) == {"pedestals"}
+    assert caplog.text == ""
+    monkeypatch.setattr(http, "PATIENCE_S", 0.1)
+    lcls.answers[NAMES] = silence
+    refused(client, "no answer within 0.5 s")
+    assert f"{client.url}{NAMES}: the answer is not there yet; it is given up after 0.5 s" in caplog.text
 
 
 def trickle(link: socket.socket) -> None:

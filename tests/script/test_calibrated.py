@@ -203,6 +203,18 @@ def test_a_wrong_option_of_calib_is_an_error(lit: Path, put: Put) -> None:
         det.raw.calib(evt, out=np.empty(3, np.float32))
 
 
+def test_options_that_mean_nothing_are_told_in_a_sentence(lit: Path, put: Put) -> None:
+    det, evt = next(events(lit, put()))
+    for cmpars in (7, (7, 8, 100), ([7], 1, 100)):
+        for call in (det.raw.calib, det.raw.image):
+            with pytest.raises(CalibError, match="are no parameters of common mode"):
+                call(evt, cmpars=cmpars)
+    with pytest.raises(CalibError, match="gain_range_inds=1 is no list"):
+        det.raw._mask(gain_range_inds=1)
+    with pytest.raises(CalibrationError, match="rad='wide' is no whole number"):
+        next(events(lit, put(), neighbors=True, rad="wide", calib=True))
+
+
 def test_raw_of_ones_own_can_be_calibrated(lit: Path, put: Put, truth: SimTruth) -> None:
     det, evt = next(events(lit, put()))
     found = det.raw.calib(evt, nda_raw=truth.raw(2))

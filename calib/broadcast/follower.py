@@ -42,6 +42,8 @@ MAX_CHUNK_BYTES = 16 << 20
 MAX_SET_BYTES = 64 << 30
 HEARTBEAT_MS = 1000
 KEY_HINT = "Give all drp processes of the detector the same key file (--calib-key)"
+STILL_HINT = "See on its machine whether the drp that --calib-supervisor names was stopped (state T in ps), and start it again"
+SILENT_REPEATS = 3
 _FAILED = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -100,6 +102,8 @@ class Follower:
         socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        # A handshake that only times out would look like one that was refused.
+        socket.setsockopt(zmq.HANDSHAKE_IVL, 2 * int(1000 * self._limit_s) + HEARTBEAT_MS)
         socket.curve_serverkey = self._keys.server_public.encode()
         socket.curve_publickey = self._keys.client_public.encode()
         socket.curve_secretkey = self._keys.client_secret.encode()
@@ -120,7 +124,7 @@ class _Search:
         self._until_s = 0.0
         self._handshakes_failed = 0
         self._connected = False
-        self._heard = False
+        self._heard_s: float | None = None
         self._found: Found | None = None
         self._buffer = bytearray()
         self._missing: set[int] = set()
@@ -193,7 +197,7 @@ class _Search:
         if not self._socket.poll(int(min(left_s, self._repeat_s, 0.2) * 1000) + 1, zmq.POLLIN):
             return
         frames = self._socket.recv_multipart()
-        self._heard = True
+        self._heard_s = self._clock()
         message = decode(frames[0], Searching, Found, NotFound, Chunk, Gone)
         if message.token == self._find.token:  # type: ignore[union-attr]
             self._take(message, frames[1:])
@@ -246,27 +250,32 @@ class _Search:
                 self._handshakes_failed += 1
             elif event == zmq.EVENT_CONNECTED:
                 self._connected = True
-        if self._handshakes_failed and not self._heard:
+        if self._handshakes_failed and self._heard_s is None:
             raise BroadcastError(
                 "the supervisor has other keys than we have", where=self._address, hint=KEY_HINT
             )
 
     def _give_up(self) -> NoReturn:
         within = f"within {self._limit_s:g} s"
+        hint = "Is the drp that --calib-supervisor names running? Or raise --calib-timeout"
+        silent_s = 0.0 if self._heard_s is None else self._clock() - self._heard_s
         if self._found is not None:
             done = 1 - len(self._missing) / max(1, -(-self._set.size_bytes // self._set.chunk_bytes))
             what = f"the supervisor was lost: {done:.0%} of {self._set.size_bytes:,} bytes came {within}"
-        elif self._heard:
-            what = f"the supervisor found nothing {within}"
+        elif silent_s > SILENT_REPEATS * self._repeat_s:
+            what, hint = (
+                f"the supervisor was lost: it answered, and then not for {silent_s:.0f} s",
+                STILL_HINT,
+            )
+        elif self._heard_s is not None:
+            what = f"the supervisor answers, but its source of constants found nothing {within}"
+            hint = "See what the supervisor's --calib is, and whether it answers; or raise --calib-timeout"
         elif self._connected:
-            what = f"something takes connections there and does not answer {within}"
+            what = f"connections are taken there, but nobody answers {within}: the supervisor stands still, or it is another program"
+            hint = STILL_HINT
         else:
             what = f"no supervisor answered {within}"
-        raise BroadcastError(
-            what,
-            where=self._address,
-            hint="Is the drp that --calib-supervisor names running? Or raise --calib-timeout",
-        )
+        raise BroadcastError(what, where=self._address, hint=hint)
 
 
 def _error(message: NotFound, address: str) -> CalibError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 import threading
 import time
@@ -160,7 +161,7 @@ def test_a_slow_store_is_waited_for_and_asked_once(supervisor: Supervisor, shelf
 
 def test_a_store_slower_than_the_limit_is_an_error(supervisor: Supervisor, shelf: Shelf, keys: Keys) -> None:
     shelf.gate.clear()
-    with pytest.raises(BroadcastError, match=r"found nothing within 0\.5 s"):
+    with pytest.raises(BroadcastError, match=r"its source of constants found nothing within 0\.5 s"):
         follower(supervisor, keys, 0.5).find(DETECTOR, None, 0)
     shelf.gate.set()
 
@@ -170,6 +171,29 @@ def test_nobody_there_is_an_error_within_the_limit(keys: Keys) -> None:
     with pytest.raises(BroadcastError, match=r"no supervisor answered within 0\.5 s"):
         follower("tcp://127.0.0.1:9", keys, 0.5).find(DETECTOR, None, 0)
     assert time.monotonic() - began < 5
+
+
+def test_a_supervisor_that_stands_still_is_not_taken_for_one_with_other_keys(keys: Keys) -> None:
+    """The kernel takes its connections."""
+    with socket.create_server(("127.0.0.1", 0)) as still:
+        address = f"tcp://127.0.0.1:{still.getsockname()[1]}"
+        with pytest.raises(
+            BroadcastError, match=r"nobody answers within 1 s: the supervisor stands still.*state T"
+        ):
+            follower(address, keys, 1.0).find(DETECTOR, None, 0)
+
+
+def test_a_supervisor_that_falls_silent_is_told(keys: Keys) -> None:
+    heard: list[Message] = []
+
+    def play(message: Message) -> list[bytes] | None:
+        heard.append(message)
+        return [encode(Searching(message.token))] if isinstance(message, Find) and len(heard) == 1 else None
+
+    relay = Relay(keys, play)
+    with pytest.raises(BroadcastError, match=r"it answered, and then not for 1 s.*state T"):
+        follower(relay.address, keys, 1.5).find(DETECTOR, None, 0)
+    relay.close()
 
 
 def test_a_follower_with_another_key_is_refused_and_told(supervisor: Supervisor, keys: Keys) -> None:

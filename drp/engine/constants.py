@@ -63,6 +63,7 @@ class Broadcast:
         self._notify = notify
         self._guests: dict[int, _Guest] = {}
         self._configure: tuple[Config, Dgram] | None = None
+        self._skipped: tuple[str, ...] = ()
         self._seq = 0
         self._version = 0
         self._began_s = 0.0
@@ -126,9 +127,10 @@ class Broadcast:
 
     # What the main loop asks.
 
-    def on_configure(self, dgram: bytes) -> None:
-        """A Configure was answered by all; its BeginRuns are read with it."""
+    def on_configure(self, dgram: bytes, skipped: tuple[str, ...] = ()) -> None:
+        """A Configure was answered by all; its BeginRuns are read with it. `skipped`: the detectors that the script wants no constants of."""
         view = Dgram(dgram)
+        self._skipped = skipped
         config = Config(view)
         self._configure = config, Dgram(dgram, config=config)
 
@@ -167,7 +169,7 @@ class Broadcast:
         for guest in self._guests.values():
             guest.waited_s = 0.0
         self._publisher.begin(stamp)
-        self._orders.put((seq, Order(config, configure, dgram, stamp, self._made)))
+        self._orders.put((seq, Order(config, configure, dgram, stamp, self._skipped, self._made)))
 
     def _work(self) -> None:
         """Make sets, in a thread of its own, and tell the main one."""

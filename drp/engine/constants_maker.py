@@ -33,6 +33,7 @@ class Order:
     configure: Dgram
     begin_run: bytes
     stamp: int
+    skipped: tuple[str, ...]
     before: Made | None
 
 
@@ -83,7 +84,7 @@ class Maker:
         """Return the set for a BeginRun; ConstantsError where its source fails, or what is required is missing."""
         config = self._config
         experiment, run = _run_of(order, config)
-        lookup = look_up(order.config, order.configure, order.begin_run, experiment, run)
+        lookup = look_up(order.config, order.configure, order.begin_run, experiment, run, order.skipped)
         self.doing = f"it was asking for {', '.join(lookup.setups) or 'no detector'}"
         try:
             found = find(self._open(), lookup)

@@ -180,7 +180,7 @@ class Transitions:
         try:
             ledger = self._ledger() if self._service == TransitionId.EndRun else None
             self._written = self._recorder.transition(
-                dgram, answer, ledger=ledger, constants=self._used_constants(dgram)
+                dgram, answer, ledger=ledger, constants=self._used_constants(dgram, answer)
             )
         except (DrpError, XtcError, BlockError) as error:
             self._fail(
@@ -208,12 +208,12 @@ class Transitions:
         self._stage = Stage.RECORDING
         return True
 
-    def _used_constants(self, dgram: bytes) -> dict[str, str] | None:
+    def _used_constants(self, dgram: bytes, answer: Answer) -> dict[str, str] | None:
         """Return what BeginRun keeps of the constants; a Configure is what those of its runs are looked up with."""
         if self._constants is None:
             return None
         if self._service == TransitionId.Configure:
-            self._constants.on_configure(dgram)
+            self._constants.on_configure(dgram, answer.skipped)
         return self._constants.complete() if self._service == TransitionId.BeginRun else None
 
     def _combined(self) -> Answer:

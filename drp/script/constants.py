@@ -7,7 +7,7 @@ then, and drp knows that it has it before BeginRun is complete. What calibrates 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,6 +37,9 @@ class RunConstants(Protocol):
     def detectors(self) -> Mapping[str, DetectorConstants]:
         """Return the constants of the run by detector; raises CalibrationError."""
 
+    def skip(self, names: Collection[str], /) -> None:
+        """Do without the constants of these detectors from the next BeginRun on."""
+
 
 def current(session: Session) -> Mapping[str, DetectorConstants]:
     """Return the constants of the run in hand, by detector name; those without images are not among them.
@@ -57,10 +60,13 @@ class _Asked:
     begin_run: bytes
     experiment: str | None
     run: int | None
+    skipped: Collection[str] = ()
 
     def lookup(self) -> Lookup:
         setup = self.setup
-        return constants_set.look_up(setup.config, setup.dgram, self.begin_run, self.experiment, self.run)
+        return constants_set.look_up(
+            setup.config, setup.dgram, self.begin_run, self.experiment, self.run, self.skipped
+        )
 
 
 class LiveConstants:
@@ -87,6 +93,9 @@ class LiveConstants:
         except CalibError as error:
             raise CalibrationError(f"the constants did not come: {error}") from error
 
+    def skip(self, names: Collection[str]) -> None:
+        """Nothing is to be done: drp is told with the answer to Configure, and its set has none of these."""
+
     def detectors(self) -> Mapping[str, DetectorConstants]:
         """Return views of the shared set; they hold it attached."""
         if self._packed is None or self._asked is None:
@@ -99,7 +108,8 @@ class LiveConstants:
 class OfflineConstants:
     """Constants straight from a source, opened by `open_source` for each run that asks; `experiment` and `run` go before what the file says.
 
-    `eager`: looked for at each BeginRun, for its record; else when somebody asks. `required` is --require-constants.
+    `eager`: looked for at each BeginRun, for its record; else when somebody asks. `required` is --require-constants. `kind` says what source it
+    is where none is asked.
     """
 
     def __init__(
@@ -110,11 +120,14 @@ class OfflineConstants:
         required: bool = False,
         experiment: str | None = None,
         run: int | None = None,
+        kind: str = "",
     ) -> None:
         self._open = open_source
+        self._kind = kind
         self._eager = eager or required
         self._required = required
         self._told: set[str] = set()
+        self._skipped: Collection[str] = ()
         self._experiment = experiment
         self._run = run
         self._asked: _Asked | None = None
@@ -126,14 +139,17 @@ class OfflineConstants:
     ) -> None:
         """Remember the run, and look for its constants where that is not left for later."""
         self._found = self._detectors = None
-        self._asked = _Asked(
-            setup, bytes(dgram), self._experiment or experiment, run if self._run is None else self._run
-        )
+        number = run if self._run is None else self._run
+        self._asked = _Asked(setup, bytes(dgram), self._experiment or experiment, number, self._skipped)
         if self._required:
             wrong = {name: one.trouble or one.useless for name, one in self.detectors().items()}
             constants_set.check_required(wrong, self._find().source)
         elif self._eager:
             self._find()
+
+    def skip(self, names: Collection[str]) -> None:
+        """Look for none of these detectors' constants."""
+        self._skipped = names
 
     def detectors(self) -> Mapping[str, DetectorConstants]:
         """Return the constants, found and derived when first asked for."""
@@ -155,10 +171,15 @@ class OfflineConstants:
         if self._asked is None:
             raise CalibrationError("there are constants in a run only", hint="Ask inside of ds.runs().")
         if self._found is None:
+            lookup = self._asked.lookup()
+            if not lookup.setups:
+                # Nobody is asked, so nobody need be there.
+                self._found = Found(lookup, {}, {}, self._kind)
+                return self._found
             try:
                 source = self._open()
                 try:
-                    self._found = constants_set.find(source, self._asked.lookup())
+                    self._found = constants_set.find(source, lookup)
                 finally:
                     source.close()
             except CalibError as error:
@@ -176,7 +197,7 @@ def offline_constants(url: str | None, **options: Any) -> OfflineConstants | Non
 
         return open_source(url)
 
-    return OfflineConstants(opened, **options)
+    return OfflineConstants(opened, kind=url.partition(":")[0], **options)
 
 
 def live_constants(given: Mapping[str, Any] | None) -> LiveConstants | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Value = Array | str
 DERIVED = "derived"
+ALL = "all"
+"""What `skip_calib_load` says instead of the names of all detectors."""
 # What made the constants, not what calibrates with them.
 NOT_TAKEN = frozenset({"pixel_datast", "pixel_max", "pixel_min", "code_geometry"})
 TOLD = ("id", "version", "experiment", "run", "run_end", "digest", "put_digest")
@@ -112,15 +114,21 @@ def prepare() -> None:
 
 
 def look_up(
-    config: Config, configure: Dgram, begin_run: bytes, experiment: str | None, run: int | None
+    config: Config,
+    configure: Dgram,
+    begin_run: bytes,
+    experiment: str | None,
+    run: int | None,
+    skipped: Collection[str] = (),
 ) -> Lookup:
-    """Return what the detectors with images of a Configure need; run None, and 0, ask for the latest."""
+    """Return what the detectors with images of a Configure need, but for those that the script does without; run None, and 0, ask for the latest."""
     from calib.detectors import config_values, setups  # noqa: PLC0415 - only a run with constants pays for numba
 
     values = config_values(config, configure)
     for names_id, changed in config_values(config, Dgram(begin_run, config=config)).items():
         values[names_id] = {**values.get(names_id, {}), **changed}
     areas = {one.detname for one in config.names.values() if _has_image(one.fields)}
+    areas = set() if ALL in skipped else areas.difference(skipped)
     found = {name: setup for name, setup in setups(config.names, values).items() if name in areas}
     return Lookup(found, experiment, run or 0)
 

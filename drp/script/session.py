@@ -17,8 +17,9 @@ from drp.script._added import AddedData
 from drp.script._event import Stream
 from drp.script._link import Link
 from drp.script.constants import RunConstants
+from drp.script.constants_set import ALL
 from drp.script.declare import AddedDetector, Declaration, Declarations, parse_fields, parse_words
-from drp.script.errors import DeclarationError, LeftEventLoopError, ScriptError, StoodDown
+from drp.script.errors import DeclarationError, LeftEventLoopError, ScriptError, StoodDown, near_misses
 from drp.script.info import DrpInfo
 from drp.script.reduce import Array, Op, Reductions
 from drp.script.run import Run, Step
@@ -69,7 +70,7 @@ class Session:
         self._held_begin_step = False
         self._before_run = self._before_step = self.stream.n_events
         self.stream.copy_views = False
-        self._skipped: frozenset[str] | None = frozenset()
+        self._skipped: frozenset[str] = frozenset()
         if self._setup is not None:
             self.stream.configure(self._setup.droppable)
 
@@ -81,15 +82,23 @@ class Session:
         return self._setup
 
     def skip_constants(self, names: str | Iterable[str] | None) -> None:
-        """Do without the constants of these detectors, as psana's `skip_calib_load`: "all", a name, or several."""
-        if names == "all":
-            self._skipped = None
-        else:
-            self._skipped = frozenset((names,) if isinstance(names, str) else names or ())
+        """Do without the constants of these detectors, as psana's `skip_calib_load`: "all", a name, or several.
+
+        A name that this run has not is told by one worker: the script may be written for several drps.
+        """
+        self._skipped = frozenset((names,) if isinstance(names, str) else names or ())
+        if self.constants is not None:
+            self.constants.skip(self._skipped)
+        known = self.setup.detectors()
+        for name in sorted(self._skipped - known.keys() - {ALL}):
+            if not self.info.worker_num:
+                log.warning(
+                    "skip_calib_load: there is no detector %r in this run. %s", name, near_misses(name, known)
+                )
 
     def skips_constants(self, name: str) -> bool:
         """Say whether a detector does without constants."""
-        return self._skipped is None or name in self._skipped
+        return not self._skipped.isdisjoint((name, ALL))
 
     # What main, or an offline DataSource, calls.
 
@@ -246,7 +255,7 @@ class Session:
         answer: dict[str, Any] = {}
         reducing = service in (TransitionId.EndStep, TransitionId.EndRun)
         if service in (TransitionId.Configure, TransitionId.BeginRun):
-            answer = self._declared()
+            answer = self._configured() if service == TransitionId.Configure else self._declared()
             self.declaring = self.at_configure = False
         data = self.reductions.filled() if reducing else None
         if data is not None:
@@ -261,6 +270,10 @@ class Session:
             self.stream.put_added(data)
             self.reductions.reset()
 
+    def _configured(self) -> dict[str, Any]:
+        skipped = {"skip": sorted(self._skipped)} if self._skipped else {}
+        return self._declared() | skipped
+
     def _declared(self) -> dict[str, Any]:
         if self.reductions and not self.reductions.declared:
             self.reductions.bind(self._declare(self.reductions.declaration(self.info)))
@@ -269,7 +282,7 @@ class Session:
 
     def _repeat_configure(self) -> None:
         """Compare what a script that starts again declared with its first answer, and drop what it added to the Configure."""
-        answer = self._declared()
+        answer = self._configured()
         text = json.dumps(answer, separators=(",", ":")).encode() if answer else b""
         self.stream.discard()
         if text != (self.configure_answer or b""):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,13 @@ from xtc.codes import DTYPES
 
 OPERATIONS = {"sum": np.add, "min": np.minimum, "max": np.maximum}
 MAX_BRIEF = 500
-WORDS = {"declared": "Names", "adds": "added data", "drops": "removed data", "user": "user damage"}
+WORDS = {
+    "declared": "Names",
+    "adds": "added data",
+    "drops": "removed data",
+    "user": "user damage",
+    "skipped": "skip_calib_load",
+}
 HEADER = struct.Struct("<IIHBBI")
 MAX_DESC_BYTES = 4 << 20  # as in drp.shm._layout
 Array = npt.NDArray[np.generic]
@@ -44,7 +50,8 @@ class Reduced:
 class Answer:
     """One worker's answer. `declared` are the Names new in it; `adds`, `drops`, `damage` and `user`
     edit the transition, `adds` without the reduced arrays, which are `reduced` (their names_index in
-    `reduce_index`). `truncated`: it did not fit, and nothing of it is there.
+    `reduce_index`). `truncated`: it did not fit, and nothing of it is there. `skipped`: the detectors whose
+    constants the script does without.
     """
 
     declared: tuple[Declared, ...] = ()
@@ -55,6 +62,7 @@ class Answer:
     reduced: tuple[Reduced, ...] = ()
     reduce_index: int | None = None
     truncated: bool = False
+    skipped: tuple[str, ...] = ()
 
     @property
     def edits(self) -> bool:
@@ -97,6 +105,7 @@ def read_answer(
     try:
         message = _message(desc)
         declared = tuple(Declared.from_json(item) for item in message["names"])
+        skipped = tuple(message["skip"])
         names = merge_declared(known, declared)
         block = decode_block(desc, data, NamesTable(one.names for one in names))
     except (BlockError, ValueError, RecursionError) as error:
@@ -111,22 +120,30 @@ def read_answer(
         adds = adds[:-1]
     own = tuple((number, shapes, bytes(values)) for number, shapes, values in adds)
     return Answer(
-        declared, own, block["drops"], block["damage"], block["user"], reduced, index if reduced else None
+        declared,
+        own,
+        block["drops"],
+        block["damage"],
+        block["user"],
+        reduced,
+        index if reduced else None,
+        skipped=skipped,
     )
 
 
-def _message(desc: bytes) -> Mapping[str, list[dict[str, Any]]]:
-    """Return the lists `names` and `reduce` of the JSON, empty where it has none."""
+def _message(desc: bytes) -> Mapping[str, list[Any]]:
+    """Return the lists `names`, `reduce` (of objects) and `skip` of the JSON, empty where it has none."""
     size = HEADER.unpack_from(desc.ljust(HEADER.size, b"\0"))[-1]
     text = desc[HEADER.size : HEADER.size + size]
     message = json.loads(text) if text else {}
-    return {key: _objects(message, key) for key in ("names", "reduce")}
+    kinds: dict[str, type] = {"names": dict, "reduce": dict, "skip": str}
+    return {key: _items(message, key, kind) for key, kind in kinds.items()}
 
 
-def _objects(message: object, key: str) -> list[dict[str, Any]]:
+def _items(message: object, key: str, kind: type) -> list[Any]:
     found = message.get(key, []) if isinstance(message, dict) else None
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise ValueError(f"its JSON holds no list of objects {key!r}")
+    if not isinstance(found, list) or not all(isinstance(item, kind) for item in found):
+        raise ValueError(f"its JSON holds no list of {kind.__name__} {key!r}")
     if len(found) > MAX_DECLARED:
         raise ValueError(f"its JSON holds more than {MAX_DECLARED} {key!r}")
     return found
@@ -174,11 +191,11 @@ def combine(answers: Mapping[int, Answer]) -> Answer:
         [answers[worker].reduced for worker in (first, *others) if answers[worker].reduced]
     )
     index = next((one.reduce_index for one in answers.values() if one.reduce_index is not None), None)
-    return Answer(result.declared, result.adds, result.drops, result.damage, result.user, reduced, index)
+    return replace(result, reduced=reduced, reduce_index=index)
 
 
 def _same(first: int, a: Answer, worker: int, b: Answer) -> None:
-    for what in ("declared", "adds", "drops", "damage", "user"):
+    for what in ("declared", "adds", "drops", "damage", "user", "skipped"):
         expected, found = getattr(a, what), getattr(b, what)
         if expected != found:
             told = differences(expected, found)

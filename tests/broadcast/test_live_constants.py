@@ -311,6 +311,27 @@ def test_constants_that_are_missing_are_a_warning_and_an_error_only_for_who_asks
     assert command.left(files=False) == []
 
 
+def test_what_a_script_does_without_is_not_asked_for(drp: Start, folder: Path, source: Path) -> None:
+    script = folder / "pass.py"
+    script.write_text(PASS.replace("DataSource()", f"DataSource(skip_calib_load={[DET]!r})"))
+    arguments = (
+        script,
+        "--source",
+        source,
+        "-W",
+        "2",
+        "--calib",
+        folder / "nowhere.db",
+        "--require-constants",
+    )
+    command = drp(*arguments, output=folder / "one")
+    assert command.wait(LIMIT_S) == 0, command.log
+    assert command.report["warnings"] == []
+    (told,) = used(PlainFile(command.file()))
+    assert told["constants"] == "{}"
+    assert command.left() == []
+
+
 def test_constants_that_give_no_numbers_are_a_warning_and_an_error_where_they_are_required(
     drp: Start, folder: Path, source: Path
 ) -> None:

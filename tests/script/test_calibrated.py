@@ -19,6 +19,7 @@ from drp import DataSource
 from drp.script.constants import offline_constants
 from drp.script.errors import CalibrationError, ScriptError
 from drp.script.offline import run_offline
+from drp.sink.recorder import Output
 from drp.source.simconstants import constants_of, detector_of, geometry_of
 from drp.source.simoptions import parse
 from drp.source.truth import SimTruth
@@ -330,6 +331,26 @@ def test_constants_that_are_skipped_are_not_looked_for(lit: Path, skip: Any) -> 
     assert det.raw.raw(evt) is not None
     with pytest.raises(CalibrationError, match="skip_calib_load"):
         det.raw.calib(evt)
+
+
+def test_a_name_to_be_skipped_that_is_not_there_is_told_with_near_misses(
+    lit: Path, put: Put, caplog: pytest.LogCaptureFixture
+) -> None:
+    det, evt = next(events(lit, put(), ["epixhrr", "all_of_them"]))
+    assert det.raw.calib(evt) is not None
+    assert "no detector 'epixhrr' in this run. Did you mean 'epixhr'?" in caplog.text
+    assert "no detector 'all_of_them' in this run. There are 'epixhr'" in caplog.text
+    caplog.clear()
+
+
+def test_what_is_recorded_without_constants_needs_no_store(lit: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from drp import DataSource\nfor run in DataSource(skip_calib_load='all').runs():\n    list(run.events())\n"
+    )
+    missing = offline_constants("/nowhere/at/all.db", eager=True)
+    done = run_offline([str(script)], [lit], Output(tmp_path / "out"), constants=missing)
+    assert (done.failed, done.failures, done.events) == (0, (), EVENTS)
 
 
 def test_another_detector_may_be_skipped(lit: Path, put: Put) -> None:

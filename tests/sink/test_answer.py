@@ -88,6 +88,8 @@ def test_a_declaration_made_again_keeps_its_number() -> None:
         encode_block(json=b"\xff\xfe"),
         block({"names": 5}),
         block({"reduce": [3]}),
+        block({"skip": [3]}),
+        block({"skip": "all"}),
         encode_block(json=b"{not json"),
         encode_block(adds=[(0, [], b"ab")]),
         (b"\0" * 12 + b"\xff\xff\xff\xff", b""),
@@ -118,6 +120,8 @@ def test_the_worker_that_differs_is_named_with_what_differs() -> None:
     assert "x UINT16 rank 0" in caught.value.found
     with pytest.raises(WorkerError, match="different user"):
         combine({0: Answer(user=8), 1: Answer(user=9)})
+    with pytest.raises(WorkerError, match="different skip_calib_load"):
+        combine({0: read_answer(*block({"skip": ["cam"]})), 1: EMPTY})
 
 
 def reduced(image: list[int], low: float) -> tuple[Reduced, ...]:

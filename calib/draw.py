@@ -30,9 +30,10 @@ def draw_constant(
 
     Raises CalibError where the constant is no array of pixels.
     """
-    if isinstance(constant.value, str) or constant.value.ndim < 3:
+    if isinstance(constant.value, str) or constant.value.ndim < 2:
         raise CalibError(f"{constant.ctype} cannot be drawn: it has no pixels")
-    planes = constant.value.reshape(-1, *constant.value.shape[-3:])
+    *_, panels, rows, cols = (1, *constant.value.shape)
+    planes = constant.value.reshape(-1, panels, rows, cols)
     names = _names(detector, len(planes))
     shown = [at for at, plane in enumerate(planes) if np.isfinite(plane).any()]
     figure = Figure(figsize=(12, 4.2 * max(1, len(shown))), layout="constrained")

@@ -22,6 +22,7 @@ MOST_BAD = 0.5
 RANGED = ("pedestals", "pixel_gain", "pixel_offset")
 """What corrections read for each gain range; of the other types one plane may stand for all."""
 STATUS = ("pixel_status", "status_extra")
+_TURNED = "Rows and columns are exchanged: put array.swapaxes(-1, -2)."
 MASKS = ("pixel_mask", "users_mask")
 
 
@@ -38,8 +39,9 @@ def is_known(dettype: str) -> bool:
     return dettype in CORRECTIONS
 
 
-def check_fit(detector: DetectorId, constant: Constant) -> None:
-    """Check shape, number of gain ranges and content against the detector's type; of a type that is not known only that pixels have rows and columns.
+def check_fit(detector: DetectorId, constant: Constant, frame: tuple[int, int] | None = None) -> None:
+    """Check shape, number of gain ranges and content against the detector's type; of a type that is not known only the rows and columns, which are
+    those of `frame`, a raw frame of a panel, where it is given.
 
     Raises ConstantsMisshapen, GeometryError or CalibError that say what is expected.
     """
@@ -50,17 +52,26 @@ def check_fit(detector: DetectorId, constant: Constant) -> None:
         if constant.ctype == "geometry":
             _check_geometry(detector, kind, constant.value)
     elif CTYPES[constant.ctype].per_pixel:
-        _check_pixels(detector, kind, constant.ctype, constant.value.shape)
+        _check_pixels(detector, kind, constant.ctype, constant.value.shape, frame)
 
 
 def _check_pixels(
-    detector: DetectorId, kind: type[Correction] | None, ctype: str, shape: tuple[int, ...]
+    detector: DetectorId,
+    kind: type[Correction] | None,
+    ctype: str,
+    shape: tuple[int, ...],
+    frame: tuple[int, int] | None,
 ) -> None:
     if kind is None:
         if not 2 <= len(shape) <= 4:
             raise ConstantsMisshapen(
                 f"the shape of {ctype} is {shape}, which is none of pixels",
                 hint="Shapes are (gain ranges, panels, rows, columns), (panels, rows, columns), or of one panel (rows, columns).",
+            )
+        if frame is not None and shape[-2:] != frame:
+            raise ConstantsMisshapen(
+                f"the shape of {ctype} is {shape}, but a frame of {detector.name} has {frame[0]} rows and {frame[1]} columns",
+                hint=_TURNED if shape[-2:] == frame[::-1] else "Is the array of this detector?",
             )
         return
     fewest, most = kind.ranges
@@ -76,7 +87,7 @@ def _check_pixels(
     raise ConstantsMisshapen(
         f"the shape of {ctype} is {shape}; needed is {wanted} for {len(detector.serials)} "
         f"panel{'s'[: len(detector.serials) != 1]} of {detector.dettype}",
-        hint="Rows and columns are exchanged: put array.swapaxes(-1, -2)."
+        hint=_TURNED
         if turned
         else "Axes are gain ranges, panels, rows, columns. Is the array of this detector, and of all panels that are named?",
     )

@@ -97,6 +97,24 @@ def the_detector(arguments: argparse.Namespace) -> DetectorId:
     return DetectorId(arguments.detector, arguments.type or arguments.detector, arguments.serials)
 
 
+def frame_in(path: Path, detname: str) -> tuple[int, int] | None:
+    """Return rows and columns of the frames that a file's first event has of a detector (alg raw); None where it has none of two axes."""
+    try:
+        for dgram in Reader(path):
+            if dgram.service == TransitionId.L1Accept:
+                shapes = {
+                    field.value.shape
+                    for field in dgram.fields()
+                    if (field.names.detname, field.names.alg.name) == (detname, "raw")
+                    and isinstance(field.value, np.ndarray)
+                    and field.value.ndim == 2
+                }
+                return shapes.pop() if len(shapes) == 1 else None
+    except XtcError:
+        return None
+    return None
+
+
 def _serials(text: str) -> tuple[str, ...]:
     serials = tuple(one.strip() for one in text.split(","))
     if not all(serials):

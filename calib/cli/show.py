@@ -62,7 +62,7 @@ def _show(arguments: argparse.Namespace) -> int:
         if isinstance(constant.value, str):
             if constant.ctype == "geometry":
                 geometries[detector] = constant.value
-        elif constant.value.ndim >= 3 and (not arguments.ctypes or constant.ctype in arguments.ctypes):
+        elif constant.value.ndim >= 2 and (not arguments.ctypes or constant.ctype in arguments.ctypes):
             pictures.append((detector, constant))
     names = Counter(_name(detector, constant) for detector, constant in pictures)
     drawn: set[str] = set()

@@ -102,8 +102,12 @@ def _refuse_doubtful(detector: DetectorId, constant: Constant, arguments: argpar
     from calib.fitting import check_fit, doubts_of, is_known  # noqa: PLC0415 - numba is heavy for the other subcommands
 
     file = str(arguments.file)
+    known = is_known(detector.dettype)
+    frame = None
+    if arguments.from_config and not known:
+        frame = options.frame_in(arguments.from_config, detector.name)
     try:
-        check_fit(detector, constant)
+        check_fit(detector, constant, frame)
     except CalibError as error:
         raise ConstantsMisshapen(str(error), where=file, hint=_FORCE) from error
     doubts = doubts_of(constant)
@@ -117,7 +121,7 @@ def _refuse_doubtful(detector: DetectorId, constant: Constant, arguments: argpar
         )
     for one in doubts.slight:
         print(f"calib: {file}: {one}", file=sys.stderr)
-    if constant.serials and not is_known(detector.dettype) and not (arguments.type or arguments.from_config):
+    if constant.serials and not known and not (arguments.type or arguments.from_config):
         print(
             f"calib: {detector.dettype!r} is no type that calib knows, so the shape was not checked against it; "
             "--type or --from-config says the type, by which constants are found",

@@ -93,6 +93,23 @@ def test_panels_of_two_processes_become_one_detector(tmp_path: Path) -> None:
         assert {one.serials for _, one in read_archive(file, "here")} == {("a", "b")}
 
 
+def test_constants_of_a_type_that_is_not_known_must_have_the_frames_rows_and_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, store = write_dark(tmp_path / "dark.xtc2"), tmp_path / "c.db"
+    put = ["put", "cam", "--run", "1", "--from-config", str(path), "--store", str(store), "pedestals"]
+    for shape, said in (
+        ((2, *SHAPE[::-1]), "Rows and columns are exchanged"),
+        ((2, 40, 49), "a frame of cam has 40 rows and 50 columns"),
+    ):
+        np.save(tmp_path / "wrong.npy", np.ones(shape))
+        assert main([*put, str(tmp_path / "wrong.npy")]) == 1
+        assert said in capsys.readouterr().err
+    np.save(tmp_path / "right.npy", np.ones((2, *SHAPE)))
+    assert main([*put, str(tmp_path / "right.npy")]) == 0
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -177,6 +194,15 @@ def test_a_range_that_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
         write_archive(file, [(detector, Constant.make("pedestals", value, ("s",), run=1))])
     assert main(["show", str(archive), "-o", str(tmp_path)]) == 0
     assert (tmp_path / "jungfrau-pedestals-r0001.png").exists()
+
+
+def test_one_panel_without_a_panel_axis_is_drawn(tmp_path: Path) -> None:
+    archive = tmp_path / "one.zip"
+    with archive.open("wb") as file:
+        one = Constant.make("pedestals", np.arange(72.0).reshape(8, 9), ("s",), run=1)
+        write_archive(file, [(DetectorId("cam", "opal", ("s",)), one)])
+    assert main(["show", str(archive), "-o", str(tmp_path)]) == 0
+    assert (tmp_path / "cam-pedestals-r0001.png").exists()
 
 
 def test_nothing_to_draw_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

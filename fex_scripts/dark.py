@@ -30,8 +30,9 @@ for run in ds.runs():
     if det.setup is None:
         raise SystemExit(f"{name} has no raw data to sum up")
     sums = DarkSums.of(det.setup, Limits(args.lowest, args.highest), shape)
-    for key, array in sums.arrays.items():
-        run.reduce(PREFIX + key, array)  # merged over workers, written and set to 0 at the end of each step
+    for key, array in sums.pieces.items():
+        # Merged over workers, written and set to 0 at the end of each step; what a step leaves at 0 is not.
+        run.reduce(PREFIX + key, array, per_step=True)
     for evt in run.events():
         segments = det.raw.segments(evt)
         if segments is not None:

@@ -172,9 +172,13 @@ class _DarkFile:
         }
         if not found:
             return
-        count = found.get("count")
-        if count is None or count.ndim != 4:
-            raise CalibError("the sums of a step lack 'count'", where=str(self._path))
+        count = found.get("count_0")
+        if count is None or count.ndim != 3:
+            raise CalibError(
+                "the sums of a step lack 'count_0'",
+                where=str(self._path),
+                hint="Sum the dark run up with this version of fex_scripts/dark.py.",
+            )
         if self._sums is None:
             self._sums = DarkSums.of(self._setup, self._limits, (count.shape[-2], count.shape[-1]))
         self._sums.merge(found)

@@ -19,6 +19,7 @@ Op = Literal["sum", "min", "max"]
 Array = NDArray[Any]
 ALG = "reduce"
 VERSION = (0, 0, 1)
+LOOK = 1 << 16
 BESIDE_BYTES = 1 << 20
 """What is left in a transition for all else that is added to it."""
 
@@ -38,13 +39,16 @@ class Reductions:
 
     def __init__(self) -> None:
         self._entries: dict[str, tuple[Op, Array]] = {}
+        self._per_step: set[str] = set()
         self._at_configure: set[str] = set()
         self._data: AddedData | None = None
 
     def __bool__(self) -> bool:
         return bool(self._entries)
 
-    def register(self, name: str, array: Array, op: Op, *, at_configure: bool) -> Array:
+    def register(
+        self, name: str, array: Array, op: Op, *, at_configure: bool, per_step: bool = False
+    ) -> Array:
         """Keep `array` under `name`, set to the identity of `op`; raise DeclarationError."""
         if op not in get_args(Op):
             raise UnknownNameError(
@@ -64,7 +68,13 @@ class Reductions:
             raise DeclarationError(
                 f"reduce {name!r}: xtc2 cannot hold it", found=f"{array.dtype} of rank {array.ndim}"
             )
+        if per_step and not array.ndim:
+            raise DeclarationError(
+                f"reduce {name!r}: one number is no array to leave out", hint="Leave per_step out."
+            )
         self._entries[name] = (op, array)
+        if per_step:
+            self._per_step.add(name)
         if at_configure:
             self._at_configure.add(name)
         array[...] = identity(array.dtype, op)
@@ -74,6 +84,7 @@ class Reductions:
         """Forget what an earlier run declared, and start at the identity."""
         if not self._at_configure:
             self._entries.clear()
+            self._per_step.clear()
             self._data = None
         self.reset()
 
@@ -104,7 +115,13 @@ class Reductions:
     def describe(self) -> list[dict[str, Any]]:
         """Return the JSON of what there is."""
         return [
-            {"name": name, "op": op, "dtype": array.dtype.name, "shape": list(array.shape)}
+            {
+                "name": name,
+                "op": op,
+                "dtype": array.dtype.name,
+                "shape": list(array.shape),
+                "per_step": name in self._per_step,
+            }
             for name, (op, array) in self._entries.items()
         ]
 
@@ -118,9 +135,16 @@ class Reductions:
         self._data = data
 
     def filled(self) -> AddedData | None:
-        """Return the container with the arrays as they stand, or None where there are none."""
+        """Return the container with the arrays as they stand, or None where there are none; those `per_step` that nobody changed without elements."""
         if self._data is None:
             return None
-        for name, (_, array) in self._entries.items():
-            setattr(self._data, name, array if array.ndim else array[()])
+        for name, (op, array) in self._entries.items():
+            given = array[:0] if name in self._per_step and not _changed(array, op) else array
+            setattr(self._data, name, given if array.ndim else array[()])
         return self._data
+
+
+def _changed(array: Array, op: str) -> bool:
+    """Say whether an array has anything but the identity of `op`."""
+    unchanged, flat = identity(array.dtype, op), array.reshape(-1)
+    return any(bool((flat[at : at + LOOK] != unchanged).any()) for at in range(0, flat.size, LOOK))

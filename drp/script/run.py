@@ -43,12 +43,13 @@ class ScriptVerbs(Verbs):
         """
         return self._session.add_detector(detdef, algdef, datadef, nodeId, namesId, segment)
 
-    def reduce(self, name: str, array: Array, op: Op = "sum") -> Array:
+    def reduce(self, name: str, array: Array, op: Op = "sum", *, per_step: bool = False) -> Array:
         """Declare an array to accumulate in, merged over workers and written at EndStep and EndRun; before the first event.
 
-        The array itself is used and returned, set to the identity of `op` ("sum", "min", "max") now and after each step.
+        The array itself is used and returned, set to the identity of `op` ("sum", "min", "max") now and after each step. `per_step` is for large
+        ones: where no worker has changed it in a step, and at EndRun, what is written has no elements: its first dimension is 0.
         """
-        return self._session.reduce(name, array, op)
+        return self._session.reduce(name, array, op, per_step=per_step)
 
 
 class Step:

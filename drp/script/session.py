@@ -235,13 +235,13 @@ class Session:
         )
         self.stream.set_words(self._declare(declaration))
 
-    def reduce(self, name: str, array: Array, op: Op) -> Array:
+    def reduce(self, name: str, array: Array, op: Op, *, per_step: bool = False) -> Array:
         """Declare a reduced array; raise DeclarationError."""
         self._must_be_declaring(
             f"reduce {name!r}",
             hint="Declare the array once, before the loop, and add to it in place in the loop.",
         )
-        return self.reductions.register(name, array, op, at_configure=self.at_configure)
+        return self.reductions.register(name, array, op, at_configure=self.at_configure, per_step=per_step)
 
     # What the stream calls.
 

@@ -38,12 +38,13 @@ Add = tuple[int, Sequence[Sequence[int]], bytes | bytearray | memoryview]
 @dataclass(frozen=True, slots=True)
 class Reduced:
     """The partial result of one reduced array: `op` is sum, min or max; `values` is C-contiguous, of
-    the declared dtype.
+    the declared dtype. `per_step`: without elements where nothing was changed, and for the run.
     """
 
     name: str
     op: str
     values: Array
+    per_step: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,7 @@ def _reduced(
 ) -> tuple[Reduced, ...]:
     fields = declared.names.fields
     ops = {str(item.get("name")): str(item.get("op")) for item in listed}
+    of_steps = {str(item.get("name")) for item in listed if item.get("per_step") is True}
     if any(ops.get(one.name) not in OPERATIONS for one in fields):
         raise WorkerError(
             "reduced arrays without an operation", worker=worker, expected=sorted(OPERATIONS), found=ops
@@ -166,9 +168,8 @@ def _reduced(
         dtype = DTYPES[one.dtype]
         shape = tuple(next(left)) if one.rank else ()
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        out.append(
-            Reduced(one.name, ops[one.name], np.frombuffer(data[at : at + size], dtype).reshape(shape))
-        )
+        values = np.frombuffer(data[at : at + size], dtype).reshape(shape)
+        out.append(Reduced(one.name, ops[one.name], values, one.name in of_steps and bool(values.ndim)))
         at += size
     return tuple(out)
 
@@ -228,19 +229,28 @@ def merge_reduced(parts: Sequence[Sequence[Reduced]]) -> tuple[Reduced, ...]:
         return ()
     merged = list(parts[0])
     for part in parts[1:]:
-        if [(one.name, one.op, one.values.shape) for one in part] != [
-            (one.name, one.op, one.values.shape) for one in merged
-        ]:
+        if len(part) != len(merged) or not all(_alike(a, b) for a, b in zip(merged, part, strict=True)):
             raise WorkerError(
                 "workers reduce different arrays",
                 expected=[(one.name, one.op, one.values.shape) for one in merged],
                 found=[(one.name, one.op, one.values.shape) for one in part],
             )
         for at, (a, b) in enumerate(zip(merged, part, strict=True)):
+            if not (a.values.size and b.values.size):
+                merged[at] = a if a.values.size else b
+                continue
             into = a.values if a.values.flags.writeable else np.empty(a.values.shape, a.values.dtype)
             OPERATIONS[a.op](a.values, b.values, out=into)
-            merged[at] = Reduced(a.name, a.op, into)
+            merged[at] = replace(a, values=into)
     return tuple(merged)
+
+
+def _alike(a: Reduced, b: Reduced) -> bool:
+    """Say whether two parts can be merged: of one shape, or one without elements where that may be."""
+    if (a.name, a.op, a.per_step) != (b.name, b.op, b.per_step):
+        return False
+    empty = a.per_step and 0 in (len(a.values), len(b.values))
+    return a.values.shape == b.values.shape or (empty and a.values.shape[1:] == b.values.shape[1:])
 
 
 class RunTotal:
@@ -259,5 +269,8 @@ class RunTotal:
     def add(self, answer: Answer) -> None:
         """Add what a step, or the rest after the last one, gave."""
         if answer.reduced:
-            self.total = merge_reduced([part for part in (self.total, answer.reduced) if part])
+            own = tuple(
+                replace(one, values=one.values[:0]) if one.per_step else one for one in answer.reduced
+            )
+            self.total = merge_reduced([part for part in (self.total, own) if part])
             self.index = answer.reduce_index

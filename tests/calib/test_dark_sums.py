@@ -22,10 +22,11 @@ PLAIN = Coding(0xFFFF)
 def plain_sums(frames: np.ndarray, coding: Coding, lowest: int, highest: int) -> dict[str, np.ndarray]:
     """Return the arrays of DarkSums for frames (frames, segments, rows, cols), as one reads them in its docstring."""
     planes = np.array(coding.planes)[(frames.astype(int) & coding.range_mask) >> coding.range_shift]
+    usual = np.stack([(planes == plane).sum(axis=(2, 3)) for plane in range(coding.n_planes)]).argmax(axis=0)
     values = (frames.astype(int) & coding.data_mask) >> coding.data_shift
     out: dict[str, Any] = {name: [] for name in ("count", "low", "high", "sum", "sumsq")}
     for plane in range(coding.n_planes):
-        here = planes == plane
+        here = (planes == plane) & (usual == plane)[:, :, None, None]
         low, high = here & (values < lowest), here & (values > highest)
         good = here & ~low & ~high
         out["count"].append(good.sum(axis=0))
@@ -75,7 +76,7 @@ def test_it_does_not_matter_who_adds_which_frame() -> None:
         parts[number * number % 3].add(list(frame))
     merged = DarkSums(JUNGFRAU, 2, (3, 5))
     for part in reversed(parts):
-        merged.merge(part.arrays)
+        merged.merge(part.pieces)
     assert all(np.array_equal(merged.arrays[name], value) for name, value in whole.arrays.items())
     merged.reset()
     assert not any(value.any() for value in merged.arrays.values())
@@ -106,9 +107,33 @@ def test_sums_of_another_detector_are_not_merged_and_nothing_is_added() -> None:
     own = DarkSums(PLAIN, 2, (3, 5))
     other = DarkSums(PLAIN, 2, (3, 5))
     other.add(list(random_frames(2, 1)[0]))
-    with pytest.raises(ConstantsMisshapen, match="'sum'"):
-        own.merge({**other.arrays, "sum": np.zeros((1, 2, 3, 4), np.uint64)})
+    with pytest.raises(ConstantsMisshapen, match="'sum_0'"):
+        own.merge({**other.pieces, "sum_0": np.zeros((2, 3, 4), np.uint64)})
     assert not own.arrays["count"].any()
+
+
+def test_planes_that_no_frame_is_of_stay_as_they_are_and_need_not_be_merged() -> None:
+    frames = (random_frames(3, 4) & 0x3FFF) | 0x4000
+    frames[1, 0, 1, 2] |= 0xC000
+    frames[2, 1, 2, 2] = 0x8000
+    sums = DarkSums(JUNGFRAU, 2, (3, 5), Limits(0, 0x3FFF))
+    for frame in frames:
+        sums.add(list(frame))
+    touched = {name for name, one in sums.pieces.items() if one.any()}
+    assert touched == {"frames", "invalid", "count_1", "sum_1", "sumsq_1"}
+    assert sums.arrays["count"][1, :, :, 2].tolist() == [[4, 3, 4], [4, 4, 3]]
+    empty = {name: one if name in touched else one[:0] for name, one in sums.pieces.items()}
+    merged = DarkSums(JUNGFRAU, 2, (3, 5))
+    merged.merge(empty)
+    assert all(np.array_equal(merged.arrays[name], one) for name, one in sums.arrays.items())
+
+
+def test_each_part_of_a_panel_is_in_a_plane_of_its_own() -> None:
+    frame = np.full((1, 4, 5), 7, np.uint16)
+    frame[0, 2:] |= 0x4000
+    sums = DarkSums(JUNGFRAU, 1, (4, 5), parts=2)
+    sums.add(list(frame))
+    assert sums.arrays["count"][:, 0, :, 0].tolist() == [[1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]]
 
 
 def setup_of(dettype: str, config: dict[str, object] | None = None) -> DetectorSetup:

@@ -9,7 +9,7 @@ import pytest
 from dgrams import Builder
 
 from drp.shm._block import encode_block
-from drp.sink.answer import Answer
+from drp.sink.answer import Answer, Reduced
 from drp.sink.declare import Declared
 from drp.sink.offline import OfflineWriter
 from drp.sink.recorder import Output
@@ -32,6 +32,18 @@ ROI = Declared(
         ),
     )
 )
+SUMS = Declared(
+    Names(
+        0,
+        "epixhr",
+        "mydet",
+        "",
+        0,
+        Alg("reduce", (0, 0, 1)),
+        (Field("sum", DataType.UINT32, 2), Field("unchanged", DataType.UINT64, 3)),
+    ),
+    "reduce",
+)
 DAMAGES = (0, 0x0001, 0x0002, 0x0004, 0x0010, 0x0020, 0x0040, 0x0080, 0x1000, 0xF000, 0xFFF7)
 RAW_IDS = (0x101, 0x102)
 
@@ -43,7 +55,7 @@ def record(
     build = Builder()
     stamps = []
     with OfflineWriter(Output(folder, "tst", chunk_bytes=chunk_bytes)) as writer:
-        writer.transition(build.configure(), Answer((ROI,)))
+        writer.transition(build.configure(), Answer((ROI, SUMS)))
         writer.transition(build.begin_run())
         for step in range(steps):
             writer.transition(build.begin_step(step))
@@ -62,9 +74,17 @@ def record(
                 writer.event(raw, desc, data, pulse_id=number + 1, damage=damage)
             writer.transition(build.slow_update(step))
             writer.transition(build.bare(TransitionId.Disable))
-            writer.transition(build.bare(TransitionId.EndStep))
+            writer.transition(build.bare(TransitionId.EndStep), Answer(reduced=reduced(step), reduce_index=1))
         writer.transition(build.bare(TransitionId.EndRun))
     return stamps
+
+
+def reduced(step: int) -> tuple[Reduced, ...]:
+    """Arrays of a step, one of which nobody changed."""
+    return (
+        Reduced("sum", "sum", np.full((40, 50), step, np.uint32)),
+        Reduced("unchanged", "sum", np.zeros((0, 4, 5), np.uint64), per_step=True),
+    )
 
 
 def check(runs: list[dict[str, Any]], stamps: list[int]) -> None:

@@ -211,6 +211,7 @@ for run in ds.runs():
             "already has",
         ),
         ("ds.reduce('a', np.zeros(3), 'mean')", "no operation"),
+        ("ds.reduce('a', np.zeros(()), per_step=True)", "no array to leave out"),
         ("ds.add_trigger({'hits': (np.uint8, 1)})", "trigger word 'hits' is one number"),
         ("ds.add_trigger({'hits': str})", "rank 1"),
     ],
@@ -219,6 +220,29 @@ def test_wrong_declarations_fail_the_configure(script: Script, line: str, words:
     answer = fails(script, line + "\nfor run in ds.runs():\n    list(run.events())\n")
     assert answer.service == TransitionId.Configure
     assert words in answer.json["message"]
+
+
+def test_arrays_of_a_step_are_handed_over_only_where_they_were_changed(script: Script) -> None:
+    feed = passes(
+        script,
+        """
+for run in ds.runs():
+    one = run.reduce("one", np.ones((3, 2), np.uint32), per_step=True)
+    low = run.reduce("low", np.ones((2, 2), np.int16), "min", per_step=True)
+    for evt in run.events():
+        one[2, 1] += 1
+""",
+    )
+    (end_step,), (end_run,) = feed.of(TransitionId.EndStep), feed.of(TransitionId.EndRun)
+    table = table_of(feed)
+    for answer, shapes, values in (
+        (end_step, ((3, 2), (0, 2)), [0, 0, 0, 0, 0, 2]),
+        (end_run, ((0, 2), (0, 2)), []),
+    ):
+        (add,) = decode_block(answer.desc, answer.data, table)["adds"]
+        assert add[1] == shapes
+        assert np.frombuffer(add[2], np.uint32).tolist() == values
+        assert [one["per_step"] for one in answer.json["reduce"]] == [True, True]
 
 
 def test_reduced_arrays_that_no_transition_holds_fail_at_once_with_what_to_say(script: Script) -> None:

@@ -143,6 +143,37 @@ def test_reduced_arrays_are_merged_and_keep_their_dtype() -> None:
     assert merged.reduced[1].values == 3.0
 
 
+def of_step(*values: int, name: str = "s") -> tuple[Reduced, ...]:
+    return (Reduced(name, "sum", np.array(values, np.int32), per_step=True),)
+
+
+def test_arrays_of_a_step_that_nobody_changed_have_no_elements_and_those_of_the_run_neither() -> None:
+    empty, full = Answer(reduced=of_step(), reduce_index=1), Answer(reduced=of_step(1, 2), reduce_index=1)
+    for answers, expected in (
+        ((empty, full, empty), [1, 2]),
+        ((full, empty), [1, 2]),
+        ((empty, full, full), [2, 4]),
+        ((empty, empty), []),
+    ):
+        copies = {
+            at: Answer(reduced=of_step(*one.reduced[0].values), reduce_index=1)
+            for at, one in enumerate(answers)
+        }
+        assert combine(copies).reduced[0].values.tolist() == expected
+    total = RunTotal()
+    for step in (full, empty, full):
+        total.add(step)
+    assert total.total[0].values.shape == (0,)
+    with pytest.raises(WorkerError, match="different arrays"):
+        combine({0: full, 1: Answer(reduced=of_step(1))})
+
+
+def test_no_number_is_taken_for_an_array_that_may_be_empty() -> None:
+    listed = [{**one, "per_step": True} for one in LISTED]
+    answer = read_answer(*block({"names": [FEX, SUMS], "reduce": listed}, adds=[sums_add(IMAGE, 1)]))
+    assert [one.per_step for one in answer.reduced] == [True, False]
+
+
 def test_reduced_arrays_of_different_shape_are_an_error() -> None:
     with pytest.raises(WorkerError, match="different arrays"):
         combine({0: Answer(reduced=reduced([1], 1)), 1: Answer(reduced=reduced([1, 2], 1))})

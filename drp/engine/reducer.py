@@ -30,6 +30,7 @@ from drp.engine.spawn import DEFAULT_PRELOAD, Nursery
 from drp.engine.transition import Transitions
 from drp.script.info import DrpInfo
 from drp.shm._pebble import Pebble
+from drp.shm._segment import can_have
 from drp.sink.answer import MAX_DESC_BYTES
 from drp.sink.recorder import Output, Recorder
 from drp.source import Source, SourceOptions, open_source
@@ -54,6 +55,12 @@ ROOM_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 PASSING_ERRNOS = (errno.EIO, errno.EAGAIN, errno.ENOMEM, errno.ETIMEDOUT, errno.ESTALE)
 
 log = logging.getLogger("drp.run")
+
+
+def _arena_bytes(event_bytes: int, result_bytes: int) -> int:
+    """Return the bytes of a worker's arena. A block is at most half of it; transitions wait for each other, so one of theirs is enough."""
+    size = max(MIN_ARENA_BLOCKS * event_bytes, 2 * (result_bytes + MAX_DESC_BYTES))
+    return -(-size // ARENA_UNIT_BYTES) * ARENA_UNIT_BYTES
 
 
 class Interrupted(Exception):
@@ -170,7 +177,7 @@ class Reducer:
         berth = Berth(
             (config.script, *config.script_args),
             self._info(pebble),
-            self._arena_bytes(pebble),
+            _arena_bytes(pebble.event_bytes, pebble.result_bytes),
             pebble.n_events + N_TRANSITIONS,
             config.check_views,
         )
@@ -245,6 +252,12 @@ class Reducer:
             config.transition_bytes, source.max_transition_bytes, source.max_event_bytes, config.fex_room
         )
         slots = config.pebble_slots or max(MIN_SLOTS, min(MAX_SLOTS, PEBBLE_BYTES // event_bytes))
+        pebble_bytes = slots * event_bytes + N_TRANSITIONS * transition_bytes
+        arenas = [_arena_bytes(event_bytes, result_bytes)] * (config.workers + config.spares)
+        if result_bytes > transition_bytes and not can_have([pebble_bytes, *arenas]):
+            # The user did not ask for that much, and may not need it.
+            log.info("there is no room for transitions of %d bytes with all that workers add", result_bytes)
+            result_bytes = transition_bytes
         log.info(
             "pebble: %d slots of %d bytes for events, %d of %d bytes for transitions; with its result an event may come to as much, "
             "a transition to %d bytes",
@@ -268,11 +281,6 @@ class Reducer:
                 hint="Make it smaller with -k pebbleBufCount=, pebbleBufSize= or trBufSize=, or run --offline.",
             ) from error
 
-    def _arena_bytes(self, pebble: Pebble) -> int:
-        # A block is at most half of the arena; transitions wait for each other, so one of theirs is enough.
-        size = max(MIN_ARENA_BLOCKS * pebble.event_bytes, 2 * (pebble.result_bytes + MAX_DESC_BYTES))
-        return -(-size // ARENA_UNIT_BYTES) * ARENA_UNIT_BYTES
-
     def _info(self, pebble: Pebble) -> dict[str, object]:
         sizes = {"pebble_bufsize": pebble.event_bytes, "transition_bufsize": pebble.result_bytes}
         return info_of(self._config) | sizes
@@ -289,8 +297,11 @@ class Reducer:
                 if now_s - looked_s >= TICK_S / 2:
                     looked_s = now_s
                     self._crew.tick(now_s)
-            except SegmentError as no_room:  # for the rings of a worker that is to be forked
-                return no_room
+            except SegmentError as no_room:
+                return SegmentError(
+                    f"there is no room for the rings of a worker: {no_room.what}",
+                    hint=f"{no_room.hint} Or take fewer workers (-W), or smaller results (-k trBufSize=).",
+                )
             if self._watch is not None and now_s - told_s >= 0.5:
                 self._watch(self._snapshot(now_s, now_s - told_s))
                 told_s = now_s

@@ -79,6 +79,17 @@ def create(size_t size) -> Segment:
         shmctl(id, IPC_RMID, NULL)
 
 
+def can_have(sizes) -> bool:
+    """Say whether segments of these sizes could be had, all at once. None is kept, and memory that is not touched costs nothing."""
+    held = []
+    try:
+        for size in sizes:
+            held.append(create(size))
+    except SegmentError:
+        return False
+    return True
+
+
 def _refused(size, code, attaching=False) -> SegmentError:
     """Say how many bytes could not be had, and which limit it may be."""
     if attaching:

@@ -34,6 +34,28 @@ def test_as_many_files_as_the_workers_need_are_allowed_where_they_may_be(drp: St
     assert command.report["restarts"] == 0
 
 
+def test_room_for_results_that_nobody_asked_for_is_given_up_where_there_is_not_that_much(
+    drp: Start, folder: Path
+) -> None:
+    """2.2 Mpixel and nine arenas of 430 MB in an address space of 4 GB."""
+    space = limit("RLIMIT_AS", 4 << 30, 4 << 30)
+    arguments = (write_script(folder), "--source", "sim:epixhr,frames=1", "-n", "2", "-W", "8", "-k")
+    command = drp(*arguments, "pebbleBufCount=16", before=space)
+    assert command.wait(60) == 0, command.log
+    assert "there is no room for transitions of 212391552 bytes with all that workers add" in command.log
+
+
+def test_rings_that_cannot_be_had_are_told_with_what_to_say(drp: Start, folder: Path) -> None:
+    space = limit("RLIMIT_AS", 4 << 30, 4 << 30)
+    command = drp(
+        write_script(folder), "--source", "sim:digitizer:16", "-n", "2", "-W", "24", "-k", "trBufSize=100M,pebbleBufCount=16",
+        before=f"import drp.engine.reducer as r; r.N_TRANSITIONS = 8\n{space}",
+    )  # fmt: skip
+    assert command.wait(60) == 1, command.log
+    assert "there is no room for the rings of a worker" in command.report["error"]
+    assert "-k trBufSize=" in command.report["error"]
+
+
 def test_a_file_that_may_not_grow_ends_the_run_and_is_named(drp: Start, folder: Path) -> None:
     size = 1 << 20
     command = drp(write_script(folder), *SIM, "2", before=limit("RLIMIT_FSIZE", size, size))

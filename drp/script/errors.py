@@ -45,6 +45,10 @@ class DeclarationError(ScriptError):
     """New data were declared wrongly, twice, or too late."""
 
 
+class NoRoomError(DeclarationError):
+    """What was declared has no room in the drp as it was started: an option is to be changed, and no line of the script."""
+
+
 class FieldError(ScriptError, TypeError):
     """A value does not fit the field it was assigned to."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from drp.script._added import AddedData
 from drp.script.declare import DATA_TYPES, Declaration
-from drp.script.errors import DeclarationError, UnknownNameError, near_misses
+from drp.script.errors import DeclarationError, NoRoomError, UnknownNameError, near_misses
 from drp.script.info import DrpInfo
 
 Op = Literal["sum", "min", "max"]
@@ -96,12 +96,12 @@ class Reductions:
     def declaration(self, info: DrpInfo) -> Declaration:
         """Return the Names: one field per array, in the order they were registered.
 
-        Raises DeclarationError where a transition has no room for them.
+        Raises NoRoomError where a transition has no room for them.
         """
         size = sum(array.nbytes for _, array in self._entries.values())
         room = info.transition_bufsize
         if room and size > room - min(BESIDE_BYTES, room // 4):
-            raise DeclarationError(
+            raise NoRoomError(
                 f"the arrays of reduce come to {size:,} bytes, and a transition has room for {room:,}",
                 hint=f"Start drp with -k trBufSize={(size + 2 * BESIDE_BYTES >> 20) + 1}M.",
             )

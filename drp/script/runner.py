@@ -16,7 +16,7 @@ from typing import Any
 
 from drp.script import spawned
 from drp.script.datasource import give_session
-from drp.script.errors import LeftEventLoopError, LinkError
+from drp.script.errors import LeftEventLoopError, LinkError, NoRoomError
 from drp.script.session import Session
 from xtc import TransitionId
 
@@ -118,7 +118,8 @@ def failure_of(error: BaseException, script: str) -> Failure:
         message = f"<str() of the exception raised {type(inner).__name__}>"
     if isinstance(error, SystemExit) and isinstance(error.__context__, ArgumentError):
         message = f"{message} ({error.__context__})"
-    return Failure(type(error).__name__, message[:MAX_MESSAGE_BYTES], script_traceback(error, script))
+    trace = "" if isinstance(error, NoRoomError) else script_traceback(error, script)
+    return Failure(type(error).__name__, message[:MAX_MESSAGE_BYTES], trace)
 
 
 def script_traceback(error: BaseException, script: str) -> str:

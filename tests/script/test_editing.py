@@ -258,6 +258,7 @@ for run in ds.runs():
     assert answer.service == TransitionId.BeginRun
     assert "73,400,320 bytes, and a transition has room for 67,108,864" in answer.json["message"]
     assert "-k trBufSize=73M" in answer.json["message"]
+    assert answer.json["traceback"] == ""
 
 
 def test_reduced_arrays_are_handed_over_at_end_step_and_begin_again(script: Script) -> None:

@@ -54,6 +54,7 @@ class Calibration:
         self.setup = setup
         self.fault = ""
         self._useless = ""
+        self._told: set[str] = set()
         self._in_force = session.setup
         # A detector made after steps have changed the configuration has these to follow at once.
         self._followed = -1 if session.setup.stepped else session.setup.step_changes
@@ -85,6 +86,7 @@ class Calibration:
         if found.trouble:
             raise CalibrationError(found.trouble)
         self._useless = found.useless
+        self._told.add(found.doubt.removeprefix(f"{found.setup.name}: "))
         if "pixel_mask" not in found.constants:
             options.pop("calib", None)
         kind = correction_type(found.setup)
@@ -135,6 +137,10 @@ class Calibration:
             return correction
         setup = self._in_force.with_steps(self.setup)
         derived = kind.derive(setup, self._constants)
+        doubt = str(soundness(setup, self._constants, derived))
+        if doubt and doubt not in self._told:
+            self._told.add(doubt)
+            log.warning("%s, configured as in this step: %s", self.setup.name, doubt)
         return kind(setup, self._constants, derived, self._mask_options)
 
     @property

@@ -85,11 +85,13 @@ def test_a_second_run_begins_with_the_configuration_of_the_configure(scan: Path,
     assert found == expected * 2
 
 
-def store_of(folder: Path) -> str:
-    """Return a store in which mode k has pedestals of 100 k, and gains of 1."""
+def store_of(folder: Path, instead: dict[str, float] | None = None) -> str:
+    """Return a store in which mode k has pedestals of 100 k, but for some modes, and gains of 1."""
     url = str(folder / "calib.db")
     detector = DetectorId("quad", "epix10ka", ("panel-1",))
     pedestals = np.arange(len(MODES), dtype=np.float32)[:, None, None, None] * 100
+    for mode, value in (instead or {}).items():
+        pedestals[MODES.index(mode)] = value
     values = {
         "pedestals": np.broadcast_to(pedestals, (len(MODES), 1, *SHAPE)).copy(),
         "pixel_gain": np.ones((len(MODES), 1, *SHAPE), np.float32),
@@ -97,6 +99,23 @@ def store_of(folder: Path) -> str:
     with open_store(url, create=True) as store:
         store.put(detector, [Constant.make(name, value, detector.serials) for name, value in values.items()])
     return url
+
+
+def test_a_step_in_a_range_without_numbers_is_told_once(
+    scan: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = store_of(tmp_path, {"FH": np.nan})
+    for run in DataSource(files=scan, calib=url).runs():
+        det = run.Detector("quad")
+        for evt in run.events():
+            det.raw.calib(evt)
+            det.raw.calib(evt)
+    (_, told) = [
+        one.message for one in caplog.records if "NaN" in one.message or "no bad pixel" in one.message
+    ]
+    assert told.startswith("quad, configured as in this step: there is no pixel_status")
+    assert "pedestals FH is NaN in 135,168 of 135,168 pixels (calib gives NaN)" in told
+    caplog.clear()
 
 
 def test_each_step_is_calibrated_in_its_own_gain_mode(scan: Path, tmp_path: Path) -> None:

@@ -40,10 +40,10 @@ class Soundness:
 
 
 def soundness(setup: DetectorSetup, constants: Constants, derived: Mapping[str, Array]) -> Soundness:
-    """Return how much of a detector can be calibrated with the tables `derived` (`offset`, `factor`, `mask`) of its `constants`."""
+    """Return how much of a detector can be calibrated with the tables `derived` (`tables`, `mask`) of its `constants`."""
     mask: Flags = derived["mask"] != 0
-    offset, factor = derived["offset"], derived["factor"]
-    sound: Flags = np.isfinite(offset) & np.isfinite(factor) & (factor != 0)
+    tables = derived["tables"]
+    sound: Flags = np.isfinite(tables).all(axis=-1) & (tables[..., 1] != 0)
     usable = int(np.count_nonzero(sound.any(axis=1) & mask))
     faults = [*_unmasked(setup, constants), *_masked(setup, mask)]
     if not (sound | ~mask[:, None]).all():

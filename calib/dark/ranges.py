@@ -61,8 +61,8 @@ def order_of(setup: DetectorSetup) -> Callable[[Frames], Frames] | None:
     if not issubclass(kind, uhr.EpixUhr):
         return None
     shape = (len(setup.panels) * kind.parts, *kind.panel_shape)
-    table = np.zeros((shape[0], coding_of(setup).n_planes, *shape[1:]), np.float32)
-    made = kind(setup, {}, {"mask": np.ones(shape, np.uint8), "offset": table, "factor": table})
+    tables = np.zeros((shape[0], coding_of(setup).n_planes, *shape[1:], 2), np.float32)
+    made = kind(setup, {}, {"mask": np.ones(shape, np.uint8), "tables": tables})
     ordered = np.empty(shape, np.uint16)
     panels = len(setup.panels)
 

@@ -2,13 +2,16 @@
 
 A pixel's range bits choose one of the planes of its tables, then calibrated = (data bits - offset) * factor; the factor holds the mask. Gain switches
 where the light is, so nearly all of a stretch of pixels are in one range: it is done with vector instructions from that range's plane alone,
-whichever it is. Then the few blocks that hold pixels of another range are done again for each range they hold, and only those pixels kept.
+whichever it is. Then the pixels of other ranges are done again, one by one. Their planes lie far away in memory, so they are asked
+for when a pixel is found, and come while the stretch is done.
 
-Each array comes as (segments, pixels); `offset` and `factor` as (segments, planes, pixels). `planes` has the plane of each range code, -1
-for a code that means nothing, whose pixels are 0; code 0 always has one. `bits` are data mask, data shift, range mask and range shift, uint16.
+Pixels come as (segments, pixels); `tables` as (segments, planes, 2 * pixels), offset and factor of a pixel beside each other, so that a pixel of
+another range costs one access to far memory, not two. `planes` has the plane of each range code, -1 for a code that means nothing, whose
+pixels are 0; code 0 always has one. `bits` are data mask, range mask and range shift, uint16.
 
-Two things here are for the compiler. Pixels are counted by unsigned numbers (`_at`), which spares it the test for negative indices, and so it
-vectorises. And whole arrays are passed with where to begin, for a slice costs more than a short loop over it.
+Three things here are for the compiler. Pixels are counted by unsigned numbers (`_at`), which spares it the test for negative indices, and so it
+vectorises. Whole arrays are passed with where to begin, for a slice costs more than a short loop over it. And what is called for a few
+pixels is inlined (`within`).
 """
 
 from __future__ import annotations
@@ -18,12 +21,16 @@ from typing import Any
 import numba
 import numpy as np
 
+from calib.detectors._lanes import prefetch, within
+
 STRETCH = 1024
-BLOCK = 128
+BLOCK = 64
+CHUNK = 16
+"""Pixels that are looked at at once; a stretch has as many chunks as a uint64 has bits."""
 _at = np.uintp
 
 
-@numba.njit(cache=True, nogil=True)
+@within
 def range_bits(raw: Any, s: Any, begin: Any, end: Any, range_mask: Any) -> Any:
     """Return the range bits that any pixel has, and those that every pixel has."""
     some = np.uint16(0)
@@ -34,13 +41,13 @@ def range_bits(raw: Any, s: Any, begin: Any, end: Any, range_mask: Any) -> Any:
     return some & range_mask, every & range_mask
 
 
-@numba.njit(cache=True, nogil=True)
+@within
 def usual_bits(some: Any, every: Any, planes: Any, range_shift: Any) -> Any:
     """Return the range bits a stretch is done with: those that all its pixels have, if they are of a range or the stretch is of no other."""
     return np.uint16(every if some == every or planes[every >> range_shift] >= 0 else 0)
 
 
-@numba.njit(cache=True, nogil=True)
+@within
 def has_other(raw: Any, s: Any, begin: Any, end: Any, range_mask: Any, usual: Any) -> Any:
     """Say whether any pixel has other range bits than the usual."""
     other = np.uint16(0)
@@ -49,97 +56,113 @@ def has_other(raw: Any, s: Any, begin: Any, end: Any, range_mask: Any, usual: An
     return other & range_mask != 0
 
 
-@numba.njit(cache=True, nogil=True)
-def has_code(raw: Any, s: Any, begin: Any, end: Any, range_mask: Any, wanted: Any) -> Any:
-    """Say whether any pixel has the wanted range bits."""
-    found = np.uint16(0)
+@within
+def prefetch_chunk(raw: Any, tables: Any, s: Any, planes: Any, begin: Any, end: Any, bits: Any) -> None:
+    """Have what the tables hold for a chunk fetched, of the one range other than 0 that pixels of a chunk usually have."""
+    code = np.uint16(0)
     for i in range(_at(begin), _at(end)):
-        found |= np.uint16((raw[s, i] & range_mask) == wanted)
-    return found != 0
+        code |= raw[s, i]
+    plane = _at(max(planes[_at((code & bits[1]) >> bits[2])], 0))
+    start = _at(tables.ctypes.data) + _at(s) * _at(tables.strides[0]) + plane * _at(tables.strides[1])
+    for at in range(start + _at(8 * begin), start + _at(8 * end), _at(64)):
+        prefetch(at)
+    prefetch(start + _at(8 * end - 1))
 
 
-@numba.njit(cache=True, nogil=True)
-def calibrate(
-    raw: Any, offset: Any, factor: Any, s: Any, plane: Any, begin: Any, end: Any, bits: Any, out: Any
+@within
+def is_mixed(mixed: Any, chunk: Any) -> Any:
+    """Say whether a chunk has pixels of unusual ranges."""
+    return mixed >> np.uint64(chunk) & np.uint64(1) != 0
+
+
+@within
+def prefetch_mixed(
+    raw: Any, tables: Any, s: Any, planes: Any, begin: Any, end: Any, mixed: Any, bits: Any
 ) -> None:
+    """Have what the tables hold for the mixed chunks of a stretch fetched."""
+    for first in range(begin, end if mixed else begin, CHUNK):
+        if is_mixed(mixed, (first - begin) // CHUNK):
+            prefetch_chunk(raw, tables, s, planes, first, min(first + CHUNK, end), bits)
+
+
+@within
+def look(raw: Any, s: Any, planes: Any, begin: Any, end: Any, bits: Any) -> Any:
+    """Return the usual range bits of a stretch and which of its chunks have pixels of others: a bit for each, the lowest for the first."""
+    range_mask, range_shift = bits[1], bits[2]
+    some, every = range_bits(raw, s, begin, end, range_mask)
+    usual = usual_bits(some, every, planes, range_shift)
+    mixed = np.uint64(0)
+    for first in range(begin, end if some != every else begin, BLOCK):
+        last = min(first + BLOCK, end)
+        if has_other(raw, s, first, last, range_mask, usual):
+            for i in range(first, last, CHUNK):
+                j = min(i + CHUNK, last)
+                if has_other(raw, s, i, j, range_mask, usual):
+                    mixed |= np.uint64(1) << np.uint64((i - begin) // CHUNK)
+    return usual, mixed
+
+
+@within
+def data_of(word: Any, data_mask: Any) -> Any:
+    """Return the data of a raw pixel."""
+    return np.float32(np.int32(word & data_mask))
+
+
+@within
+def calibrate(raw: Any, tables: Any, s: Any, plane: Any, begin: Any, end: Any, bits: Any, out: Any) -> None:
     """Calibrate pixels of one range."""
-    data_mask, data_shift = bits[0], bits[1]
     for i in range(_at(begin), _at(end)):
-        data = np.float32(np.int32((raw[s, i] & data_mask) >> data_shift))
-        out[s, i] = (data - offset[s, plane, i]) * factor[s, plane, i]
+        offset, factor = tables[s, plane, _at(2) * i], tables[s, plane, _at(2) * i + _at(1)]
+        out[s, i] = (data_of(raw[s, i], bits[0]) - offset) * factor
 
 
-@numba.njit(cache=True, nogil=True)
-def calibrate_some(
-    raw: Any,
-    offset: Any,
-    factor: Any,
-    s: Any,
-    plane: Any,
-    wanted: Any,
-    begin: Any,
-    end: Any,
-    bits: Any,
-    out: Any,
+@within
+def calibrate_others(
+    raw: Any, tables: Any, s: Any, planes: Any, usual: Any, begin: Any, end: Any, bits: Any, out: Any
 ) -> None:
-    """Calibrate the pixels with the wanted range bits and leave the others."""
-    data_mask, data_shift, range_mask = bits[0], bits[1], bits[2]
+    """Calibrate the pixels of other ranges than the usual, each of its own, and leave those."""
     for i in range(_at(begin), _at(end)):
-        data = np.float32(np.int32((raw[s, i] & data_mask) >> data_shift))
-        value = (data - offset[s, plane, i]) * factor[s, plane, i]
-        out[s, i] = value if raw[s, i] & range_mask == wanted else out[s, i]
+        code = raw[s, i] & bits[1]
+        if code != usual:
+            plane = planes[_at(code >> bits[2])]
+            p = _at(max(plane, 0))
+            offset, factor = tables[s, p, _at(2) * i], tables[s, p, _at(2) * i + _at(1)]
+            value = (data_of(raw[s, i], bits[0]) - offset) * factor
+            out[s, i] = value if plane >= 0 else np.float32(0)
+
+
+@within
+def clear(s: Any, begin: Any, end: Any, out: Any) -> None:
+    """Set pixels to 0."""
+    for i in range(_at(begin), _at(end)):
+        out[s, i] = np.float32(0)
 
 
 @numba.njit(cache=True, nogil=True)
-def clear_some(raw: Any, s: Any, wanted: Any, begin: Any, end: Any, bits: Any, out: Any) -> None:
-    """Set the pixels with the wanted range bits to 0."""
-    range_mask = bits[2]
-    for i in range(_at(begin), _at(end)):
-        out[s, i] = np.float32(0) if raw[s, i] & range_mask == wanted else out[s, i]
-
-
-@numba.njit(cache=True, nogil=True)
-def apply_ranges(raw: Any, offset: Any, factor: Any, planes: Any, bits: Any, out: Any) -> None:
+def apply_ranges(raw: Any, tables: Any, planes: Any, bits: Any, out: Any) -> None:
     """Calibrate uint16 pixels with range bits into float32 `out`."""
-    range_mask, range_shift = bits[2], bits[3]
     for s in range(raw.shape[0]):
         for begin in range(0, raw.shape[1], STRETCH):
             end = min(begin + STRETCH, raw.shape[1])
-            some, every = range_bits(raw, s, begin, end, range_mask)
-            usual = usual_bits(some, every, planes, range_shift)
-            plane = planes[usual >> range_shift]
+            usual, mixed = look(raw, s, planes, begin, end, bits)
+            prefetch_mixed(raw, tables, s, planes, begin, end, mixed, bits)
+            plane = planes[usual >> bits[2]]
             if plane < 0:
-                clear_some(raw, s, usual, begin, end, bits, out)
+                clear(s, begin, end, out)
                 continue
-            calibrate(raw, offset, factor, s, plane, begin, end, bits, out)
-            if some == every:
-                continue
-            for first in range(begin, end, BLOCK):
-                last = min(first + BLOCK, end)
-                if not has_other(raw, s, first, last, range_mask, usual):
-                    continue
-                for code in range(len(planes)):
-                    wanted = np.uint16(code << range_shift)
-                    if wanted == usual or (
-                        len(planes) > 2 and not has_code(raw, s, first, last, range_mask, wanted)
-                    ):
-                        continue
-                    if planes[code] < 0:
-                        clear_some(raw, s, wanted, first, last, bits, out)
-                    else:
-                        calibrate_some(raw, offset, factor, s, planes[code], wanted, first, last, bits, out)
+            calibrate(raw, tables, s, plane, begin, end, bits, out)
+            for first in range(begin, end if mixed else begin, CHUNK):
+                if is_mixed(mixed, (first - begin) // CHUNK):
+                    last = min(first + CHUNK, end)
+                    calibrate_others(raw, tables, s, planes, usual, first, last, bits, out)
 
 
 @numba.njit(cache=True, nogil=True)
-def apply_single(raw: Any, offset: Any, factor: Any, out: Any) -> None:
+def apply_single(raw: Any, tables: Any, out: Any) -> None:
     """Calibrate pixels of any number type and without ranges; plane 0 is used."""
     for s in range(raw.shape[0]):
-        pixels = raw[s, :]
-        offsets = offset[s, 0, :]
-        factors = factor[s, 0, :]
-        done = out[s, :]
-        for j in range(len(done)):
-            done[j] = (np.float32(pixels[j]) - offsets[j]) * factors[j]
+        for i in range(_at(0), _at(raw.shape[1])):
+            out[s, i] = (np.float32(raw[s, i]) - tables[s, 0, _at(2) * i]) * tables[s, 0, _at(2) * i + _at(1)]
 
 
 @numba.njit(cache=True, nogil=True)

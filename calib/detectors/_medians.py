@@ -1,13 +1,14 @@
-"""Exact medians of many short columns at once, by counting. Kernels; they know no detector.
+"""Exact medians by counting: of sixteen columns at once, and of a whole table. Kernels; they know no detector.
 
-A table `t` is (depth, lanes) float32, one list of values per lane; +inf is no value. The functions take `lanes` of its lanes, from `first` on. To
-find a lane's middle value its bracket is halved again and again by counting how many values lie below a pivot, which for 16 lanes at once is one
-comparison and one addition per value, and so is cheaper than any sorting of values into places: some ten passes over a table that lies in
-the nearest cache. The first bracket is the mean of the values, each kept within the limit, and its standard deviation to both sides: no median is
-further from its mean. When few values are left within the brackets, those are walked through in ascending order, which makes the result exact
-whatever the pivots were, ties included.
+A table is float32 in memory from an address on, a row every `stride` bytes, as deep as it has rows; +inf is no value. To find a middle value its
+bracket is narrowed again and again by counting how many values lie below a pivot, which for sixteen columns at once is one comparison and one
+addition per row, and so is cheaper than any sorting of values into places: some eight passes over a table that lies in the nearest
+cache. The first bracket is the mean of the values, each kept within the limit, and its standard deviation to both sides: no median is further from
+its mean. A pivot is where the middle value should be by the counts so far, and a little to the side that then loses more; each third is the
+middle of the bracket, whatever the values. When few are left in the brackets, one more pass finds the least and the greatest in each and
+the least above it: exact where there are at most two or all are the same, ties included; else they are the next bracket.
 
-`work` is (7, lanes) float32 and `counts` (5, lanes) int32, for the search alone.
+Counts are float32 here, which is exact up to 16 million.
 """
 
 from __future__ import annotations
@@ -17,285 +18,274 @@ from typing import Any
 import numba
 import numpy as np
 
+from calib.detectors._lanes import (
+    WIDTH,
+    add,
+    any_less,
+    choose,
+    div,
+    floor,
+    higher,
+    load,
+    lower,
+    mul,
+    next_up,
+    pick,
+    root,
+    splat,
+    sub,
+    within,
+)
+
 INF = np.float32(np.inf)
-FEW = 3
-HALVINGS = 5
-MAX_PASSES = 40
+ONE = np.float32(1)
+HALF = np.float32(0.5)
+FEW = np.float32(2.5)
+"""More values than this are too many in a bracket."""
+PASSES = 14
+ROUNDS = 24
+"""More than any bracket needs: each round halves it four times, to neighbouring numbers at last."""
+_at = np.uintp
 
 
-@numba.njit(cache=True, nogil=True)
-def count_below(t: Any, depth: Any, first: Any, lanes: Any, pivot: Any, count: Any) -> None:
-    """Count the values of each lane that are less than its pivot."""
-    for j in range(lanes):
-        count[j] = 0
-    d = 0
-    while d + 8 <= depth:
-        # Eight rows at a time, so that the counts are fetched and put back an eighth as often.
-        t0, t1, t2, t3 = (
-            t[d, first : first + lanes],
-            t[d + 1, first : first + lanes],
-            t[d + 2, first : first + lanes],
-            t[d + 3, first : first + lanes],
-        )
-        t4, t5, t6, t7 = (
-            t[d + 4, first : first + lanes],
-            t[d + 5, first : first + lanes],
-            t[d + 6, first : first + lanes],
-            t[d + 7, first : first + lanes],
-        )
-        for j in range(lanes):
-            p = pivot[j]
-            below = np.int32(t0[j] < p) + np.int32(t1[j] < p) + np.int32(t2[j] < p) + np.int32(t3[j] < p)
-            below += np.int32(t4[j] < p) + np.int32(t5[j] < p) + np.int32(t6[j] < p) + np.int32(t7[j] < p)
-            count[j] += np.int32(below)
-        d += 8
-    while d < depth:
-        row = t[d, first : first + lanes]
-        for j in range(lanes):
-            count[j] += np.int32(row[j] < pivot[j])
-        d += 1
+@within
+def sums(table: Any, stride: Any, depth: Any, limit: Any) -> Any:
+    """Return how many values each column has, their sum, each kept within the limit, and that of their squares."""
+    zero, one, none = splat(np.float32(0)), splat(ONE), splat(INF)
+    least, most = splat(-limit), splat(limit)
+    n, total, squares = zero, zero, zero
+    for d in range(_at(depth)):
+        x = load(table + d * stride)
+        inside = choose(x, none, higher(lower(x, most), least), zero)
+        total = add(total, inside)
+        squares = add(squares, mul(inside, inside))
+        n = add(n, choose(x, none, one, zero))
+    return n, total, squares
 
 
-@numba.njit(cache=True, nogil=True)
-def kept(x: Any, limit: Any) -> Any:
-    """Return a value within the limit, 0 for none."""
-    inside = x if x < limit else limit
-    inside = inside if inside > -limit else -limit
-    return inside if x < INF else np.float32(0)
+@within
+def count_below(table: Any, stride: Any, depth: Any, pivot: Any) -> Any:
+    """Count the values of each column that are less than its pivot."""
+    zero, one = splat(np.float32(0)), splat(ONE)
+    c0, c1, c2, c3 = zero, zero, zero, zero
+    d = _at(0)
+    while d + _at(4) <= _at(depth):
+        # Four counts, for an addition takes longer than the next one can wait.
+        row = table + d * stride
+        c0 = add(c0, choose(load(row), pivot, one, zero))
+        c1 = add(c1, choose(load(row + stride), pivot, one, zero))
+        c2 = add(c2, choose(load(row + _at(2) * stride), pivot, one, zero))
+        c3 = add(c3, choose(load(row + _at(3) * stride), pivot, one, zero))
+        d += _at(4)
+    while d < _at(depth):
+        c0 = add(c0, choose(load(table + d * stride), pivot, one, zero))
+        d += _at(1)
+    return add(add(c0, c1), add(c2, c3))
 
 
-@numba.njit(cache=True, nogil=True)
-def brackets(t: Any, depth: Any, first: Any, lanes: Any, limit: Any, lo: Any, hi: Any, n: Any) -> None:
-    """Count the values of each lane, and find a bracket of their median."""
-    for j in range(lanes):
-        lo[j] = np.float32(0)
-        hi[j] = np.float32(0)
-        n[j] = 0
-    d = 0
-    while d + 4 <= depth:
-        t0, t1 = t[d, first : first + lanes], t[d + 1, first : first + lanes]
-        t2, t3 = t[d + 2, first : first + lanes], t[d + 3, first : first + lanes]
-        for j in range(lanes):
-            x0, x1, x2, x3 = kept(t0[j], limit), kept(t1[j], limit), kept(t2[j], limit), kept(t3[j], limit)
-            lo[j] += (x0 + x1) + (x2 + x3)
-            hi[j] += (x0 * x0 + x1 * x1) + (x2 * x2 + x3 * x3)
-            n[j] += np.int32(
-                np.int32(t0[j] < INF) + np.int32(t1[j] < INF) + np.int32(t2[j] < INF) + np.int32(t3[j] < INF)
-            )
-        d += 4
-    while d < depth:
-        row = t[d, first : first + lanes]
-        for j in range(lanes):
-            x = kept(row[j], limit)
-            lo[j] += x
-            hi[j] += x * x
-            n[j] += np.int32(row[j] < INF)
-        d += 1
-    for j in range(lanes):
-        mean = lo[j] / np.float32(max(n[j], 1))
-        square = hi[j] / np.float32(max(n[j], 1))
-        spread = np.sqrt(max(square - mean * mean, np.float32(0)))
-        # Rounding of the sums must not move the bracket off the median.
-        spread += np.float32(1e-3) * (spread + np.sqrt(square)) + np.float32(1e-6)
-        lo[j] = mean - spread
-        hi[j] = mean + spread
+@within
+def edges(table: Any, stride: Any, depth: Any, lo: Any, hi: Any) -> Any:
+    """Count the values of each column below its bracket's ends, and find the least and the greatest within it, and the least above (+-inf: none)."""
+    zero, one, none, lowest = splat(np.float32(0)), splat(ONE), splat(INF), splat(-INF)
+    below_lo, below_hi, least, most, above = zero, zero, none, lowest, none
+    for d in range(_at(depth)):
+        x = load(table + d * stride)
+        below_lo = add(below_lo, choose(x, lo, one, zero))
+        below_hi = add(below_hi, choose(x, hi, one, zero))
+        least = lower(choose(x, lo, none, x), least)
+        most = higher(choose(x, hi, x, lowest), most)
+        above = lower(choose(x, hi, none, x), above)
+    return below_lo, below_hi, least, most, above
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
-def next_above(t: Any, depth: Any, first: Any, lanes: Any, value: Any, count: Any, above: Any) -> None:
-    """Count the values of each lane that are at most `value`, and find the least one above it (+inf: none)."""
-    for j in range(lanes):
-        count[j] = 0
-        above[j] = INF
-    d = 0
-    while d + 4 <= depth:
-        t0, t1, t2, t3 = (
-            t[d, first : first + lanes],
-            t[d + 1, first : first + lanes],
-            t[d + 2, first : first + lanes],
-            t[d + 3, first : first + lanes],
-        )
-        for j in range(lanes):
-            v = value[j]
-            least = above[j]
-            x0 = t0[j] if t0[j] > v else INF
-            x1 = t1[j] if t1[j] > v else INF
-            x2 = t2[j] if t2[j] > v else INF
-            x3 = t3[j] if t3[j] > v else INF
-            at_most = (
-                np.int32(t0[j] <= v) + np.int32(t1[j] <= v) + np.int32(t2[j] <= v) + np.int32(t3[j] <= v)
-            )
-            least = least if least < x0 else x0
-            least = least if least < x1 else x1
-            least = least if least < x2 else x2
-            above[j] = least if least < x3 else x3
-            count[j] += np.int32(at_most)
-        d += 4
-    while d < depth:
-        row = t[d, first : first + lanes]
-        for j in range(lanes):
-            x = row[j] if row[j] > value[j] else INF
-            above[j] = above[j] if above[j] < x else x
-            count[j] += np.int32(row[j] <= value[j])
-        d += 1
-
-
-@numba.njit(cache=True, nogil=True)
-def halve(lanes: Any, k: Any, pivot: Any, count: Any, lo: Any, hi: Any, below_lo: Any, below_hi: Any) -> Any:
-    """Move one end of each bracket to its pivot, set the next pivots, and return the most values left in a bracket."""
-    worst: Any = np.int32(0)
-    for j in range(lanes):
-        up = count[j] <= k[j]
-        new_lo = pivot[j] if up else lo[j]
-        new_hi = hi[j] if up else pivot[j]
-        new_below_lo = count[j] if up else below_lo[j]
-        new_below_hi = below_hi[j] if up else count[j]
-        lo[j] = new_lo
-        hi[j] = new_hi
-        below_lo[j] = new_below_lo
-        below_hi[j] = new_below_hi
-        pivot[j] = np.float32(0.5) * (new_lo + new_hi)
-        left = np.int32(new_below_hi - new_below_lo)
-        worst = left if left > worst else worst
-    return worst
-
-
-@numba.njit(cache=True, nogil=True)
-def greatest_at_most(t: Any, depth: Any, lane: Any, value: Any) -> Any:
-    """Return the greatest value of a lane that is at most `value`."""
-    greatest = -INF
-    for d in range(depth):
-        if t[d, lane] <= value and t[d, lane] > greatest:
-            greatest = t[d, lane]
+@within
+def greatest_below(table: Any, stride: Any, depth: Any, value: Any) -> Any:
+    """Return the greatest value of each column that is less than `value`."""
+    greatest = splat(-INF)
+    for d in range(_at(depth)):
+        x = load(table + d * stride)
+        greatest = higher(choose(x, value, x, greatest), greatest)
     return greatest
 
 
-@numba.njit(cache=True, nogil=True)
-def lane_medians(
-    t: Any, depth: Any, first: Any, lanes: Any, limit: Any, work: Any, counts: Any, median: Any
-) -> None:
-    """Find the median of each lane, if it is within -limit .. limit; +inf where it is not, or where there are no values.
+@within
+def next_pivot(k: Any, turn: Any, lo: Any, hi: Any, below_lo: Any, left: Any) -> Any:
+    """Return where to divide a bracket with so many values left."""
+    half, one = splat(HALF), splat(ONE)
+    each = div(one, higher(left, one))
+    part = mul(add(sub(k, below_lo), half), each)
+    past = mul(half, root(each))
+    part = choose(part, half, add(part, past), sub(part, past))
+    return add(lo, mul(sub(hi, lo), part if turn % 3 != 2 else half))
 
-    The median of an even number of values is the mean of the middle two. `counts[0]` is left with how many values each lane has.
-    """
-    lo, hi, pivot, value = work[0, :lanes], work[1, :lanes], work[2, :lanes], work[3, :lanes]
-    above, lower, upper = work[4, :lanes], work[5, :lanes], work[6, :lanes]
-    n, below_lo, below_hi, count, k = (
-        counts[0, :lanes],
-        counts[1, :lanes],
-        counts[2, :lanes],
-        counts[3, :lanes],
-        counts[4, :lanes],
+
+@within
+def bracket(n: Any, total: Any, squares: Any) -> Any:
+    """Return the ends of a bracket of the median of `n` values."""
+    count = higher(n, splat(ONE))
+    mean = div(total, count)
+    square = div(squares, count)
+    spread = root(higher(sub(square, mul(mean, mean)), splat(np.float32(0))))
+    # Rounding of the sums must not move the bracket off the median.
+    spread = add(
+        spread, add(mul(splat(np.float32(1e-3)), add(spread, root(square))), splat(np.float32(1e-6)))
     )
-    brackets(t, depth, first, lanes, limit, lo, hi, n)
-    for j in range(lanes):
-        k[j] = (n[j] - 1) >> 1
-        pivot[j] = np.float32(0.5) * (lo[j] + hi[j])
-        below_lo[j] = 0
-        below_hi[j] = n[j]
-    for _ in range(MAX_PASSES):
-        count_below(t, depth, first, lanes, pivot, count)
-        if halve(lanes, k, pivot, count, lo, hi, below_lo, below_hi) <= FEW:
+    return sub(mean, spread), add(mean, spread)
+
+
+@within
+def middle(n: Any, k: Any, below_lo: Any, below_hi: Any, least: Any, most: Any, above: Any) -> Any:
+    """Return the median where a bracket holds the lower middle value, number `k`, and no third value between its least and its greatest."""
+    half = splat(HALF)
+    first = choose(below_lo, k, most, least)
+    second = choose(add(k, half), sub(below_hi, splat(ONE)), most, above)
+    is_odd = sub(n, mul(splat(np.float32(2)), floor(mul(n, half))))
+    return choose(half, is_odd, first, mul(half, add(first, second)))
+
+
+@within
+def column_medians(table: Any, stride: Any, depth: Any, limit: Any) -> Any:
+    """Return the median of each column, if it is within -limit .. limit; +inf where it is not, or where there are no values; and their numbers.
+
+    The median of an even number of values is the mean of the middle two.
+    """
+    zero, one, half, few, none = splat(np.float32(0)), splat(ONE), splat(HALF), splat(FEW), splat(INF)
+    most_allowed, least_allowed = splat(limit), splat(-limit)
+    n, total, squares = sums(table, stride, depth, limit)
+    lo, hi = bracket(n, total, squares)
+    k = floor(mul(sub(n, one), half))
+    below_lo, below_hi = zero, n
+    median = none
+    for _ in range(ROUNDS):
+        pivot = mul(half, add(lo, hi))
+        for turn in range(PASSES):
+            count = count_below(table, stride, depth, pivot)
+            is_up = sub(count, half)
+            lo = choose(is_up, k, pivot, lo)
+            below_lo = choose(is_up, k, count, below_lo)
+            hi = choose(is_up, k, hi, pivot)
+            below_hi = choose(is_up, k, below_hi, count)
+            left = sub(below_hi, below_lo)
+            if not any_less(few, left):
+                break
+            pivot = next_pivot(k, turn, lo, hi, below_lo, left)
+        below_lo, below_hi, least, most, above = edges(table, stride, depth, lo, hi)
+        found = middle(n, k, below_lo, below_hi, least, most, above)
+        inside = choose(k, sub(below_hi, half), choose(sub(below_lo, half), k, one, zero), zero)
+        found = choose(half, inside, found, none)
+        median = choose(found, most_allowed, choose(least_allowed, found, found, none), none)
+        # What is left of a bracket that holds more than two values, not all the same, and the median.
+        is_open = choose(few, sub(below_hi, below_lo), choose(least, most, inside, zero), zero)
+        if not any_less(half, is_open):
             break
-    for j in range(lanes):
-        value[j] = np.nextafter(lo[j], -INF)
-        lower[j] = INF
-        upper[j] = INF
-    open_lanes: Any = 1
-    next_above(t, depth, first, lanes, value, count, above)
-    for j in range(lanes):
-        if count[j] > k[j]:
-            # The lower middle value is outside of the limit; so is the median, but if the upper one is far on the other side.
-            straddles = n[j] & 1 == 0 and count[j] == k[j] + 1
-            lower[j] = greatest_at_most(t, depth, first + j, value[j]) if straddles else -INF
-            upper[j] = above[j]
-    while open_lanes:
-        open_lanes = 0
-        for j in range(lanes):
-            reached = count[j] > k[j]
-            is_new = reached and lower[j] == INF
-            lower[j] = value[j] if is_new else lower[j]
-            upper[j] = (value[j] if count[j] > n[j] >> 1 else above[j]) if is_new else upper[j]
-            still = not reached and above[j] < INF and value[j] < limit
-            value[j] = above[j] if still else value[j]
-            open_lanes += np.int32(still)
-        if open_lanes:
-            next_above(t, depth, first, lanes, value, count, above)
-    for j in range(lanes):
-        middle = np.float32(0.5) * (lower[j] + upper[j]) if n[j] & 1 == 0 and lower[j] > -INF else lower[j]
-        median[j] = middle if abs(middle) < limit else INF
+        lo, hi = choose(half, is_open, least, lo), choose(half, is_open, next_up(most), hi)
+    # The lower middle value may be below the bracket, and so outside of the limit, and the upper one far on the other side.
+    beyond = choose(sub(below_lo, splat(np.float32(1.5))), k, choose(k, sub(below_lo, half), one, zero), zero)
+    if any_less(half, beyond):
+        first = greatest_below(table, stride, depth, lo)
+        second = choose(below_lo, below_hi, least, above)
+        found = mul(half, add(first, second))
+        is_odd = sub(n, mul(splat(np.float32(2)), floor(mul(n, half))))
+        found = choose(half, is_odd, none, found)
+        found = choose(found, most_allowed, choose(least_allowed, found, found, none), none)
+        median = choose(half, beyond, found, median)
+    return median, n
 
 
-@numba.njit(cache=True, nogil=True)
-def total_below(t: Any, depth: Any, first: Any, lanes: Any, value: Any, pivot: Any, count: Any) -> Any:
-    """Count all values of a table that are less than `value`."""
-    for j in range(lanes):
-        pivot[j] = value
-    count_below(t, depth, first, lanes, pivot, count)
-    total = 0
-    for j in range(lanes):
-        total += count[j]
+@within
+def total_of(numbers: Any) -> Any:
+    """Return the sum over the lanes."""
+    total = np.float32(0)
+    for lane in range(WIDTH):
+        total += pick(numbers, np.int32(lane))
     return total
 
 
-@numba.njit(cache=True, nogil=True)
-def total_next(
-    t: Any, depth: Any, first: Any, lanes: Any, value: Any, pivot: Any, count: Any, above: Any
-) -> Any:
-    """Count all values of a table that are at most `value`, and find the least one above it (+inf: none)."""
-    for j in range(lanes):
-        pivot[j] = value
-    next_above(t, depth, first, lanes, pivot, count, above)
-    total = 0
+@within
+def least_of(numbers: Any) -> Any:
+    """Return the least of the lanes."""
     least = INF
-    for j in range(lanes):
-        total += count[j]
-        least = above[j] if above[j] < least else least
-    return total, least
+    for lane in range(WIDTH):
+        least = min(least, pick(numbers, np.int32(lane)))
+    return least
 
 
-@numba.njit(cache=True, nogil=True)
-def one_median(
-    t: Any, depth: Any, first: Any, lanes: Any, limit: Any, fewest: Any, work: Any, counts: Any
-) -> Any:
-    """Return the median of all values of a table if there are at least `fewest` and it is within -limit .. limit; else +inf."""
-    pivots, above, count = work[0], work[1], counts[0]
-    n: Any = total_below(t, depth, first, lanes, INF, pivots, count)
-    if n == 0 or n < fewest:
+@within
+def total_below(table: Any, stride: Any, depth: Any, groups: Any, value: Any) -> Any:
+    """Count all values of a table that are less than `value`."""
+    pivot = splat(value)
+    count = splat(np.float32(0))
+    for group in range(_at(groups)):
+        count = add(count, count_below(table + _at(4 * WIDTH) * group, stride, depth, pivot))
+    return total_of(count)
+
+
+@within
+def total_edges(table: Any, stride: Any, depth: Any, groups: Any, lo: Any, hi: Any) -> Any:
+    """Return what `edges` does, of the whole table."""
+    begin, end = splat(lo), splat(hi)
+    below_lo, below_hi, least, most, above = edges(table, stride, depth, begin, end)
+    zero = splat(np.float32(0))
+    for group in range(_at(1), _at(groups)):
+        a, b, c, d, e = edges(table + _at(4 * WIDTH) * group, stride, depth, begin, end)
+        below_lo, below_hi = add(below_lo, a), add(below_hi, b)
+        least, most, above = lower(least, c), higher(most, d), lower(above, e)
+    return (
+        total_of(below_lo),
+        total_of(below_hi),
+        least_of(least),
+        -least_of(sub(zero, most)),
+        least_of(above),
+    )
+
+
+@numba.njit(nogil=True)
+def table_median(table: Any, stride: Any, depth: Any, groups: Any, limit: Any, fewest: Any) -> Any:
+    """Return the median of a table of so many times sixteen columns, if it has at least `fewest` values and it is within the limit; else +inf."""
+    zero = splat(np.float32(0))
+    counts, totals, squares = zero, zero, zero
+    for group in range(_at(groups)):
+        a, b, c = sums(table + _at(4 * WIDTH) * group, stride, depth, limit)
+        counts, totals, squares = add(counts, a), add(totals, b), add(squares, c)
+    n = total_of(counts)
+    if n < ONE or n < fewest:
         return INF
-    k = (n - 1) >> 1
-    lo: Any = -limit
-    hi: Any = limit
-    below_lo: Any = 0
-    below_hi: Any = n
-    for turn in range(MAX_PASSES):
-        if below_hi - below_lo <= FEW:
+    begin, end = bracket(splat(n), splat(total_of(totals)), splat(total_of(squares)))
+    lo, hi = pick(begin, np.int32(0)), pick(end, np.int32(0))
+    k = np.float32(np.floor((n - ONE) * HALF))
+    below_lo, below_hi = np.float32(0), n
+    least, most, above = INF, -INF, INF
+    for _ in range(ROUNDS):
+        pivot = HALF * (lo + hi)
+        for turn in range(PASSES):
+            count = total_below(table, stride, depth, groups, pivot)
+            if count <= k:
+                lo, below_lo = pivot, count
+            else:
+                hi, below_hi = pivot, count
+            left = below_hi - below_lo
+            if left < FEW:
+                break
+            lows = next_pivot(splat(k), turn, splat(lo), splat(hi), splat(below_lo), splat(left))
+            pivot = pick(lows, np.int32(0))
+        below_lo, below_hi, least, most, above = total_edges(table, stride, depth, groups, lo, hi)
+        if not below_lo <= k < below_hi or below_hi - below_lo < FEW or least == most:
             break
-        part: Any = np.float32(0.5)
-        if turn >= HALVINGS and turn % 3:
-            # A little past where the median should be, then a little before: so the bracket closes from both sides.
-            share = np.float32(k - below_lo) / np.float32(below_hi - below_lo)
-            past = np.float32(0.5) / np.sqrt(np.float32(below_hi - below_lo))
-            part = share + (past if turn % 3 == 1 else -past)
-            part = min(max(part, np.float32(0.02)), np.float32(0.98))
-        pivot = lo + (hi - lo) * part
-        below = total_below(t, depth, first, lanes, pivot, pivots, count)
-        if below <= k:
-            lo, below_lo = pivot, below
-        else:
-            hi, below_hi = pivot, below
-    value = np.nextafter(lo, -INF)
-    total, least = total_next(t, depth, first, lanes, value, pivots, count, above)
-    if total > k:
-        if n & 1 or total > k + 1:
-            return INF
-        value = -INF
-        for lane in range(first, first + lanes):
-            value = max(value, greatest_at_most(t, depth, lane, lo))
-    while total <= k and least < INF and value < limit:
-        value = least
-        total, least = total_next(t, depth, first, lanes, value, pivots, count, above)
-    middle = value
-    if n & 1 == 0:
-        middle = np.float32(0.5) * (value + (value if total > n >> 1 else least))
-    return middle if abs(middle) < limit else INF
+        lo, hi = least, pick(next_up(splat(most)), np.int32(0))
+    if below_lo <= k < below_hi:
+        found = pick(
+            middle(
+                splat(n), splat(k), splat(below_lo), splat(below_hi), splat(least), splat(most), splat(above)
+            ),
+            np.int32(0),
+        )
+    elif below_lo == k + ONE and n % 2 == 0:
+        # As above: the lower middle value is outside of the limit, the upper one may be far on the other side.
+        first = -INF
+        for group in range(_at(groups)):
+            part = greatest_below(table + _at(4 * WIDTH) * group, stride, depth, splat(lo))
+            first = max(first, -least_of(sub(zero, part)))
+        found = HALF * (first + (least if below_hi > below_lo else above))
+    else:
+        found = INF
+    return found if abs(found) < limit else INF

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calib.detectors import _kernels, commonmode
+from calib.detectors._lanes import WIDTH
 from calib.detectors.arrays import Array, Floats, read_only
 from calib.detectors.commonmode import CommonMode, Scratch
 from calib.detectors.facts import Coding, DetectorSetup
@@ -68,8 +69,7 @@ class Correction:
         rows, cols = self.shape[1:]
         pixels = rows * cols
         self._mask: Mask = read_only(derived["mask"].reshape(self.shape))
-        self._offset = read_only(derived["offset"].reshape(self.shape[0], -1, pixels))
-        self._factor = read_only(derived["factor"].reshape(self.shape[0], -1, pixels))
+        self._tables = read_only(derived["tables"].reshape(self.shape[0], -1, 2 * pixels))
         coding = self.coding or Coding(0)
         self._planes = read_only(np.array(coding.planes, np.int8))
         self._calibrated: Floats | None = None
@@ -82,14 +82,14 @@ class Correction:
         self._default_common_mode = self._common_mode_of_constants()
         self._bits = (
             np.uint16(coding.data_mask),
-            np.uint16(coding.data_shift),
             np.uint16(coding.range_mask),
             np.uint16(coding.range_shift),
         )
 
     @classmethod
     def derive(cls, setup: DetectorSetup, constants: Constants) -> dict[str, Array]:
-        """Return what kernels read, with the default mask: `offset`, `factor` float32 (segments, planes, rows, cols) and `mask` uint8.
+        """Return what kernels read, with the default mask: `tables` float32 (segments, planes, rows, cols, 2), the last axis what is subtracted and
+        what then multiplies, and `mask` uint8 (segments, rows, cols).
 
         A detector with common mode has `level` too: a bit for each plane whose pixels count for it, uint8 (segments, rows, cols).
         """
@@ -107,10 +107,13 @@ class Correction:
         shape = cls.segments_shape(setup, constants)
         offset, factor = cls.tables(setup, constants, shape)
         mask = combine(options, shape, cls.asics, constants)
-        hidden = mask[:, None] == 0
-        np.copyto(factor, np.float32(0), where=hidden)
-        np.copyto(offset, np.float32(0), where=hidden)
-        derived: dict[str, Array] = {"offset": offset, "factor": factor, "mask": mask}
+        # Data bits are left where they are, and what is subtracted is moved there: exact, as it is a power of two.
+        moved = np.float32(1 << (cls.coding.data_shift if cls.coding else 0))
+        tables = np.empty((*offset.shape, 2), np.float32)
+        np.multiply(offset, moved, out=tables[..., 0])
+        np.divide(factor, moved, out=tables[..., 1])
+        tables[np.broadcast_to(mask[:, None] == 0, offset.shape)] = 0
+        derived: dict[str, Array] = {"tables": tables, "mask": mask}
         if cls.banks is not None:
             derived["level"] = cls.level_planes(setup, shape) * mask
         return derived
@@ -138,13 +141,8 @@ class Correction:
 
     @property
     def tables_in_use(self) -> dict[str, Array]:
-        """What events are calibrated with: `offset`, `factor` and `mask` as `derive` gives them, with this one's mask; read-only."""
-        shape = (self.shape[0], -1, *self.shape[1:])
-        return {
-            "mask": self._mask,
-            "offset": self._offset.reshape(shape),
-            "factor": self._factor.reshape(shape),
-        }
+        """What events are calibrated with: `tables` and `mask` as `derive` gives them, with this one's mask; read-only."""
+        return {"mask": self._mask, "tables": self._tables.reshape(self.shape[0], -1, *self.shape[1:], 2)}
 
     def mask(self, **options: Any) -> Mask:
         """Return 1 for each pixel that is used, 0 for the others, uint8 (segments, rows, cols).
@@ -222,26 +220,28 @@ class Correction:
         if wanted.algorithm != commonmode.OF_LEVEL:
             level, counting = self._all_level(), 0xFF
         room = self._scratch
+        # Rows alone need no more of their banks than are searched at a time.
+        whole_banks = wanted.mode & 6 or self.shape[1] % WIDTH
         for first, pixels in raw:
             part = slice(first, first + len(pixels))
             commonmode.correct(
                 pixels,
-                self._offset[part],
-                self._factor[part],
+                self._tables[part],
                 level[part],
                 counting,
                 self._planes,
                 self._bits,
                 self.shape[2],
+                room.rows if whole_banks else WIDTH,
                 room.cols,
                 wanted.mode,
                 np.float32(wanted.limit),
                 wanted.fewest,
                 room.tile,
                 room.turned,
-                room.work,
-                room.counts,
+                room.medians,
                 room.usual,
+                room.others,
                 out[part],
             )
 
@@ -255,11 +255,9 @@ class Correction:
         for first, pixels in raw:
             part = slice(first, first + len(pixels))
             if self.coding is None:
-                _kernels.apply_single(pixels, self._offset[part], self._factor[part], out[part])
+                _kernels.apply_single(pixels, self._tables[part], out[part])
             else:
-                _kernels.apply_ranges(
-                    pixels, self._offset[part], self._factor[part], self._planes, self._bits, out[part]
-                )
+                _kernels.apply_ranges(pixels, self._tables[part], self._planes, self._bits, out[part])
 
     def _room(self, out: Floats | None) -> Floats:
         if out is None:
@@ -294,14 +292,14 @@ class Correction:
 
     @classmethod
     def _check_derived(cls, setup: DetectorSetup, derived: Mapping[str, Array]) -> tuple[int, int, int]:
-        mask, offset, factor = (derived.get(name) for name in ("mask", "offset", "factor"))
+        mask, tables = derived.get("mask"), derived.get("tables")
         planes = cls.coding.n_planes if cls.coding else 1
-        if mask is None or offset is None or factor is None or mask.ndim != 3:
+        if mask is None or tables is None or mask.ndim != 3:
             raise ConstantsMissing("the derived tables are not whole", where=setup.name)
-        wanted = (mask.shape[0], planes, *mask.shape[1:])
-        if offset.shape != wanted or factor.shape != wanted or len(mask) != len(setup.panels) * cls.parts:
+        wanted = (mask.shape[0], planes, *mask.shape[1:], 2)
+        if tables.shape != wanted or len(mask) != len(setup.panels) * cls.parts:
             raise ConstantsMisshapen(
-                f"derived tables are {offset.shape} and {factor.shape}, needed are {wanted}", where=setup.name
+                f"derived tables are {tables.shape}, needed are {wanted}", where=setup.name
             )
         return mask.shape[0], mask.shape[1], mask.shape[2]
 
@@ -309,21 +307,18 @@ class Correction:
     def warm_up(cls) -> None:
         """Compile the kernels for all that events can pass; done before any event comes."""
         warm_up()
-        table = np.zeros((1, 1, 1), np.float32)
-        tables = (read_only(table), read_only(table))
+        tables = read_only(np.zeros((1, 1, 2), np.float32))
         out = np.empty((1, 1), np.float32)
         if cls.coding is not None:
-            bits = (np.uint16(0), np.uint16(0), np.uint16(0), np.uint16(0))
-            raw = np.zeros((1, 1), np.uint16)
+            bits = (np.uint16(0), np.uint16(0), np.uint16(0))
+            raw = read_only(np.zeros((1, 1), np.uint16))
             planes = read_only(np.zeros(1, np.int8))
-            _kernels.apply_ranges(read_only(raw), *tables, planes, bits, out)
+            _kernels.apply_ranges(raw, tables, planes, bits, out)
             if cls.banks is not None:
-                room = Scratch(1, 1, 1)
+                room = Scratch(WIDTH, WIDTH, 1)
                 level = read_only(np.zeros((1, 1), np.uint8))
-                found = (room.tile, room.turned, room.work, room.counts, room.usual, out)
-                commonmode.correct(
-                    read_only(raw), *tables, level, 1, planes, bits, 1, 1, 1, np.float32(0), 1, *found
-                )
+                found = (room.tile, room.turned, room.medians, room.usual, room.others, out)
+                commonmode.correct(raw, tables, level, 1, planes, bits, 1, 1, 1, 1, np.float32(0), 1, *found)
             return
         for dtype in (np.uint8, np.uint16, np.uint32, np.float32):
-            _kernels.apply_single(read_only(np.zeros((1, 1), dtype)), *tables, out)
+            _kernels.apply_single(read_only(np.zeros((1, 1), dtype)), tables, out)

@@ -18,21 +18,26 @@ from typing import Any
 import numba
 import numpy as np
 
-from calib.detectors._kernels import BLOCK, clear_some, has_code, has_other, range_bits, usual_bits
-from calib.detectors._medians import INF, lane_medians, one_median
+from calib.detectors._kernels import (
+    CHUNK,
+    STRETCH,
+    clear,
+    data_of,
+    is_mixed,
+    look,
+    prefetch_mixed,
+)
+from calib.detectors._lanes import WIDTH, choose, load, splat, store, sub, turn, within
+from calib.detectors._medians import INF, column_medians, table_median
+from calib.detectors.arrays import Floats
 from calib.errors import CalibError
 
 OF_LEVEL = 7
 """The algorithm that counts pixels of high and medium gain only; the others count all."""
-LANES = 64
-"""Rows of banks that are turned into columns at a time: a multiple of what vector instructions take at once."""
-MAX_LANES = 256
-"""Columns that are searched at a time."""
 TILE_BYTES = 1 << 20
 """The largest tile: what a core's own cache holds."""
-PADDING = 16
-"""Unused columns of a tile, so that its rows do not all fall into the same places of the cache."""
 FEWEST = 10
+_at = np.uintp
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,50 +81,64 @@ class Scratch:
     """Room for a group of banks of `rows` x `cols` pixels, `banks` of them side by side, and for the search for their medians."""
 
     def __init__(self, rows: int, cols: int, banks: int) -> None:
+        if cols % WIDTH:
+            raise ValueError(f"banks of {cols} columns; they must be a multiple of {WIDTH}")
         fitting = (
-            one for one in range(1, banks + 1) if banks % one == 0 and 4 * rows * cols * one <= TILE_BYTES
+            one
+            for one in range(1, banks + 1)
+            if banks % one == 0 and 4 * rows * cols * one <= TILE_BYTES and cols * one <= STRETCH
         )
+        self.rows = rows
         self.cols = cols * max(fitting, default=1)
-        self.tile = np.empty((rows, self.cols + PADDING), np.float32)
-        self.turned = np.empty((cols, LANES), np.float32)
-        self.work = np.empty((8, MAX_LANES), np.float32)
-        self.counts = np.empty((5, MAX_LANES), np.int32)
-        self.usual = np.empty((2, rows), np.uint16)
+        # Sixteen rows are searched at a time, whether there are so many or not.
+        self.tile = aligned(-(-rows // WIDTH) * WIDTH, self.cols + WIDTH)
+        self.tile[:] = np.inf
+        self.turned = aligned(cols, WIDTH)
+        self.medians = np.empty(WIDTH, np.float32)
+        self.usual = np.empty(rows, np.uint16)
+        self.others = np.empty(rows, np.uint64)
 
 
-@numba.njit(cache=True, nogil=True)
+def aligned(rows: int, cols: int) -> Floats:
+    """Return float32 (rows, cols), each row of a multiple of sixteen in whole lines of the cache."""
+    room = np.empty(rows * cols + WIDTH, np.float32)
+    first = -room.ctypes.data % (4 * WIDTH) // 4
+    return room[first : first + rows * cols].reshape(rows, cols)
+
+
+@within
 def fill(
     raw: Any,
-    offset: Any,
+    tables: Any,
     level: Any,
     s: Any,
     plane: Any,
-    wanted: Any,
     begin: Any,
     end: Any,
     bits: Any,
     tile: Any,
     row: Any,
 ) -> None:
-    """Subtract the pedestals of the pixels with the wanted range bits; those that count go into a row of `tile`, +inf for the others."""
-    data_mask, data_shift, range_mask, _ = bits
-    counting = np.uint8(1 << plane) if plane >= 0 else np.uint8(0)
-    plane = max(plane, 0)
-    first = np.uintp(begin)
-    for i in range(first, np.uintp(end)):
-        value = np.float32(np.int32((raw[s, i] & data_mask) >> data_shift)) - offset[s, plane, i]
-        counts = (level[s, i] & counting != 0) & (raw[s, i] & range_mask == wanted)
-        tile[row, i - first] = value if counts else INF
+    """Subtract the pedestals of pixels of one range; those that count, which have a gain, go into a row of `tile`, +inf for the others."""
+    counting = np.uint8(1 << plane)
+    for j in range(_at(end - begin)):
+        i = _at(begin) + j
+        offset, factor = tables[s, plane, _at(2) * i], tables[s, plane, _at(2) * i + _at(1)]
+        value = data_of(raw[s, i], bits[0]) - offset
+        # A table of pairs is gone through fast only if both of a pair are used.
+        counts = (level[s, i] & counting != 0) & (factor == factor)  # noqa: PLR0124 - not so where it is NaN
+        tile[row, j] = value if counts else INF
 
 
-@numba.njit(cache=True, nogil=True)
-def fill_some(
+@within
+def fill_others(
     raw: Any,
-    offset: Any,
+    tables: Any,
     level: Any,
     s: Any,
-    plane: Any,
-    wanted: Any,
+    planes: Any,
+    counting: Any,
+    usual: Any,
     begin: Any,
     end: Any,
     bits: Any,
@@ -127,50 +146,39 @@ def fill_some(
     row: Any,
     col: Any,
 ) -> None:
-    """Put the pixels with the wanted range bits that count into a row of `tile`, from `col` on, and leave the others."""
-    data_mask, data_shift, range_mask, _ = bits
-    counting = np.uint8(1 << plane)
-    shift = np.uintp(begin) - np.uintp(col)
-    for i in range(np.uintp(begin), np.uintp(end)):
-        value = np.float32(np.int32((raw[s, i] & data_mask) >> data_shift)) - offset[s, plane, i]
-        counts = (level[s, i] & counting != 0) & (raw[s, i] & range_mask == wanted)
-        tile[row, i - shift] = value if counts else tile[row, i - shift]
+    """Put the pixels of other ranges than the usual into `tile`, from `col` on, and leave those."""
+    shift = _at(begin) - _at(col)
+    for i in range(_at(begin), _at(end)):
+        code = raw[s, i] & bits[1]
+        if code != usual:
+            plane = planes[_at(code >> bits[2])]
+            p = _at(max(plane, 0))
+            value = INF
+            if plane >= 0 and counting >> p & 1 and level[s, i] >> p & 1:
+                value = data_of(raw[s, i], bits[0]) - tables[s, p, _at(2) * i]
+            tile[row, i - shift] = value
 
 
-@numba.njit(cache=True, nogil=True)
+@within
 def finish(
-    raw: Any,
-    offset: Any,
-    factor: Any,
-    s: Any,
-    plane: Any,
-    begin: Any,
-    end: Any,
-    bits: Any,
-    tile: Any,
-    row: Any,
-    out: Any,
+    raw: Any, tables: Any, s: Any, plane: Any, begin: Any, end: Any, bits: Any, tile: Any, row: Any, out: Any
 ) -> None:
     """Multiply the pixels of a row of `tile`, all as of one range, by their factors; those that do not count have no value there."""
-    data_mask, data_shift = bits[0], bits[1]
-    first = np.uintp(begin)
-    if plane < 0:
-        for i in range(first, np.uintp(end)):
-            out[s, i] = np.float32(0)
-        return
-    for i in range(first, np.uintp(end)):
-        value = np.float32(np.int32((raw[s, i] & data_mask) >> data_shift)) - offset[s, plane, i]
-        out[s, i] = (tile[row, i - first] if tile[row, i - first] < INF else value) * factor[s, plane, i]
+    for j in range(_at(end - begin)):
+        i = _at(begin) + j
+        offset, factor = tables[s, plane, _at(2) * i], tables[s, plane, _at(2) * i + _at(1)]
+        value = data_of(raw[s, i], bits[0]) - offset
+        corrected = tile[row, j]
+        out[s, i] = (corrected if corrected != INF else value) * factor
 
 
-@numba.njit(cache=True, nogil=True)
-def finish_some(
+@within
+def finish_others(
     raw: Any,
-    offset: Any,
-    factor: Any,
+    tables: Any,
     s: Any,
-    plane: Any,
-    wanted: Any,
+    planes: Any,
+    usual: Any,
     begin: Any,
     end: Any,
     bits: Any,
@@ -179,146 +187,144 @@ def finish_some(
     col: Any,
     out: Any,
 ) -> None:
-    """Do this for the pixels with the wanted range bits, which lie in `tile` from `col` on, and leave the others."""
-    data_mask, data_shift, range_mask, _ = bits
-    shift = np.uintp(begin) - np.uintp(col)
-    for i in range(np.uintp(begin), np.uintp(end)):
-        value = np.float32(np.int32((raw[s, i] & data_mask) >> data_shift)) - offset[s, plane, i]
-        value = (tile[row, i - shift] if tile[row, i - shift] < INF else value) * factor[s, plane, i]
-        out[s, i] = value if raw[s, i] & range_mask == wanted else out[s, i]
+    """Do this for the pixels of other ranges than the usual, which lie in `tile` from `col` on, and leave those."""
+    shift = _at(begin) - _at(col)
+    for i in range(_at(begin), _at(end)):
+        code = raw[s, i] & bits[1]
+        if code != usual:
+            plane = planes[_at(code >> bits[2])]
+            p = _at(max(plane, 0))
+            value = tile[row, i - shift]
+            if value == INF:
+                value = data_of(raw[s, i], bits[0]) - tables[s, p, _at(2) * i]
+            value *= tables[s, p, _at(2) * i + _at(1)]
+            out[s, i] = value if plane >= 0 else np.float32(0)
+
+
+@within
+def take_away(row: Any, cols: Any, value: Any) -> None:
+    """Subtract a value from what lies in memory from an address on."""
+    every = splat(value)
+    for col in range(_at(0), _at(4 * cols), _at(4 * WIDTH)):
+        store(row + col, sub(load(row + col), every))
 
 
 @numba.njit(cache=True, nogil=True)
-def correct_bank(tile: Any, first: Any, cols: Any, limit: Any, fewest: Any, work: Any, counts: Any) -> None:
+def correct_bank(tile: Any, rows: Any, first: Any, cols: Any, limit: Any, fewest: Any) -> None:
     """Take the median of a bank, the columns from `first` on, away."""
-    median = one_median(tile, tile.shape[0], first, cols, limit, fewest, work, counts)
+    table = _at(tile.ctypes.data) + _at(4 * first)
+    stride = _at(tile.strides[0])
+    median = table_median(table, stride, rows, cols // WIDTH, limit, fewest)
     if median < INF:
-        for r in range(tile.shape[0]):
-            row = tile[r, first : first + cols]
-            for j in range(cols):
-                row[j] -= median
+        for r in range(_at(rows)):
+            take_away(table + r * stride, cols, median)
 
 
 @numba.njit(cache=True, nogil=True)
-def correct_rows(tile: Any, cols: Any, limit: Any, fewest: Any, turned: Any, work: Any, counts: Any) -> None:
-    """Take the median of each row of each bank away. The rows are turned into columns, as many at a time as there is room, for the search."""
-    rows = tile.shape[0]
+def correct_rows(tile: Any, rows: Any, cols: Any, limit: Any, fewest: Any, turned: Any, medians: Any) -> None:
+    """Take the median of each row of each bank away. Sixteen rows at a time are turned into columns for the search."""
     bank_cols = turned.shape[0]
-    medians = work[7]
-    everything = rows * (cols // bank_cols)
-    for begin in range(0, everything, LANES):
-        lanes = min(LANES, everything - begin)
-        for lane in range(lanes):
-            first = (begin + lane) // rows * bank_cols
-            row = tile[(begin + lane) % rows, first : first + bank_cols]
-            for j in range(bank_cols):
-                turned[j, lane] = row[j]
-        lane_medians(turned, bank_cols, 0, lanes, limit, work, counts, medians)
-        for lane in range(lanes):
-            if counts[0, lane] > fewest and medians[lane] < INF:
-                first = (begin + lane) // rows * bank_cols
-                row = tile[(begin + lane) % rows, first : first + bank_cols]
-                median = medians[lane]
-                for j in range(bank_cols):
-                    row[j] -= median
+    stride, turned_stride = _at(tile.strides[0]), _at(turned.strides[0])
+    enough = splat(np.float32(fewest))
+    for first in range(0, cols, bank_cols):
+        for begin in range(0, rows, WIDTH):
+            corner = _at(tile.ctypes.data) + _at(begin) * stride + _at(4 * first)
+            for col in range(0, bank_cols, WIDTH):
+                turn(
+                    corner + _at(4 * col),
+                    stride,
+                    _at(turned.ctypes.data) + _at(col) * turned_stride,
+                    turned_stride,
+                )
+            found, n = column_medians(_at(turned.ctypes.data), turned_stride, bank_cols, limit)
+            store(_at(medians.ctypes.data), choose(enough, n, found, splat(INF)))
+            for lane in range(WIDTH):
+                if medians[lane] < INF:
+                    take_away(corner + _at(lane) * stride, bank_cols, medians[lane])
 
 
 @numba.njit(cache=True, nogil=True)
-def correct_cols(tile: Any, cols: Any, limit: Any, fewest: Any, work: Any, counts: Any) -> None:
+def correct_cols(tile: Any, rows: Any, cols: Any, limit: Any, fewest: Any) -> None:
     """Take the median of each column away."""
-    rows = tile.shape[0]
-    for first in range(0, cols, MAX_LANES):
-        lanes = min(MAX_LANES, cols - first)
-        medians = work[7, :lanes]
-        lane_medians(tile, rows, first, lanes, limit, work, counts, medians)
-        for j in range(lanes):
-            if counts[0, j] <= fewest or medians[j] == INF:
-                medians[j] = np.float32(0)
-        for r in range(rows):
-            row = tile[r, first : first + lanes]
-            for j in range(lanes):
-                row[j] -= medians[j]
+    stride = _at(tile.strides[0])
+    enough, none, zero = splat(np.float32(fewest)), splat(INF), splat(np.float32(0))
+    for first in range(0, cols, WIDTH):
+        top = _at(tile.ctypes.data) + _at(4 * first)
+        found, n = column_medians(top, stride, rows, limit)
+        found = choose(enough, n, choose(found, none, found, zero), zero)
+        for r in range(_at(rows)):
+            store(top + r * stride, sub(load(top + r * stride), found))
 
 
 @numba.njit(cache=True, nogil=True)
 def correct(
     raw: Any,
-    offset: Any,
-    factor: Any,
+    tables: Any,
     level: Any,
     counting: Any,
     planes: Any,
     bits: Any,
     row_pixels: Any,
+    rows: Any,
     cols: Any,
     mode: Any,
     limit: Any,
     fewest: Any,
     tile: Any,
     turned: Any,
-    work: Any,
-    counts: Any,
+    medians: Any,
     usual: Any,
+    others: Any,
     out: Any,
 ) -> None:
     """Calibrate uint16 pixels with common mode; arrays as those of `apply_ranges`, `level` uint8 (segments, pixels) has a bit for each plane whose
     pixels count, and `counting` those that any has.
 
-    A row of a segment has `row_pixels`; `tile` has room for a group of banks, `cols` columns in all, and `turned` is as deep as one bank is
-    wide; `usual` uint16 (2, rows) is for each row's usual range and whether it has others.
+    A row of a segment has `row_pixels`; `tile` has room for `rows` of a group of banks, `cols` columns in all, and `turned` is as deep as one bank
+    is wide; `usual` uint16 and `others` uint64 (rows,) are for each row's usual range bits and which of its chunks have others.
     """
-    rows = tile.shape[0]
     bank_cols = turned.shape[0]
     across = row_pixels // cols
-    range_mask, range_shift = bits[2], bits[3]
     for s in range(raw.shape[0]):
         for part in range(raw.shape[1] // (rows * cols)):
             corner = part // across * rows * row_pixels + part % across * cols
             for r in range(rows):
                 at = corner + r * row_pixels
                 to = at + cols
-                some, every = range_bits(raw, s, at, to, range_mask)
-                code = usual_bits(some, every, planes, range_shift)
-                usual[0, r] = code
-                usual[1, r] = some != every
-                fill(raw, offset, level, s, planes[code >> range_shift], code, at, to, bits, tile, r)
-                for other in range(len(planes) if some != every else 0):
-                    # Most detectors have no second plane whose pixels count.
-                    plane = planes[other]
-                    wanted = np.uint16(other << range_shift)
-                    if wanted != code and plane >= 0 and counting >> plane & 1:
-                        for first in range(at, to, BLOCK):
-                            last = min(first + BLOCK, to)
-                            if has_code(raw, s, first, last, range_mask, wanted):
-                                col = first - at
-                                fill_some(
-                                    raw, offset, level, s, plane, wanted, first, last, bits, tile, r, col
-                                )
+                code, mixed = look(raw, s, planes, at, to, bits)
+                usual[r] = code
+                others[r] = mixed
+                plane = planes[code >> bits[2]]
+                if plane >= 0 and counting >> plane & 1:
+                    fill(raw, tables, level, s, plane, at, to, bits, tile, r)
+                else:
+                    tile[r, :cols] = INF
+                for col in range(0, cols if mixed else 0, CHUNK):
+                    if is_mixed(mixed, col // CHUNK):
+                        first, last = at + col, min(at + col + CHUNK, to)
+                        fill_others(
+                            raw, tables, level, s, planes, counting, code, first, last, bits, tile, r, col
+                        )
             if mode & 4:
                 for bank in range(0, cols, bank_cols):
-                    correct_bank(tile, bank, bank_cols, limit, fewest, work, counts)
+                    correct_bank(tile, rows, bank, bank_cols, limit, fewest)
             if mode & 1:
-                correct_rows(tile, cols, limit, fewest, turned, work, counts)
+                correct_rows(tile, rows, cols, limit, fewest, turned, medians)
             if mode & 2:
-                correct_cols(tile, cols, limit, fewest, work, counts)
+                correct_cols(tile, rows, cols, limit, fewest)
             for r in range(rows):
                 at = corner + r * row_pixels
                 to = at + cols
-                code = usual[0, r]
-                finish(raw, offset, factor, s, planes[code >> range_shift], at, to, bits, tile, r, out)
-                for first in range(at, to if usual[1, r] else at, BLOCK):
-                    last = min(first + BLOCK, to)
-                    if not has_other(raw, s, first, last, range_mask, code):
-                        continue
-                    for other in range(len(planes)):
-                        plane = planes[other]
-                        wanted = np.uint16(other << range_shift)
-                        if wanted == code or not has_code(raw, s, first, last, range_mask, wanted):
-                            continue
-                        if plane < 0:
-                            clear_some(raw, s, wanted, first, last, bits, out)
-                        else:
-                            col = first - at
-                            finish_some(
-                                raw, offset, factor, s, plane, wanted, first, last, bits, tile, r, col, out
-                            )
+                code, mixed = usual[r], others[r]
+                if r + 1 < rows:
+                    next_at = at + row_pixels
+                    prefetch_mixed(raw, tables, s, planes, next_at, next_at + cols, others[r + 1], bits)
+                plane = planes[code >> bits[2]]
+                if plane < 0:
+                    clear(s, at, to, out)
+                else:
+                    finish(raw, tables, s, plane, at, to, bits, tile, r, out)
+                for col in range(0, cols if mixed else 0, CHUNK):
+                    if is_mixed(mixed, col // CHUNK):
+                        first, last = at + col, min(at + col + CHUNK, to)
+                        finish_others(raw, tables, s, planes, code, first, last, bits, tile, r, col, out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from calib import CalibError
 from calib.detectors import MaskOptions, correction_type
-from calib.detectors._medians import lane_medians, one_median
+from calib.detectors._lanes import WIDTH, store
+from calib.detectors._medians import column_medians, table_median
 from calib.detectors.commonmode import CommonMode
 from tests.calib import plain_corrections as plain
 from tests.calib.detector_frames import Array, constants_of, frame_of, made, setup_of
@@ -19,21 +21,29 @@ from tests.calib.detector_frames import Array, constants_of, frame_of, made, set
 LIMIT = np.float32(200)
 
 
-def medians(table: Array, limit: np.float32 = LIMIT) -> tuple[Array, Array]:
-    """The medians of the lanes of a table, and how many values each has."""
-    lanes = table.shape[1]
-    work = np.empty((7, lanes), np.float32)
-    counts = np.empty((5, lanes), np.int32)
-    median = np.empty(lanes, np.float32)
-    lane_medians(table, table.shape[0], 0, lanes, limit, work, counts, median)
-    return median, counts[0]
+@numba.njit
+def search(table: Array, limit: np.float32, found: Array, whole: Array) -> None:
+    """Fill `found` (2, columns) with the medians of the columns and how many values they have, and `whole` with the median of all."""
+    stride, depth = np.uintp(table.strides[0]), len(table)
+    for first in range(0, table.shape[1], WIDTH):
+        median, n = column_medians(
+            np.uintp(table.ctypes.data) + np.uintp(4 * first), stride, depth, np.float32(limit)
+        )
+        store(np.uintp(found.ctypes.data) + np.uintp(4 * first), median)
+        store(np.uintp(found.ctypes.data) + np.uintp(found.strides[0]) + np.uintp(4 * first), n)
+    groups = table.shape[1] // WIDTH
+    whole[0] = table_median(np.uintp(table.ctypes.data), stride, depth, groups, np.float32(limit), 1)
 
 
-def whole_median(table: Array) -> float:
-    """The median of a whole table."""
-    room = table.shape[1]
-    work, counts = np.empty((7, room), np.float32), np.empty((5, room), np.int32)
-    return float(one_median(table, len(table), 0, room, LIMIT, 1, work, counts))
+def medians(table: Array, limit: np.float32 = LIMIT) -> tuple[Array, Array, float]:
+    """The medians of the columns of a table, how many values each has, and the median of all."""
+    columns = table.shape[1]
+    wide = np.full((len(table), -(-columns // WIDTH) * WIDTH), np.inf, np.float32)
+    wide[:, :columns] = table
+    found, whole = np.zeros((2, wide.shape[1]), np.float32), np.zeros(1, np.float32)
+    search(wide, limit, found, whole)
+    assert (found[0, columns:] == np.inf).all()
+    return found[0, :columns], found[1, :columns], float(whole[0])
 
 
 def plain_median(values: Array, limit: float) -> float:
@@ -56,10 +66,10 @@ def test_medians_of_lanes_are_numpys(shape: tuple[int, int], kind: str) -> None:
         table[rng.random(shape) < 0.05] += 3000
     if kind == "outside":
         table += np.float32(rng.choice([-900, 900]))
-    found, counted = medians(table)
+    found, counted, whole = medians(table)
     assert np.array_equal(counted, (table < np.inf).sum(axis=0))
     assert found.tolist() == [plain_median(lane, 200) for lane in table.T]
-    assert whole_median(table) == plain_median(table, 200)
+    assert whole == plain_median(table, 200)
 
 
 @given(st.lists(st.floats(-300, 300, width=32) | st.just(float("inf")), min_size=1, max_size=40))
@@ -67,8 +77,9 @@ def test_medians_of_lanes_are_numpys(shape: tuple[int, int], kind: str) -> None:
 def test_median_of_any_values_is_numpys(values: list[float]) -> None:
     lane = np.array(values, np.float32)[:, None]
     expected = np.float32(plain_median(lane[:, 0], 200))
-    assert medians(lane)[0][0] == expected
-    assert whole_median(lane) == expected
+    found, _, whole = medians(lane)
+    assert found[0] == expected
+    assert whole == expected
 
 
 DETECTORS = {"jungfrau": (3, 14), "epixhr2x2": (7, 15), "epixhremu": (7, 15), "epix100": (1, 0)}

@@ -21,12 +21,16 @@ SHM_TABLE = Path("/proc/sysvipc/shm")
 
 @dataclass(frozen=True, slots=True)
 class SharedSegment:
-    """A row of the kernel's table of SysV segments: sizes in bytes, `attached` processes, `maker` is a pid."""
+    """A row of the kernel's table of SysV segments: sizes in bytes, `attached` processes, `maker` is a pid.
+
+    `used_bytes` is memory; the rest was never touched.
+    """
 
     id: int
     size_bytes: int
     maker: int
     attached: int
+    used_bytes: int
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def segments(table: Path = SHM_TABLE) -> list[SharedSegment]:
     """Return the kernel's SysV segments."""
     head, *rows = (line.split() for line in table.read_text().splitlines())
-    columns = [head.index(name) for name in ("shmid", "size", "cpid", "nattch")]
+    columns = [head.index(name) for name in ("shmid", "size", "cpid", "nattch", "rss")]
     return [SharedSegment(*(int(row[column]) for column in columns)) for row in rows]
 
 
@@ -70,6 +74,7 @@ def list_all(entries: Sequence[tuple[RunEntry, bool]], shared: Sequence[SharedSe
         )
         mine = [one for one in shared if alive and one.maker == entry.pid]
         lines += [
-            f"  segment {one.id}  {si(one.size_bytes, 'B')}, attached by {one.attached}" for one in mine
+            f"  segment {one.id}  {si(one.size_bytes, 'B')}, {si(one.used_bytes, 'B')} of it used, attached by {one.attached}"
+            for one in mine
         ]
     return lines

@@ -25,6 +25,10 @@ def test_segments_of_this_process_are_found() -> None:
     segment = create(12345)
     mine = [one for one in segments() if one.id == segment.id]
     assert [(one.size_bytes, one.maker, one.attached) for one in mine] == [(12345, os.getpid(), 1)]
+    assert mine[0].used_bytes == 0
+    memoryview(segment)[0] = 1
+    (touched,) = [one for one in segments() if one.id == segment.id]
+    assert touched.used_bytes == os.sysconf("SC_PAGE_SIZE")
 
 
 def test_ls_shows_a_living_process_with_its_segments(
@@ -35,7 +39,7 @@ def test_ls_shows_a_living_process_with_its_segments(
         assert main(["ls"]) == 0
     out = capsys.readouterr().out
     assert f"pid {os.getpid()}  epixhr_0 of tst, partition 0, run 7: running" in out
-    assert f"segment {segment.id}" in out
+    assert f"segment {segment.id}  4.10 kB, 0 B of it used, attached by 1" in out
 
 
 def test_clean_removes_what_a_dead_process_left(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

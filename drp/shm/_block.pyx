@@ -22,6 +22,8 @@ from xtc._load cimport load16, load32, load64
 
 import struct
 
+cdef uint64_t SIZE_BOUND = <uint64_t>1 << 62         # as of xtc's walk
+
 CHARSTR = 10
 MAX_RANK = 4
 SIZES = (1, 2, 4, 8, 1, 2, 4, 8, 4, 8, 1, 4, 4)    # bytes of one element, by DataType
@@ -142,20 +144,29 @@ cdef int check_texts(
 cdef long long shapes_come_to(
     const NamesSlot *slot, const FieldSlot *fields, const uint8_t *shapes
 ) noexcept nogil:
-    """Bytes of the values, or -1 where they are more than a dgram can hold."""
+    """Bytes of the values, or -1 where they are more than a dgram can hold.
+
+    A zero dim makes zero bytes, but the other dims must still multiply, or no reader can make an array of them.
+    """
     cdef uint64_t total = 0
     cdef uint64_t size
-    cdef uint32_t i
+    cdef uint32_t i, dim
     cdef int k
+    cdef bint empty
     for i in range(slot.n_fields):
         size = fields[i].size
+        empty = False
         for k in range(fields[i].rank):
-            size *= load32(shapes + 4 * k)               # below 2^31 * 2^32
-            if size > MAX_DGRAM_BYTES:
+            dim = load32(shapes + 4 * k)
+            if dim == 0:
+                empty = True
+            elif size > SIZE_BOUND // dim:
                 return -1
+            else:
+                size *= dim
         if fields[i].rank:
             shapes += SHAPE_BYTES
-        total += size
+        total += 0 if empty else size
         if total > MAX_DGRAM_BYTES:
             return -1
     return total

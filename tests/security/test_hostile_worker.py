@@ -21,6 +21,7 @@ DEEPER = """b'{"kind":' * 50000"""
 HALVES = r"""b'{"kind":"\\ud800","message":"\\ud800\\u001b[2J","traceback":"\\udfff"}'"""
 # Data for the Names just declared: those of an honest worker are number 0 after its Configure.
 SUM_OF_TEXT = """names(fields='[["x","CHARSTR",1]]', role='"reduce"', reduce='[{"name":"x","op":"sum"}]'), adds=[(%d, [(4,)], b"ab\\0\\0")]"""
+SUM_OF_NOTHING = """names(fields='[["x","UINT8",4]]', role='"reduce"', reduce='[{"name":"x","op":"sum"}]'), adds=[(%d, [(0,) + (0xffffffff,) * 3], b"")]"""
 
 # (where, what it does): what it may cost is the event in hand, and a worker.
 AT_AN_EVENT = {
@@ -71,6 +72,7 @@ AT_BEGIN_STEP = {
     "new Names, and data for them": "say(names(), adds=[(1, [], b'ab')])",
     "segment without end": "say(names(segment='1e999'))",
     "sum of texts": f"say({SUM_OF_TEXT % 1})",
+    "sum of nothing, of a shape beyond all": f"say({SUM_OF_NOTHING % 1})",
     "4096 drops": "say(drops=range(4096))",
     "answer as large as the arena": "answer(block=SIZE - 256 - RINGS, desc=SIZE - 256 - RINGS)\nlinger()",
     "report nested deeper": f"say({DEEPER}, status=1)",

@@ -91,6 +91,17 @@ def test_lengths_must_agree() -> None:
     assert "another length than its contents" in code_of(desc + bytes(8), data)
 
 
+def test_a_shape_of_no_elements_that_no_array_can_have_is_refused() -> None:
+    """Readers multiply the other dims, and find no array that large."""
+    table = NamesTable([names((DataType.UINT8, 4))])
+    desc, data = encode_block(adds=[(0, [(0, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF)], b"")])
+    assert "more bytes than a dgram" in code_of(desc, data, table)
+    desc, data = encode_block(adds=[(0, [(0xFFFFFFFF, 0xFFFFFFFF, 0, 1)], b"")])
+    assert "more bytes than a dgram" in code_of(desc, data, table)
+    desc, data = encode_block(adds=[(0, [(100_000, 100_000, 0, 7)], b"")])
+    assert check(desc, len(desc), table, data)["n_add"] == 1
+
+
 def test_text_without_nul_is_refused() -> None:
     desc, data = encode_block(adds=[(1, [(4,)], b"abcd")])
     assert "no NUL" in code_of(desc, data)

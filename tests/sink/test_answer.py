@@ -32,6 +32,8 @@ LISTED = [
     {"name": "image", "op": "sum", "dtype": "INT32", "shape": [2, 2]},
     {"name": "low", "op": "min", "dtype": "FLOAT", "shape": []},
 ]
+CUBE = item("reduce", ("cube", "UINT8", 4), role="reduce")
+CUBE_LISTED = [{"name": "cube", "op": "sum", "dtype": "UINT8", "shape": [0] + [0xFFFFFFFF] * 3}]
 IMAGE = np.arange(4, dtype=np.int32).reshape(2, 2)
 
 
@@ -95,6 +97,7 @@ def test_a_declaration_made_again_keeps_its_number() -> None:
         (b"\0" * 12 + b"\xff\xff\xff\xff", b""),
         block({"names": [FEX, SUMS]}, adds=[sums_add(IMAGE, 0)]),
         block({"names": [FEX, SUMS], "reduce": [{"name": "image", "op": "mean"}]}, adds=[sums_add(IMAGE, 0)]),
+        block({"names": [CUBE], "reduce": CUBE_LISTED}, adds=[(0, [(0, *[0xFFFFFFFF] * 3)], b"")]),
     ],
 )
 def test_what_cannot_be_read_is_the_error_of_that_worker(desc: bytes, data: bytes) -> None:

@@ -45,6 +45,7 @@ cdef class Collect(Dispatch):
     cdef void _answer_event(self, int number, const Sent *sent, const OutEntry *answer) noexcept nogil
     cdef void _answer_transition(self, int number, const Sent *sent, const OutEntry *answer) noexcept nogil
     cdef int _edited(self, PortState *p, Item *item, const OutEntry *answer) noexcept nogil
+    cdef int _failure(self, int number, const Sent *sent, const OutEntry *answer) noexcept nogil
     cdef void _fault(self, int number, int cause, uint64_t seq, uint8_t service, int code, const OutEntry *answer) noexcept nogil
     cdef void _settle(self, PortState *p) noexcept nogil
     cdef bint _keep(self, PortState *p, Item *item) noexcept nogil

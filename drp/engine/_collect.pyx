@@ -145,12 +145,8 @@ cdef class Collect(Dispatch):
             p.unmerged += 1
             if self.n_overflows == 1 or p.n_failed == 1:
                 self._fault(number, CAUSE_TRUNCATED, sent.seq, sent.service, 0, NULL)
-        elif answer.status == STATUS_RAISED or answer.status == STATUS_LEFT:
-            item.cause = CAUSE_RAISED if answer.status == STATUS_RAISED else CAUSE_LEFT
-            self._fault(number, item.cause, sent.seq, sent.service, 0, answer)
         else:
-            item.cause = CAUSE_NONSENSE
-            self._fault(number, CAUSE_NONSENSE, sent.seq, sent.service, -100, NULL)
+            item.cause = self._failure(number, sent, answer)
 
     cdef int _edited(self, PortState *p, Item *item, const OutEntry *answer) noexcept nogil:
         """Copy out and check the descriptor of an event's result; keep its data where it is. A BlockFault."""
@@ -203,8 +199,7 @@ cdef class Collect(Dispatch):
         cdef const uint8_t *block
         cdef bint replay = sent.flags & ENTRY_REPLAY
         if answer.status != STATUS_OK and answer.status != STATUS_OVERFLOW:
-            self._fault(number, CAUSE_RAISED if answer.status == STATUS_RAISED else CAUSE_LEFT if answer.status == STATUS_LEFT
-                        else CAUSE_NONSENSE, sent.seq, sent.service, 0, answer)
+            self._failure(number, sent, answer)
             return
         if sent.service != SLOW_UPDATE and not sent.flags & ENTRY_STOP and (not replay or sent.service in (CONFIGURE, BEGIN_RUN)):
             notice = &self.notices[self.next_notice % N_NOTICES]
@@ -234,6 +229,15 @@ cdef class Collect(Dispatch):
         if p.owes:
             p.owes = 0
             self.owing -= 1
+
+    cdef int _failure(self, int number, const Sent *sent, const OutEntry *answer) noexcept nogil:
+        """Tell the main loop of an answer that is a failure, or has no status that there is; returns its cause."""
+        cdef int cause = CAUSE_RAISED if answer.status == STATUS_RAISED else CAUSE_LEFT
+        if answer.status != STATUS_RAISED and answer.status != STATUS_LEFT:
+            self._fault(number, CAUSE_NONSENSE, sent.seq, sent.service, -100, NULL)
+            return CAUSE_NONSENSE
+        self._fault(number, cause, sent.seq, sent.service, 0, answer)
+        return cause
 
     cdef void _fault(self, int number, int cause, uint64_t seq, uint8_t service, int code, const OutEntry *answer) noexcept nogil:
         """Tell the main loop of a failure; but for an overflow the worker gets nothing more and will be buried."""

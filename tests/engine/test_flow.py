@@ -22,6 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ring_worker import LEFT, OVERFLOW, RAISED, REPLAY
 
+from drp.core.failures import Failure
+from drp.engine.complaint import read_failure
 from drp.shm._block import encode_block
 
 
@@ -269,6 +271,23 @@ def test_nonsense_damages_one_event_and_costs_the_worker_its_place(bench: Bench,
     bench.flow.pass_raw = True
     bench.settle()
     assert [r[2] >> 12 for r in bench.recorded() if r[0] == L1] == [5, 7]
+
+
+@pytest.mark.parametrize("service", [CONFIGURE, L1])
+def test_an_answer_of_a_status_that_is_none_is_told_as_that(bench: Bench, service: int) -> None:
+    a = bench.add_worker(0)
+    if service == L1:
+        bench.begin()
+    bench.put(service)
+    bench.turn()
+    worker = bench.workers[a]
+    while (entry := worker.take()) and entry.service != service:
+        worker.answer(entry.seq)
+    assert entry is not None
+    worker.answer(entry.seq, status=77)
+    bench.turn()
+    failure, report = read_failure(next(one for one in bench.notices if one.kind == FAILED))
+    assert (failure, report.message) == (Failure.NONSENSE, "its answer has an unknown status")
 
 
 def test_a_full_arena_of_later_results_does_not_block_an_earlier_event() -> None:

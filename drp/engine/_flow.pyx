@@ -216,11 +216,6 @@ cdef class Flow(Recording):
         self.ring(&self.recorder_bell)
         self.ring(&self.source_bell)
 
-    @property
-    def begun(self) -> bool:
-        """Whether a transition has gone out to workers."""
-        return self.dispatch_next > 1
-
     def declare(self, NamesTable table) -> None:
         """Say which Names results may add from now on; only while no event is in flight."""
         with nogil:
@@ -248,15 +243,23 @@ cdef class Flow(Recording):
         self.leave()
         return number
 
-    def open_port(self, int number, bint fed) -> None:
-        """Let a worker have transitions, and events too if `fed`. Not while a barrier stands."""
+    def open_port(self, int number, bint fed, bint at_start=False) -> bool:
+        """Let a worker have transitions, and events too if `fed`; `at_start`: only where no transition has gone out yet. Returns whether it has them.
+
+        Not while a barrier stands.
+        """
+        cdef PortState *p
+        cdef bint opened
         with nogil:
             self.enter_main()
-            if self.ports[number] != NULL and not self.ports[number].failed and not self.ports[number].dead:
-                self.ports[number].open = 1
-                self.ports[number].fed = fed
+            p = self.ports[number]
+            opened = p != NULL and not p.failed and not p.dead and (self.dispatch_next == 1 or not at_start)
+            if opened:
+                p.open = 1
+                p.fed = fed
             self.leave()
             self._news()
+        return opened
 
     def seat_port(self, int number, list services) -> bool:
         """Show a worker the transitions in force of these kinds and let it have all that comes, at one blow; False, and nothing, while a barrier stands.
@@ -523,8 +526,3 @@ cdef class Flow(Recording):
         }
         self.leave()
         return out
-
-    @property
-    def now_ns(self) -> int:
-        """The monotonic clock that all times here are of."""
-        return sys_now_ns()

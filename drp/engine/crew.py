@@ -95,7 +95,6 @@ class Crew:
         self.supervisor = Supervisor(Policy.from_config(config))
         self.stop_asked: RunStopped | None = None
         self.failed: DrpError | None = None
-        self.nursery_losses = 0
         self.reduces = False
         self.reduce_lost_workers = 0
         self.reduce_lost_events = 0
@@ -259,7 +258,6 @@ class Crew:
         self._output.remove(hand.incarnation)
 
     def _on_nursery_lost(self, lost: NurseryLost) -> None:
-        self.nursery_losses += 1
         self._losses_in_a_row += 1
         self._hold_source(True)
         if self._started:
@@ -415,11 +413,6 @@ class Crew:
                 self._close_output(hand)
         self._output.close()
 
-    @property
-    def suppressed_lines(self) -> int:
-        """Lines of workers' output that were not logged."""
-        return self._output.suppressed_lines
-
     def _watches(self) -> list[Watch]:
         watches = []
         for number, queued, taken, answered, service, waits, events, _ in self._flow.ports_now():
@@ -504,10 +497,8 @@ class Crew:
         number = self._flow.add_port(port)
         hand = Hand(incarnation, worker, port, number)
         self._hands[incarnation] = self._by_port[number] = hand
-        if worker is not None and not self._flow.begun:
-            self._flow.open_port(number, True)
-            hand.asked = True
-        else:
+        hand.asked = worker is not None and self._flow.open_port(number, True, at_start=True)
+        if not hand.asked:
             self._flow.replay(number, RUN_LEVEL)
             self._ask(hand)
         try:

@@ -108,6 +108,22 @@ def test_a_late_answer_to_a_replay_does_not_pass_for_that_to_the_transition_bein
     assert kinds(bench)[-1] == BARRIER
 
 
+def test_a_worker_that_comes_when_the_configure_has_gone_out_is_not_let_in_as_if_from_the_start(
+    bench: Bench,
+) -> None:
+    first, late = bench.add_worker(0, fed=False), bench.add_worker(1, fed=False)
+    assert bench.flow.open_port(first, True, at_start=True)
+    bench.put(CONFIGURE)
+    bench.turn()
+    assert not bench.flow.open_port(late, True, at_start=True)
+    bench.answer_all()
+    bench.settle()
+    bench.put(BEGIN_RUN)
+    bench.turn()
+    assert bench.workers[first].take() is not None
+    assert bench.workers[late].take() is None
+
+
 def test_the_answer_to_stop_is_no_answer_to_a_transition(bench: Bench) -> None:
     number = bench.add_worker(0)
     bench.begin()

@@ -18,7 +18,7 @@ from xtc.errors import XtcError
 from xtc.kinds import DataType, TransitionId, TypeId
 from xtc.names import Names
 from xtc.reader import Reader
-from xtc.records import DGRAM_BYTES, XTC_BYTES, DgramHeader, encode_dgram
+from xtc.records import DGRAM_BYTES, XTC_BYTES, DgramHeader, encode_dgram, time_text
 
 _SERVICES = len(TransitionId)
 
@@ -109,12 +109,8 @@ def _check_place(dgram: Dgram, before: int) -> Iterator[Problem]:
         yield Problem(name, dgram.offset + 18, "type", what, place)
     fresh = dgram.service in (TransitionId.Configure, TransitionId.BeginRun)
     if dgram.timestamp < before and not fresh:
-        what = f"the time goes back from {_time(before)} to {_time(dgram.timestamp)}"
+        what = f"the time goes back from {time_text(before)} to {time_text(dgram.timestamp)}"
         yield Problem(name, dgram.offset, "time", what, place)
-
-
-def _time(timestamp: int) -> str:
-    return f"{timestamp >> 32}.{timestamp & 0xFFFFFFFF:09d}"
 
 
 def _check_header(reader: Reader, name: str, offset: int, index: int) -> tuple[int | None, list[Problem]]:

@@ -25,6 +25,7 @@ from xtc.errors import XtcError
 from xtc.kinds import DataType, TransitionId
 from xtc.names import Field, Names
 from xtc.reader import Reader, open_regular
+from xtc.records import time_text
 
 FIRST_ELEMENTS = 6
 _READ_BYTES = 1 << 20
@@ -112,9 +113,8 @@ def _names_lines(dgram: Dgram) -> Iterator[str]:
 
 def dgram_line(dgram: Dgram) -> str:
     """Return one line on a dgram's header."""
-    seconds, nanoseconds = divmod(dgram.timestamp, 1 << 32)
     damage = f" damage {int(dgram.damage):#06x}" if dgram.damage else ""
-    time = f"{seconds}.{nanoseconds:09d}"
+    time = time_text(dgram.timestamp)
     return f"{dgram.index:>8} {dgram.offset:#012x} {dgram.size:>10} {dgram.service.name:<12} {time}{damage}"
 
 

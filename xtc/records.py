@@ -129,6 +129,11 @@ def encode_dgram(
     return DgramHeader(timestamp, word, src, damage, contains, XTC_BYTES + len(body)).encode() + body
 
 
+def time_text(timestamp: int) -> str:
+    """Return a time stamp (seconds << 32 | nanoseconds) in seconds, as people read it."""
+    return f"{timestamp >> 32}.{timestamp & 0xFFFFFFFF:09d}"
+
+
 def _check_words(**words: tuple[int, int]) -> None:
     for name, (value, bits) in words.items():
         if not 0 <= value < 1 << bits:

@@ -120,7 +120,6 @@ class Sequencer:
         self.source = source
         self.state = RunState.UNCONFIGURED
         self.synthesised: Counter[TransitionId] = Counter()
-        self.not_rising = 0
         self._index = 0
         self._events = 0
         self._position = 0
@@ -198,8 +197,6 @@ class Sequencer:
         self._follow(last_timestamp, TransitionId.L1Accept.name if count == 1 else f"{count} L1Accepts")
 
     def _follow(self, timestamp: int, name: str) -> None:
-        if self._timestamp is not None and timestamp <= self._timestamp:
-            self.not_rising += 1
         self._timestamp = timestamp
         self._recent.append(name)
 

@@ -15,6 +15,7 @@ from drp.core.transitions import Sequencer
 from drp.engine._flow import Flow
 from drp.shm._pebble import Pebble, SlotBatch
 from drp.source import END, Source
+from xtc.records import time_text
 
 WAIT_S = 0.02
 BATCH = 256
@@ -34,8 +35,7 @@ class Feed:
         self.batch.limit(-1 if events is None else events)
         self.error: Exception | None = None
         self.stalled_s = 0.0
-        self.longest_stall_s = 0.0
-        self._stall_s = 0.0
+        self._told = False
         self._wanted = max(1, min(BATCH, pebble.n_events // 4))
         self._stop = threading.Event()
         self._abandon = threading.Event()
@@ -53,6 +53,11 @@ class Feed:
     def events(self) -> int:
         """L1Accepts the source has given so far."""
         return self.batch.n_events_put
+
+    @property
+    def not_rising(self) -> int:
+        """L1Accepts that are not later than the one before them in their run."""
+        return self.batch.n_not_rising
 
     @property
     def lost(self) -> int:
@@ -122,12 +127,25 @@ class Feed:
             if not self.batch.transitions_free or not self.batch.events_free:
                 continue
             put = self.source.fill(self.batch)
+            self._tell_not_rising()
             if put == END:
                 return
             if put == 0:
                 wait_s = self.source.wait_s()
                 paced = wait_s > 0
                 self._stop.wait(min(wait_s, WAIT_S) or 0.0005)
+
+    def _tell_not_rising(self) -> None:
+        if self.batch.n_not_rising and not self._told:
+            self._told = True
+            number, at, after = self.batch.first_not_rising
+            log.warning(
+                "%s: event %d, at %s, is not later than the one before it, at %s: recorded as it came (more of these are only counted)",
+                self.gate.source,
+                number,
+                time_text(at),
+                time_text(after),
+            )
 
     def _room(self, wanted: int) -> None:
         """Hand in what was put and get free slots; count the time the source has to wait for the first one."""
@@ -137,7 +155,3 @@ class Feed:
         waited_s = time.monotonic() - began
         if room < wanted and waited_s >= WAIT_S:
             self.stalled_s += waited_s
-            self._stall_s += waited_s
-            self.longest_stall_s = max(self.longest_stall_s, self._stall_s)
-        elif room:
-            self._stall_s = 0.0

@@ -531,6 +531,9 @@ class Reducer:
             self._warn(
                 f"{malformed:,} SlowUpdates had extents that do not add up: recorded whole, marked Corrupted"
             )
+        if count := self._feed.not_rising:
+            events = "1 event is" if count == 1 else f"{count:,} events are"
+            self._warnings.append(f"{events} not later than the one before: recorded as they came")
         # What a full disk kept from the file at its close was counted as it was staged.
         cut = sum(one.lost_dgrams for one in self._recorder.files if not one.path.name.count(".smd."))
         ledger.count(self._fate, -min(cut, ledger[self._fate]))
@@ -567,7 +570,7 @@ class Reducer:
             source_stalled_s=self._feed.stalled_s,
             source_truncated=getattr(self._feed.source, "truncated", ()),
             source_faults=getattr(self._feed.source, "faults", ()),
-            source_not_rising=getattr(self._feed.source, "not_rising", 0),
+            source_not_rising=self._feed.not_rising,
             warnings=[*self._warnings, *(self._constants.warnings if self._constants else ())],
             constants=self._constants.history if self._constants else (),
             error="" if failed is None else str(failed),

@@ -58,8 +58,6 @@ cdef class SlotBatch:
     cdef int n_events
     cdef int n_transitions
     cdef int n_filled
-    cdef int32_t reserved            # slot under reserve(), or -1
-    cdef uint8_t reserved_service
     cdef public bint await_enable    # hold L1Accepts back from each Enable until it is answered
     cdef bint held
     cdef bint open                   # L1Accepts and SlowUpdates may pass without asking the gate
@@ -70,10 +68,17 @@ cdef class SlotBatch:
     cdef uint64_t n_passed           # L1Accepts the gate has not been told of
     cdef uint32_t groups             # readout groups of the last env seen
     cdef Child *children             # scratch
+    cdef bint follows                # an event came before in this run, at:
+    cdef uint64_t event_timestamp
+    cdef readonly uint64_t n_not_rising  # events not later than the one before; the first of them:
+    cdef uint64_t not_rising_event
+    cdef uint64_t not_rising_at
+    cdef uint64_t not_rising_after
     cdef readonly uint64_t n_malformed  # SlowUpdates whose extents do not add up
     cdef int put_c(self, const uint8_t *dgram, size_t size, uint64_t timestamp, uint64_t pulse_id) noexcept nogil
     cdef void _copy(self, int32_t slot, const uint8_t *dgram, size_t size, uint64_t timestamp) noexcept nogil
     cdef void _look_inside(self, Slot *s) noexcept nogil
     cdef void _enter(self, int32_t slot, uint64_t pulse_id, bint synthesised) noexcept nogil
     cdef int32_t _take(self, int service) noexcept nogil
-    cdef int _make_way(self, int service, uint64_t timestamp, int own) except -1
+    cdef int _make_way(self, int service, uint64_t timestamp) except -1
+    cdef void _follow(self, uint64_t timestamp) noexcept nogil

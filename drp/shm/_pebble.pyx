@@ -107,7 +107,6 @@ cdef class SlotBatch:
         self.children = <Child *>calloc(MAX_CHILDREN, sizeof(Child))
         if self.events == NULL or self.transitions == NULL or self.filled == NULL or self.children == NULL:
             raise MemoryError("no memory for a batch of slots")
-        self.reserved = -1
         self.budget = -1
 
     def __dealloc__(self):
@@ -127,6 +126,11 @@ cdef class SlotBatch:
     def transitions_free(self) -> int:
         """Transitions that can be put now, those the gate adds included."""
         return self.n_transitions
+
+    @property
+    def first_not_rising(self) -> tuple[int, int, int]:
+        """Of the first event that is not later than the one before it in its run: its number, from 1, its time stamp and that of the one before."""
+        return self.not_rising_event, self.not_rising_at, self.not_rising_after
 
     def limit(self, long long events) -> None:
         """Take at most `events` more L1Accepts; -1: no limit."""
@@ -151,7 +155,7 @@ cdef class SlotBatch:
             service = _service(start)
             timestamp = _timestamp(start)
             self._check_size(service, view.len)
-            if not self._make_way(service, timestamp, 1):
+            if not self._make_way(service, timestamp):
                 return False
             slot = self._take(service)
             self._copy(slot, start, view.len, timestamp)
@@ -160,37 +164,6 @@ cdef class SlotBatch:
             return True
         finally:
             PyBuffer_Release(&view)
-
-    def reserve(self, int service, size_t size):
-        """A writable view of the next free slot of the kind `service` needs, to be filled in place and committed; None: none is free."""
-        if self.reserved >= 0:
-            raise SourceError("reserve() was called twice without commit()")
-        self._check_size(service, size)
-        if (self.events_free if service == L1_ACCEPT else self.n_transitions) < 1:
-            return None
-        self.reserved = self._take(service)
-        self.reserved_service = service
-        start = self.pebble.slots[self.reserved].offset
-        return memoryview(self.pebble.segment)[start:start + size]
-
-    def commit(self, uint64_t pulse_id=0) -> bool:
-        """Put what was written into the reserved slot. False: transitions must go before it and have no slot now; commit again later."""
-        if self.reserved < 0:
-            raise SourceError("commit() without reserve()")
-        cdef uint8_t *dgram = self.pebble.base + self.pebble.slots[self.reserved].offset
-        cdef uint64_t timestamp = _timestamp(dgram)
-        service = _service(dgram)
-        if service != self.reserved_service:
-            raise SourceError(f"the reserved slot is for service {self.reserved_service}, the dgram in it says {service}")
-        if _dgram_bytes(dgram) > self.pebble.slots[self.reserved].capacity:
-            raise SourceError(f"the dgram in the reserved slot claims {_dgram_bytes(dgram)} bytes")
-        _make_plain(dgram)
-        if not self._make_way(service, timestamp, 0):
-            return False
-        self._enter(self.reserved, pulse_id, False)
-        self.reserved = -1
-        self._passed(service, timestamp)
-        return True
 
     def close_run(self) -> bool:
         """Put the transitions that end the run properly. False: not all have a slot now; call again later."""
@@ -249,15 +222,15 @@ cdef class SlotBatch:
         self.n_transitions -= 1
         return self.transitions[self.n_transitions]
 
-    cdef int _make_way(self, int service, uint64_t timestamp, int own) except -1:
-        """Put what must go before; `own` is 1 where the dgram itself still needs a slot. 0: no room now, and nothing was put."""
-        if service == L1_ACCEPT and own and (self.n_events < 1 or self.budget == 0 or self.held):
+    cdef int _make_way(self, int service, uint64_t timestamp) except -1:
+        """Put what must go before a dgram that is to be put. 0: no room now, for that or for itself, and nothing was put."""
+        if service == L1_ACCEPT and (self.n_events < 1 or self.budget == 0 or self.held):
             return 0
         if self.open and service in (L1_ACCEPT, SLOW_UPDATE):
-            return 1 if service == L1_ACCEPT or self.n_transitions >= own else 0
+            return 1 if service == L1_ACCEPT or self.n_transitions >= 1 else 0
         self._catch_up()
         steps = self.gate.before(service, timestamp)
-        if len(steps) + (own if service != L1_ACCEPT else 0) > self.n_transitions:
+        if len(steps) + (service != L1_ACCEPT) > self.n_transitions:
             return 0
         for step in steps:
             self._synthesise(step.service, step.timestamp)
@@ -308,6 +281,17 @@ cdef class SlotBatch:
             memcpy(self.pebble.base + s.offset + 16, &s.damage, 2)
             self.n_malformed += 1
 
+    cdef void _follow(self, uint64_t timestamp) noexcept nogil:
+        """Count an event that is not later than the one before it in its run, and keep what the first of those was."""
+        if self.follows and timestamp <= self.event_timestamp:
+            if self.n_not_rising == 0:
+                self.not_rising_event = self.n_events_put
+                self.not_rising_at = timestamp
+                self.not_rising_after = self.event_timestamp
+            self.n_not_rising += 1
+        self.follows = True
+        self.event_timestamp = timestamp
+
     cdef void _enter(self, int32_t slot, uint64_t pulse_id, bint synthesised) noexcept nogil:
         cdef Slot *s = &self.pebble.slots[slot]
         cdef const uint8_t *dgram = self.pebble.base + s.offset
@@ -325,8 +309,11 @@ cdef class SlotBatch:
             self.n_passed += 1
             if self.budget > 0:
                 self.budget -= 1
+            self._follow(s.timestamp)
         elif s.service == SLOW_UPDATE:
             self._look_inside(s)
+        elif s.service == BEGIN_RUN:
+            self.follows = False
         self.groups = s.env & 0xffff
         self.last_timestamp = s.timestamp
         self.filled[self.n_filled] = slot

@@ -49,8 +49,7 @@ class Source(Protocol):
 
     One that cannot wait also has `lost_events`, how many L1Accepts never came to a slot; they are counted in
     the ledger, and exit with 1. One that reads what was recorded may say more, for the report: `warnings` and
-    `faults` (lines; a fault exits with 1), `truncated` (lines) and `not_rising` (events not later than the one
-    before).
+    `faults` (lines; a fault exits with 1), and `truncated` (lines).
     """
 
     @property

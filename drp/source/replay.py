@@ -49,18 +49,12 @@ class Replay:
         self.max_transition_bytes = int(recording.sizes[~is_event].max(initial=24))
         self._pace = Pace(options.rate_hz, options.clock_ns)
         self._deck = _looped(recording) if options.loop else _deck(recording, np.arange(len(recording)))
-        self.warnings = recording.warnings(not_rising=not options.loop)
-        self.not_rising = 0 if options.loop else recording.not_rising
+        self.warnings = recording.warnings(not_rising=False)  # drp sees to that as it takes them
         self.truncated, self.faults = recording.truncated, recording.faults
         for text in self.warnings:
             log.warning("%s", text)
         for text in self.faults:
             log.error("%s", text)
-
-    @property
-    def laps(self) -> int:
-        """How often the events were dealt in full."""
-        return self._deck.lap
 
     def fill(self, slots: Slots) -> int:
         """Put what is due and has a slot; END after the last dgram."""

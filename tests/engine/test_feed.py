@@ -26,8 +26,11 @@ class Scripted:
     max_event_bytes = max_transition_bytes = 24
     lost_events = 3
 
-    def __init__(self, services: list[int], error: Exception | None = None) -> None:
-        self.left = [dgram(service, 10 + 10 * i) for i, service in enumerate(services)]
+    def __init__(
+        self, services: list[int], error: Exception | None = None, times: list[int] | None = None
+    ) -> None:
+        times = times or [10 + 10 * i for i in range(len(services))]
+        self.left = [dgram(service, time) for service, time in zip(services, times, strict=True)]
         self.error = error
         self.closed = threading.Event()
 
@@ -121,6 +124,26 @@ def test_a_source_that_breaks_closes_its_run_and_is_told_of(
     assert isinstance(feed.error, ValueError)
     assert road.services[-4:] == CLOSING
     assert "the source failed" in caplog.text
+
+
+def test_events_that_are_not_later_than_the_one_before_are_counted_and_the_first_told_with_both_times(
+    road: Road, caplog: pytest.LogCaptureFixture
+) -> None:
+    services = [TransitionId.Configure, *[TransitionId.L1Accept] * 5, TransitionId.BeginRun]
+    second = 1 << 32
+    times = [second, 3 * second + 5, 3 * second + 4, 3 * second + 4, 9 * second, 9 * second + 1, 2 * second]
+    feed = run(Scripted([*services, TransitionId.L1Accept], times=[*times, 2 * second + 1]), road)
+    assert (feed.events, feed.not_rising) == (6, 2), "a run begins afresh"
+    (told,) = [one.getMessage() for one in caplog.records if "not later" in one.getMessage()]
+    assert told.startswith(
+        "scripted: event 2, at 3.000000004, is not later than the one before it, at 3.000000005"
+    )
+
+
+def test_a_source_that_stamps_nothing_is_told_of(road: Road, caplog: pytest.LogCaptureFixture) -> None:
+    feed = run(Scripted([TransitionId.Configure, *[TransitionId.L1Accept] * 3], times=[0] * 4), road)
+    assert feed.not_rising == 2
+    assert "event 2, at 0.000000000" in caplog.text
 
 
 def test_an_event_before_configure_is_the_sources_error(road: Road) -> None:

@@ -18,7 +18,10 @@ JOIN_S = 5.0
 
 @contextmanager
 def counted_signals(last_s: float, code: int) -> Iterator[int]:
-    """An eventfd that counts SIGINT, SIGTERM and SIGHUP; `last_s` after the second one the process ends with `code`, whatever it is at."""
+    """An eventfd that counts SIGINT, SIGTERM and SIGHUP; `last_s` after the second one the process ends with `code`, whatever it is at.
+
+    One that this process was started to ignore, as nohup has it, is left alone.
+    """
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     count = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -28,7 +31,8 @@ def counted_signals(last_s: float, code: int) -> Iterator[int]:
 
     arguments = (ours.fileno(), count, last_s, code)
     watch = threading.Thread(target=watch_signals, args=arguments, name="drp/signals", daemon=True)
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    wanted = [one for one in ends if signal.getsignal(one) is not signal.SIG_IGN]
     before = {number: signal.signal(number, nothing) for number in wanted}
     old = signal.set_wakeup_fd(theirs.fileno())
     watch.start()

@@ -33,6 +33,17 @@ def test_one_signal_closes_the_run(drp: Start, folder: Path, number: signal.Sign
     assert command.left() == []
 
 
+def test_a_signal_that_drp_was_started_to_ignore_does_not_stop_it(drp: Start, folder: Path) -> None:
+    ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"  # as nohup does
+    rate = ("--source", "sim:digitizer", "--rate", "1000", "-W", "1", "-n", "1500")
+    command = drp(write_script(folder), *rate, before=ignore)
+    command.until_recording(20_000)
+    command.signal(signal.SIGHUP)
+    assert command.wait(30) == 0, command.log
+    assert command.report["ledger"]["total"] == 1500
+    assert "told to stop" not in command.log
+
+
 @pytest.mark.slow
 def test_a_signal_after_damage_still_says_so(drp: Start, folder: Path) -> None:
     command = drp(write_script(folder, "if evt.index == 10: raise ValueError"), *SIM)

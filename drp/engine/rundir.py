@@ -212,13 +212,12 @@ class RunRecord:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        try:
-            with _opened(self._directory) as directory_fd:
-                if _stands(directory_fd, self._name, self._fd):
-                    os.unlink(self._name, dir_fd=directory_fd)
-        finally:
-            os.close(self._fd)
-            self._fd = -1
+        # The directory may be gone, as a session's is when its user logs out; what stays is swept at the next start.
+        with suppress(RunDirectoryError, OSError), _opened(self._directory) as directory_fd:
+            if _stands(directory_fd, self._name, self._fd):
+                os.unlink(self._name, dir_fd=directory_fd)
+        os.close(self._fd)
+        self._fd = -1
 
     def update(self, **changes: Any) -> None:
         """Change fields of the entry and write it; RunDirectoryError if that cannot be written."""

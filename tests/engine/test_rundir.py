@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import pickle
 import select
 import signal
@@ -336,6 +337,13 @@ def test_full_disk_is_an_error_and_the_next_update_counts(
     (directory / "1-a.json").write_bytes(text)
     [abandoned] = sweep(directory)
     assert abandoned.entry == replace(ENTRY, run=8)
+
+
+def test_directory_that_goes_before_its_record_does_is_no_error(directory: Path) -> None:
+    """systemd removes /run/user/UID when the user logs out, whatever still runs."""
+    with RunRecord(directory, ENTRY) as record:
+        shutil.rmtree(directory)
+        record.update(run=7)
 
 
 def test_unknown_field_is_refused(directory: Path) -> None:

@@ -237,8 +237,8 @@ class Snapshot:
     """One look at a run that is going on, for the status line.
 
     `events` have their fate; rates are those since the look before. `head_worker` holds the event that all
-    later ones wait for, and has had it for `head_s`; None where nothing waits. `trouble` is what holds the
-    run up (a full disk, no worker), or empty.
+    later ones wait for, and was seen with it for `head_s`; None where nothing waits. `paused` says that nothing
+    can be recorded, and `trouble` what holds the run up (a full disk, no worker, no constants yet), or is empty.
     """
 
     state: str
@@ -254,6 +254,7 @@ class Snapshot:
     restarts: int = 0
     head_worker: int | None = None
     head_s: float = 0.0
+    paused: bool = False
     trouble: str = ""
 
 

@@ -60,7 +60,7 @@ _GAUGES: tuple[_Row, ...] = (
         "Median time of the script for an event, in ns",
         lambda r: quantile(r.service, 0.5) or 0,
     ),
-    ("drp_recording_paused", "1 while a full disk holds events in the pebble", lambda r: bool(r.now.trouble)),
+    ("drp_recording_paused", "1 while a full disk holds events in the pebble", lambda r: r.now.paused),
 )
 _COUNTERS: tuple[_Row, ...] = (
     ("drp_source_events", "Events that the source gave", lambda r: r.source_events),

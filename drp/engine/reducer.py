@@ -24,7 +24,7 @@ from drp.engine.crew import Berth, Crew
 from drp.engine.descriptors import secure_descriptors
 from drp.engine.feed import Feed
 from drp.engine.notices import Kind
-from drp.engine.rundir import RunEntry, RunRecord, run_directory, sweep
+from drp.engine.rundir import RunDirectoryError, RunEntry, RunRecord, run_directory, sweep
 from drp.engine.signals import counted_signals
 from drp.engine.spawn import DEFAULT_PRELOAD, Nursery
 from drp.engine.transition import Transitions
@@ -46,6 +46,7 @@ MIN_ARENA_BLOCKS = 4
 ARENA_UNIT_BYTES = 4096
 JOIN_S = 5.0
 EXIT_INTERRUPTED = 130
+NO_WORKER = 0xFFFF
 CALIBRATING = "drp.script.constants_set:prepare"
 LAST_S = 0.7
 TRACEBACK_S = 0.2
@@ -117,6 +118,7 @@ class Reducer:
         self._chunk_asked = False
         self._files: tuple[int | None, tuple[str, ...]] = (None, ())
         self._before = (0, 0)
+        self._head = (0, 0.0)
         self._fate = Fate.not_recorded if config.out_dir is None else Fate.recorded_no_verdict
 
     def run(self) -> Report:
@@ -380,7 +382,10 @@ class Reducer:
         files = self._recorder.open_files
         if files != self._files:
             self._files = files
-            self._run_record.update(run=files[0], output_files=files[1])
+            try:
+                self._run_record.update(run=files[0], output_files=files[1])
+            except RunDirectoryError as error:
+                self._warn(f"{error}: were drp killed now, the next start would not say of which run")
         full = self._recorder.chunk_is_full
         if full and not self._chunk_asked:
             self._feed.pause()
@@ -413,6 +418,8 @@ class Reducer:
         """What holds the run up, for the status line."""
         if self._paused_errno:
             return f"disk: {os.strerror(self._paused_errno)}"
+        if self._flow.pass_raw:
+            return "no worker: events pass raw"
         return "constants: not there yet" if self._constants is not None and self._constants.making else ""
 
     def _look_at_disk(self) -> None:
@@ -458,7 +465,8 @@ class Reducer:
 
     def _warn(self, text: str) -> None:
         log.warning("%s", text)
-        self._warnings.append(text)
+        if text not in self._warnings:
+            self._warnings.append(text)
 
     # What it came to.
 
@@ -480,6 +488,9 @@ class Reducer:
         before_events, before_bytes = self._before
         self._before = (counts["events"], counts["bytes_in"])
         head = load["head_worker"]
+        waited_for = head != NO_WORKER and load["done_not_retired"] > 0
+        if not waited_for or load["head"] != self._head[0]:
+            self._head = (load["head"], now_s)
         # Free slots that are lent to the source are not used: only what is on the road is.
         on_the_road = load["waiting"] + load["in_flight"] + load["done_not_retired"] + load["to_record"]
         return Snapshot(
@@ -493,7 +504,10 @@ class Reducer:
             slots=self._flow.pebble.n_events,
             damaged=counts["drp"][0],
             restarts=self._crew.supervisor.roster.restarts,
-            head_worker=None if head == 0xFFFF or not load["done_not_retired"] else head,
+            lost=self._feed.lost,
+            head_worker=head if waited_for else None,
+            head_s=now_s - self._head[1],
+            paused=bool(self._paused_errno),
             trouble=self._trouble,
         )
 

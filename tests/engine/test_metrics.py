@@ -132,6 +132,20 @@ def test_every_fate_is_told_from_the_first_readings_on(exporter: Exporter) -> No
     assert [value(samples, "drp_events_total", fate=fate.name) for fate in Fate] == [0] * len(Fate)
 
 
+@pytest.mark.parametrize(
+    ("snapshot", "paused"),
+    [
+        (Snapshot("running", 1.0, 0, paused=True, trouble="disk: No space left on device"), 1),
+        (Snapshot("running", 1.0, 0, trouble="constants: not there yet"), 0),
+    ],
+)
+def test_recording_is_paused_for_want_of_room_only(
+    exporter: Exporter, snapshot: Snapshot, paused: int
+) -> None:
+    exporter.take(Readings(snapshot, ("", "0", "", "0", ""), Ledger()))
+    assert value(fetch(exporter.url), "drp_recording_paused") == paused
+
+
 def test_an_address_that_is_not_ours_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--metrics-bind 192\.0\.2\.1: nothing can listen there"):
         Exporter(tmp_path, "192.0.2.1")

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from drp.cli.options import build_parser
+from drp.cli.status import HEAD_WORTH_TELLING_S, line
 from drp.core.config import DrpConfig
 from drp.core.report import Snapshot
 from drp.engine.reducer import Reducer
+from drp.engine.rundir import RunDirectoryError, RunRecord
 from xtc import Reader, Stream, TransitionId
 
 PASS = """
@@ -243,6 +245,50 @@ def test_slots_lent_to_an_idle_source_are_not_told_as_used(tmp_path: Path) -> No
     assert Reducer(config, seen.append).run().exit_code == 0
     assert seen
     assert max(one.slots_used for one in seen) < 16
+
+
+def test_the_status_line_names_the_worker_that_all_others_wait_for(tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    slow = "        if evt.index == 40: import time; time.sleep(1.8)\n"
+    script.write_text(PASS.replace("        pass\n", slow))
+    seen: list[Snapshot] = []
+    config = DrpConfig(
+        str(script), sources=("sim:digitizer:16",), events=600, rate_hz=200.0, workers=2, event_timeout_s=5.0
+    )
+    assert Reducer(config, seen.append).run().exit_code == 0
+    held = [one for one in seen if one.head_worker is not None and one.head_s >= HEAD_WORTH_TELLING_S]
+    assert held
+    assert "holds the order for" in line(held[-1])
+    assert seen[-1].head_worker is None
+
+
+def test_no_worker_left_is_told_as_what_holds_the_run_up(tmp_path: Path) -> None:
+    script = tmp_path / "raises.py"
+    script.write_text(PASS.replace("pass", "raise ValueError"))
+    seen: list[Snapshot] = []
+    config = DrpConfig(
+        str(script), sources=("sim:digitizer:16",), events=300, rate_hz=100.0, workers=1, spares=0
+    )
+    assert Reducer(config, seen.append).run().exit_code == 1
+    assert "no worker: events pass raw" in [one.trouble for one in seen]
+
+
+def test_a_run_directory_that_is_full_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(record: RunRecord, **changes: object) -> None:
+        if changes:
+            raise RunDirectoryError("cannot be written: no space left", record.path)
+
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(RunRecord, "update", full)
+    script = tmp_path / "pass.py"
+    script.write_text(PASS)
+    config = DrpConfig(
+        str(script), sources=("sim:digitizer:16",), events=50, workers=1, out_dir=tmp_path / "out"
+    )
+    report = Reducer(config).run()
+    assert (report.exit_code, report.ledger.total) == (0, 50)
+    (warning,) = (one for one in report.warnings if "no space left" in one)
+    assert "the next start would not say of which run" in warning
 
 
 def test_the_start_of_workers_is_not_in_the_latency_of_the_first_events(

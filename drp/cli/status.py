@@ -6,6 +6,7 @@ share the terminal go through `above`, so that the two do not garble each other.
 
 from __future__ import annotations
 
+import os
 from typing import TextIO
 
 from drp.core.report import Snapshot
@@ -14,6 +15,7 @@ from drp.core.units import si
 PLAIN_EVERY_S = 10.0
 LIVE_EVERY_S = 0.2
 HEAD_WORTH_TELLING_S = 0.5
+USUAL_WIDTH = 120
 _CLEAR = "\r\x1b[K"
 
 
@@ -49,11 +51,11 @@ def _clock(seconds: float) -> str:
 
 
 class StatusLine:
-    """Show snapshots on `stream`; `live` rewrites one line of `width` columns, else a plain line stands
-    every 10 s.
+    """Show snapshots on `stream`; `live` rewrites one line of `width` columns (None: those of the terminal),
+    else a plain line stands every 10 s.
     """
 
-    def __init__(self, stream: TextIO, *, live: bool, width: int = 120) -> None:
+    def __init__(self, stream: TextIO, *, live: bool, width: int | None = None) -> None:
         self._stream = stream
         self._live = live
         self._width = width
@@ -68,7 +70,7 @@ class StatusLine:
         text = line(snapshot)
         if self._live:
             self._next_s = snapshot.elapsed_s + LIVE_EVERY_S
-            self._shown = text[: self._width - 1]
+            self._shown = text[: self._columns() - 1]
             self._put(_CLEAR + self._shown)
         else:
             self._next_s = snapshot.elapsed_s + PLAIN_EVERY_S
@@ -83,6 +85,15 @@ class StatusLine:
         if self._shown:
             self._shown = ""
             self._put(_CLEAR)
+
+    def _columns(self) -> int:
+        """Return the width of the line: one that the terminal wraps cannot be rewritten."""
+        if self._width is not None:
+            return self._width
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or USUAL_WIDTH
+        except OSError:
+            return USUAL_WIDTH
 
     def _put(self, text: str) -> None:
         """Write and flush. That nobody reads any more, or a full disk, must not end a run: then nothing more is shown."""

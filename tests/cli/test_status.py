@@ -1,6 +1,9 @@
 """The status line rewrites itself on a terminal, and speaks seldom elsewhere."""
 
 import io
+import os
+import pty
+import termios
 
 from drp.cli.status import StatusLine, line
 from drp.core.report import Snapshot
@@ -37,6 +40,21 @@ def test_terminal_line_is_rewritten_and_never_wraps() -> None:
     assert all(len(text) == 19 for text in shown)
     status.close()
     assert stream.getvalue().endswith("\r\x1b[K")
+
+
+def test_line_is_as_wide_as_the_terminal_is_when_it_is_shown() -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen, os.fdopen(theirs, "w") as stream:
+        status = StatusLine(stream, live=True)
+        shown = []
+        for tick, columns in enumerate((30, 50, 0)):
+            termios.tcsetwinsize(theirs, (24, columns))
+            status.show(
+                at(float(tick), damaged=3, lost=1, restarts=2, trouble="disk: no space left on device")
+            )
+            shown.append(len(screen.read(1000).split(b"\x1b[K")[1]))
+    assert shown[:2] == [29, 49]
+    assert shown[2] > 50, "a terminal that does not know its width"
 
 
 def test_log_line_stands_above_the_live_line() -> None:

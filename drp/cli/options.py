@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from drp.cli.paths import check_paths
-from drp.core.config import DrpConfig, parse_alias, parse_keys, parse_room, parse_size, parse_supervisor
+from drp.core.config import (
+    DEFAULT_SPARES,
+    MAX_WORKERS,
+    DrpConfig,
+    parse_alias,
+    parse_keys,
+    parse_room,
+    parse_size,
+    parse_supervisor,
+)
 from drp.core.errors import ConfigError
 
 DEFAULT_EVENTS = 1000
@@ -115,7 +124,13 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
             "SCRIPT",
             "the script and its arguments as one word; or the platform, 0-7. May be given twice",
         ),
-        ("-W --workers", "workers", int, "N", "worker processes (default: cores - 1, at least 1)"),
+        (
+            "-W --workers",
+            "workers",
+            int,
+            "N",
+            "worker processes (default: cores - 1, from 1 to 256 with the spares)",
+        ),
         ("--spares", "spares", int, "N", "workers that stand by for one that dies (default: 1)"),
         ("-k", "keys", list, "K=V[,K=V]", _KEYS_HELP),
         (
@@ -310,7 +325,8 @@ def parse(argv: Sequence[str]) -> DrpConfig:
         named["calib"] = None
     else:
         _check_address(named["calib"], "--calib" if "calib" in given else CALIB_VARIABLE)
-    named.setdefault("workers", max(1, len(os.sched_getaffinity(0)) - 1))
+    most = MAX_WORKERS - named.get("spares", DEFAULT_SPARES)
+    named.setdefault("workers", max(1, min(len(os.sched_getaffinity(0)) - 1, most)))
     if "sources" not in named:
         named |= {
             "sources": ("sim",),

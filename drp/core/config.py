@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from drp.core.errors import ConfigError
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 MAX_WORKERS = 256
+DEFAULT_SPARES = 1
 MAX_SLOT_BYTES = 2 * GIB - 1
 MAX_SIZE_BYTES = 1 << 62
 MIN_TRANSITION_BYTES = 64 * KIB
@@ -103,7 +104,7 @@ class DrpConfig:
     event_timeout_s: float = 2.0
     first_event_timeout_s: float = 60.0
     stop_timeout_s: float = 10.0
-    spares: int = 1
+    spares: int = DEFAULT_SPARES
     worker_memory_bytes: int | None = None
     fex_room: Room = Room()
     pebble_slot_bytes: int | None = None
@@ -398,8 +399,3 @@ def _check_key(key: str) -> None:
     names = [known for known in KEYS if known.lower() in near]
     hint = f"Did you mean {' or '.join(names)}?" if names else f"The keys are {', '.join(KEYS)}."
     raise ConfigError("is no key that drp knows", option=option, hint=hint)
-
-
-def field_names() -> frozenset[str]:
-    """Return the names of the fields of DrpConfig."""
-    return frozenset(one.name for one in fields(DrpConfig))

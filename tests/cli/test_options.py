@@ -38,6 +38,15 @@ def test_nothing_but_a_script_simulates_a_thousand_events() -> None:
 
 
 @pytest.mark.usefixtures("script")
+@pytest.mark.parametrize(("options", "workers"), [("", 255), ("--spares 6", 250), ("-W 3", 3)])
+def test_a_machine_of_many_cores_gets_as_many_workers_as_there_may_be(
+    monkeypatch: pytest.MonkeyPatch, options: str, workers: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(512)))
+    assert parse(["-p", "myroi.py", *options.split()]).workers == workers
+
+
+@pytest.mark.usefixtures("script")
 def test_a_named_source_runs_to_its_end() -> None:
     config = parse(["-p", "myroi.py", "--source", "a.xtc2", "sim:jungfrau"])
     assert config.sources == ("a.xtc2", "sim:jungfrau")

@@ -1,6 +1,7 @@
 """The configuration refuses what cannot work, and says which option to change."""
 
 import dataclasses
+from dataclasses import fields
 
 import pytest
 
@@ -12,7 +13,6 @@ from drp.core.config import (
     WITHOUT_EFFECT,
     DrpConfig,
     Room,
-    field_names,
     parse_alias,
     parse_keys,
     parse_room,
@@ -62,7 +62,7 @@ def test_keys_set_their_fields_over_several_arguments() -> None:
         "notes": (f"-k batching is understood and has no effect: {WITHOUT_EFFECT['batching']}",),
         "transition_bytes": 8 << 20,
     }
-    assert {name for name, _ in KEYS.values() if name} <= field_names()
+    assert {name for name, _ in KEYS.values() if name} <= {one.name for one in fields(DrpConfig)}
 
 
 def test_unknown_key_names_its_near_misses() -> None:

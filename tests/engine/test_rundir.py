@@ -2,9 +2,9 @@
 
 import errno
 import os
-import shutil
 import pickle
 import select
+import shutil
 import signal
 import socket
 import stat

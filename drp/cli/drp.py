@@ -78,17 +78,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _reduce(config: DrpConfig, status: StatusLine) -> Report:
     """Run with workers, watched by the status line, and by Prometheus where the user asks for it."""
-    if config.prometheus_dir is None:
+    if (folder := config.prometheus_dir) is None:
         return Reducer(config, status.show).run()
     from drp.engine.metrics import Exporter  # noqa: PLC0415 - a server and its library, for those who want them
 
+    exporter: Exporter | None = None
+
+    def export() -> Exporter:
+        nonlocal exporter
+        exporter = Exporter(folder, config.metrics_bind)
+        return exporter
+
     def watch(snapshot: Snapshot) -> None:
         status.show(snapshot)
-        exporter.take(reducer.readings(snapshot))
+        if exporter is not None:
+            exporter.take(reducer.readings(snapshot))
 
-    reducer = Reducer(config, watch)
-    with Exporter(config.prometheus_dir, config.metrics_bind) as exporter:
-        return reducer.run()
+    reducer = Reducer(config, watch, export)
+    return reducer.run()
 
 
 def _tell(config: DrpConfig, report: Report) -> int:

@@ -13,6 +13,7 @@ import selectors
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from drp.core.config import COMPILE_LIMIT_S, DrpConfig, transition_room
@@ -104,11 +105,20 @@ def make_nursery(config: DrpConfig) -> Nursery:
 
 
 class Reducer:
-    """Run what `config` says once. `watch` is called with a Snapshot about every 0.5 s."""
+    """Run what `config` says once. `watch` is called with a Snapshot about every 0.5 s.
 
-    def __init__(self, config: DrpConfig, watch: Callable[[Snapshot], None] | None = None) -> None:
+    What `beside` gives is entered once the nursery is started, which is to be before the first thread, and left when the run is over.
+    """
+
+    def __init__(
+        self,
+        config: DrpConfig,
+        watch: Callable[[Snapshot], None] | None = None,
+        beside: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self._config = config
         self._watch = watch
+        self._beside = beside
         self._signals = 0
         self._warnings = list(config.notes)
         self._began_s = time.monotonic()
@@ -130,26 +140,17 @@ class Reducer:
             log.warning("%s", abandoned)
             self._warnings.append(str(abandoned))
         entry = RunEntry(os.getpid(), config.instrument, config.platform, config.alias or "drp", time.time())
-        nursery = make_nursery(config)
-        nursery.start_begin()
-        try:
-            source = self._open_source()
-        except BaseException:
-            nursery.close()
-            raise
-        with (
-            RunRecord(directory, entry) as record,
-            counted_signals(LAST_S, EXIT_INTERRUPTED) as signals,
-            selectors.DefaultSelector() as selector,
-        ):
-            self._notify = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            try:
-                self._constants = self._broadcast(record)
-            except BaseException:
-                nursery.close()
-                raise
-            selector.register(signals, selectors.EVENT_READ, self._on_signal)
-            return self._run(nursery, source, selector, record)
+        with make_nursery(config) as nursery:
+            nursery.start_begin()
+            with self._beside():
+                source = self._open_source()
+                with (
+                    RunRecord(directory, entry) as record,
+                    counted_signals(LAST_S, EXIT_INTERRUPTED) as signals,
+                    selectors.DefaultSelector() as selector,
+                ):
+                    selector.register(signals, selectors.EVENT_READ, self._on_signal)
+                    return self._run(nursery, source, selector, record)
 
     def _open_source(self) -> Source:
         config = self._config
@@ -164,11 +165,9 @@ class Reducer:
         self, nursery: Nursery, source: Source, selector: selectors.BaseSelector, record: RunRecord
     ) -> Report:
         config = self._config
-        try:
-            pebble = self._pebble(source)
-        except BaseException:
-            nursery.close()
-            raise
+        pebble = self._pebble(source)
+        self._notify = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._constants = self._broadcast(record)
         self._recorder = Recorder(
             output_of(self._config), pebble.result_bytes, constants=config.has_constants
         )
@@ -221,13 +220,23 @@ class Reducer:
             self._feed.join(0.2)
             for thread in threads:
                 thread.join(JOIN_S if not interrupted else 0.2)
-            self._flow.hold_files()
-            self._recorder.close()
-            self._flow.release_files()
+            unclosed = self._close_files()
             if self._constants is not None:
                 self._constants.close()
             os.close(self._notify)
-        return self._report(error)
+        return self._report(error or unclosed)
+
+    def _close_files(self) -> RecorderError | None:
+        """Close files that are still open; return the error of one that cannot be, for the account of the run tells of it."""
+        self._flow.hold_files()
+        try:
+            self._recorder.close()
+        except RecorderError as error:
+            log.error("%s", error)
+            return error
+        finally:
+            self._flow.release_files()
+        return None
 
     def _broadcast(self, record: RunRecord) -> Broadcast | None:
         """Return what shares constants with the workers, None where there are none; ConstantsError where it cannot be set up."""
@@ -304,6 +313,8 @@ class Reducer:
                     f"there is no room for the rings of a worker: {no_room.what}",
                     hint=f"{no_room.hint} Or take fewer workers (-W), or smaller results (-k trBufSize=).",
                 )
+            except DrpError as error:  # no other nursery can be started
+                return error
             if self._watch is not None and now_s - told_s >= 0.5:
                 self._watch(self._snapshot(now_s, now_s - told_s))
                 told_s = now_s
@@ -311,9 +322,8 @@ class Reducer:
                 self._constants.look(self._flow, now_s)
                 if self._constants.error is not None:
                     return self._constants.error
-            error = self._transitions.error or self._crew.failed
-            if error is not None:
-                return error
+            if (failed := self._transitions.error or self._crew.failed) is not None:
+                return failed
             if self._crew.stop_asked is not None:
                 self._feed.stop()
             self._look_at_files()

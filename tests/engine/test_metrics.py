@@ -98,6 +98,18 @@ def test_a_run_is_scraped_while_it_goes_on_and_says_what_its_report_says(tmp_pat
     assert command.left() == []
 
 
+def test_the_nursery_is_started_before_the_server_s_thread(tmp_path: Path) -> None:
+    before = (
+        "import subprocess, threading\nclass Popen(subprocess.Popen):\n    def __init__(self, *args, **kwargs):\n"
+        "        print('threads:', threading.active_count(), flush=True)\n        super().__init__(*args, **kwargs)\nsubprocess.Popen = Popen"
+    )
+    words = ("--source", "sim:digitizer:16", "-n", "5", "-W", "1", "-M", str(tmp_path))
+    command = DrpCommand(tmp_path, "-p", str(write_script(tmp_path)), *words, before=before)
+    assert command.wait() == 0, command.log
+    assert "threads: 1\n" in command.log
+    assert "metrics at http://127.0.0.1:" in command.log
+
+
 @pytest.fixture
 def exporter(tmp_path: Path) -> Iterator[Exporter]:
     with Exporter(tmp_path, "127.0.0.1") as one:

@@ -11,9 +11,13 @@ import pytest
 from drp.cli.options import build_parser
 from drp.cli.status import HEAD_WORTH_TELLING_S, line
 from drp.core.config import DrpConfig
+from drp.core.errors import RecorderError
 from drp.core.report import Snapshot
+from drp.engine import reducer
 from drp.engine.reducer import Reducer
 from drp.engine.rundir import RunDirectoryError, RunRecord
+from drp.engine.spawn import Nursery, NurseryError
+from drp.sink.recorder import Recorder
 from xtc import Reader, Stream, TransitionId
 
 PASS = """
@@ -289,6 +293,42 @@ def test_a_run_directory_that_is_full_ends_no_run(tmp_path: Path, monkeypatch: p
     assert (report.exit_code, report.ledger.total) == (0, 50)
     (warning,) = (one for one in report.warnings if "no space left" in one)
     assert "the next start would not say of which run" in warning
+
+
+def test_a_nursery_that_cannot_be_started_again_ends_the_run_with_its_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refused(Nursery):
+        def start_begin(self) -> None:
+            raise NurseryError("its process could not be started: no memory")
+
+    nurseries = iter((Nursery(), Refused()))
+    monkeypatch.setattr(reducer, "make_nursery", lambda _config: next(nurseries))
+    script = tmp_path / "murderer.py"
+    murder = "        if evt.index == 20: import os; os.kill(os.getppid(), 9)\n"
+    script.write_text(PASS.replace("        pass\n", murder))
+    config = DrpConfig(
+        str(script), sources=("sim:digitizer:16",), events=60, workers=1, out_dir=tmp_path / "out"
+    )
+    report = Reducer(config).run()
+    assert report.exit_code == 1
+    assert report.error == "nursery: its process could not be started: no memory"
+    assert report.closes
+    assert report.files
+
+
+def test_files_that_cannot_be_closed_do_not_cost_the_account_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close(_recorder: Recorder) -> None:
+        raise RecorderError("the file cannot be closed: no such folder")
+
+    monkeypatch.setattr(Recorder, "close", close)
+    script = tmp_path / "mistaken.py"
+    script.write_text("raise ValueError('mistaken')")
+    report = Reducer(DrpConfig(str(script), sources=("sim:digitizer:16",), events=5, workers=1)).run()
+    assert report.exit_code == 1
+    assert "mistaken" in report.error
 
 
 def test_the_start_of_workers_is_not_in_the_latency_of_the_first_events(

@@ -99,7 +99,7 @@ class Crew:
         self.reduce_lost_workers = 0
         self.reduce_lost_events = 0
         self._losses_in_a_row = 0
-        self._started = False
+        self._started = self._ending = False
         self._slow_at_s: float | None = None
         self._nursery_fd = -1
         self._ticked_s: float | None = None
@@ -271,6 +271,8 @@ class Crew:
         self._forking.clear()
         self._reaping.clear()
         self._nursery.close()
+        if self._ending:
+            return
         if self._losses_in_a_row >= NURSERY_TRIES:
             self.failed = self.failed or NurseryError(lost.reason, hint="Without it no script can be run.")
             return
@@ -401,6 +403,7 @@ class Crew:
 
     def end(self) -> None:
         """Tell all workers to leave; who does not is killed."""
+        self._ending = True
         self._do(self.supervisor.on_stop(time.monotonic()))
         for hand in self._hands.values():
             self._flow.stop_port(hand.number)

@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from flow_bench import Bench
 
 from drp.core.config import DrpConfig
 from drp.engine.crew import Berth, Crew
-from drp.engine.spawn import Event, ForkedWorker, WorkerForked
+from drp.engine.spawn import Event, ForkedWorker, NurseryLost, WorkerForked
 from drp.script.nursery_wire import Ready
 
 pytestmark = pytest.mark.timeout(30)
@@ -26,7 +27,8 @@ class Mute:
     lost = None
 
     def __init__(self) -> None:
-        self.read_fd, self.write_fd = os.pipe()
+        self.read_fd, write_fd = os.pipe()
+        self.fds = [self.read_fd, write_fd]
         self.events: list[Event] = [Ready(1)]
         self.processes: list[subprocess.Popen[bytes]] = []
         self.reaping: list[int] = []
@@ -72,8 +74,8 @@ class Mute:
         for process in self.processes:
             process.kill()
             process.communicate()
-        os.close(self.read_fd)
-        os.close(self.write_fd)
+        while self.fds:
+            os.close(self.fds.pop())
 
 
 @pytest.fixture
@@ -108,4 +110,37 @@ def test_a_dead_worker_that_cannot_be_reaped_holds_the_end_for_its_limit_only(
         assert crew.supervisor.unburied == 1
         assert crew.settle(101.0 + burial_s) and crew.ended(101.0 + burial_s)
         assert len(nursery.processes) == 1, "it was replaced"
+    bench.close()
+
+
+def test_a_nursery_that_goes_when_all_were_told_to_leave_is_not_replaced(
+    nursery: Mute, tmp_path: Path
+) -> None:
+    def none_more() -> NoReturn:
+        raise AssertionError("another nursery")
+
+    bench = Bench()
+    config = DrpConfig(script=str(tmp_path / "script.py"), workers=1, spares=0)
+    berth = Berth(("script.py",), {}, 4096, 8, check_views=False)
+    with selectors.DefaultSelector() as selector:
+        crew = Crew(
+            config,
+            bench.flow,
+            berth,
+            nursery,  # type: ignore[arg-type]
+            selector,
+            lambda _held: None,
+            lambda: None,
+            make_nursery=none_more,
+        )
+        crew._on_nursery(nursery.fileno())
+        crew._on_nursery(nursery.fileno())
+        crew.end()
+        assert not crew.ended(100.0)
+        (process,) = nursery.processes
+        process.kill()
+        process.wait(10)
+        nursery.events.append(NurseryLost("killed", (), ()))
+        crew._on_nursery(nursery.fileno())
+        assert crew.ended(100.0)
     bench.close()

@@ -305,7 +305,7 @@ def test_a_nursery_that_cannot_be_started_again_ends_the_run_with_its_account(
     nurseries = iter((Nursery(), Refused()))
     monkeypatch.setattr(reducer, "make_nursery", lambda _config: next(nurseries))
     script = tmp_path / "murderer.py"
-    murder = "        if evt.index == 20: import os; os.kill(os.getppid(), 9)\n"
+    murder = "        if evt.index == 20: import os, time; os.kill(os.getppid(), 9); time.sleep(60)\n"
     script.write_text(PASS.replace("        pass\n", murder))
     config = DrpConfig(
         str(script), sources=("sim:digitizer:16",), events=60, workers=1, out_dir=tmp_path / "out"

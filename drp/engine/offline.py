@@ -50,7 +50,7 @@ def reduce_offline(config: DrpConfig) -> Report:
         bytes_in=done.bytes_in,
         service_counts=done.service,
         bytes_recorded=sum(one.size_bytes for one in done.files),
-        failure_kinds={f"{one.kind}: {one.message}": 1 for one in done.failures},
+        failure_kinds=done.failure_kinds,
         failed_transitions=done.failed_transitions,
         source_truncated=done.source_truncated,
         source_faults=done.source_faults,

@@ -11,7 +11,17 @@ from xtc import Config, Names
 
 ENVIRONMENT = ("epics", "scan")
 BOOKKEEPING = frozenset(
-    {"runinfo", "epicsinfo", "chunkinfo", "smdinfo", "stepinfo", "drpinfo", "drpcalib", *ENVIRONMENT}
+    {
+        "runinfo",
+        "epicsinfo",
+        "chunkinfo",
+        "smdinfo",
+        "stepinfo",
+        "drpinfo",
+        "drpledger",
+        "drpcalib",
+        *ENVIRONMENT,
+    }
 )
 TRANSITION_BYTES = 8 << 20
 

@@ -11,11 +11,12 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from drp.core import failures as core
 from drp.core.config import Room, transition_room
 from drp.core.errors import DrpError, WorkerError
 from drp.core.ledger import Fate, Ledger
@@ -63,9 +64,9 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class OfflineReport:
-    """What an offline run came to. `failures`: those of the script, one of each kind; `failed`: events they cost;
-    `failed_transitions` were recorded as they came; `service` counts the times of the script for an event, in the
-    buckets of drp.core.quantiles.
+    """What an offline run came to. `failures`: those of the script, one of each kind; `failure_kinds` counts them, as
+    the Tally of a live run does; `failed`: events they cost; `failed_transitions` were recorded as they came;
+    `service` counts the times of the script for an event, in the buckets of drp.core.quantiles.
     """
 
     events: int
@@ -73,6 +74,7 @@ class OfflineReport:
     failed_transitions: int
     truncated: int
     failures: tuple[Failure, ...]
+    failure_kinds: Mapping[str, int]
     files: tuple[FileReport, ...]
     ledger: Ledger
     bytes_in: int = 0
@@ -351,7 +353,8 @@ def run_offline(
         constants=constants,
     )
     given = offline_info(feed, info or DrpInfo())
-    failures: dict[str, Failure] = {}
+    failures: list[Failure] = []
+    tally = core.Tally()
     try:
         while True:
             failed: list[Failure] = []
@@ -370,8 +373,8 @@ def run_offline(
             failure = failed[0]
             if failure.kind == KeyboardInterrupt.__name__:
                 raise KeyboardInterrupt  # the user's Ctrl-C, which comes where the script stands
-            if failure.kind not in failures:
-                failures[failure.kind] = failure
+            if tally.note(_kind(failure, argv[0])):
+                failures.append(failure)
                 log.error("the script failed: %s: %s\n%s", failure.kind, failure.message, failure.traceback)
             if not feed.restart():
                 raise ScriptError(
@@ -389,7 +392,8 @@ def run_offline(
         failed=feed.failed,
         failed_transitions=feed.failed_transitions,
         truncated=feed.truncated,
-        failures=tuple(failures.values()),
+        failures=tuple(failures),
+        failure_kinds=tally.as_dict(),
         files=reports,
         bytes_in=feed.bytes_in,
         service=feed.service,
@@ -399,6 +403,12 @@ def run_offline(
         source_faults=feed.recording.faults,
         source_not_rising=feed.recording.not_rising,
     )
+
+
+def _kind(failure: Failure, script: str) -> str:
+    """Return what a live run calls this kind of failure."""
+    how = core.Failure.LEFT if failure.left else core.Failure.RAISED
+    return f"{how.value} {core.ScriptReport(failure.kind, failure.message, failure.traceback).key(script)}"
 
 
 def offline_info(feed: FileFeed, info: DrpInfo) -> DrpInfo:

@@ -12,6 +12,7 @@ from drp.core.config import DrpConfig
 from drp.core.errors import RecorderError
 from drp.core.report import summary
 from drp.engine.offline import reduce_offline
+from drp.engine.reducer import Reducer
 from drp.script.errors import ScriptError
 from drp.script.info import DrpInfo
 from drp.script.offline import run_offline
@@ -87,6 +88,19 @@ def test_a_failing_event_keeps_its_raw_and_the_script_goes_on(tmp_path: Path) ->
         else:
             assert values(event) == {"index": index, "hv": index // 3 * 3}
             assert event.damage == 0
+
+
+def test_failures_are_counted_by_kind_as_a_live_run_counts_them(tmp_path: Path) -> None:
+    body = "assert evt.index not in (2, 7)\n        assert evt.index != 4"
+    script = counting(tmp_path, body)
+    config = DrpConfig(script, sources=(str(source(tmp_path)),))
+    kinds = {}
+    for offline in (True, False):
+        report = reduce_offline(config) if offline else Reducer(config).run()
+        assert report.ledger.drp.events == 3
+        kinds[offline] = report.failure_kinds
+    assert kinds[True] == kinds[False]
+    assert list(kinds[True].values()) == [2, 1]
 
 
 def test_a_script_that_always_fails_is_stopped(tmp_path: Path) -> None:
@@ -165,7 +179,7 @@ def test_why_an_event_is_damaged_is_read_from_its_record(
     reading = tmp_path / "reading.py"
     reading.write_text(
         "from drp import DataSource\nds = DataSource()\nfor run in ds.runs():\n"
-        "    assert 'drpinfo' not in run.detnames\n    info = run.Detector('drpinfo').drpinfo\n"
+        "    assert run.detnames == {'cam'}, run.detnames\n    info = run.Detector('drpinfo').drpinfo\n"
         "    for evt in run.events():\n"
         "        print(evt.index, info.cause(evt), info.worker(evt), info.pulse_id(evt))\n"
     )

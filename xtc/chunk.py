@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xtc._dgram import Dgram, Tail
+import numpy as np
+
+from xtc._dgram import Dgram, Scan, Tail
 from xtc.config import Config
 from xtc.errors import XtcError
 from xtc.kinds import DataType, TransitionId
@@ -30,6 +32,8 @@ _NAME = re.compile(
     rf"(?P<expt>.+)-r(?P<run>\d+)-s(?P<stream>\d+)-c(?P<chunk>\d+)(?P<smd>\.smd)?\.xtc2{_UNFINISHED}\Z"
 )
 MAX_CHUNKS = 10_000
+MAX_NEIGHBOURS = 100
+BLOCK = 4096
 MAX_NAME_BYTES = 255  # NAME_MAX of Linux
 
 
@@ -115,14 +119,15 @@ def read_chunkinfo(dgram: Dgram) -> ChunkInfo | None:
 
 class Stream:
     """Iterate over one stream from `path` through the chunks after it; dgrams of later chunks follow the
-    first one's Configure.
+    first one's Configure. Without `events` L1Accepts and SlowUpdates are passed over by their headers.
 
     A chunk whose number does not rise ends the stream, as in psana. `tail` is that of the last file read,
     `paths` are those read so far. Raises XtcError where an announced file is not there.
     """
 
-    def __init__(self, path: str | Path, *, config: Config | None = None) -> None:
+    def __init__(self, path: str | Path, *, config: Config | None = None, events: bool = True) -> None:
         self.paths: list[str] = []
+        self._events = events
         self.tail: Tail | None = None
         self._first = Path(path)
         self._config = config
@@ -136,7 +141,7 @@ class Stream:
             announced: ChunkInfo | None = None
             with Reader(path, config=config) as reader:
                 scan = reader.scan()
-                for dgram in scan:
+                for dgram in scan if self._events else _transitions(scan):
                     announced = read_chunkinfo(dgram) or announced
                     yield dgram
                 self.tail, config = scan.tail, scan.config
@@ -144,6 +149,18 @@ class Stream:
                 return
             path, current = _next_file(path, announced), announced.chunkid
         raise XtcError("a stream has too many chunks", path=str(path), expected=f"at most {MAX_CHUNKS}")
+
+
+def _transitions(scan: Scan) -> Iterator[Dgram]:
+    offsets, sizes, times = (np.empty(BLOCK, np.uint64) for _ in range(3))
+    services = np.empty(BLOCK, np.uint8)
+    while True:
+        while scan.index(offsets, sizes, times, services) == BLOCK:
+            continue
+        dgram = next(scan, None)
+        if dgram is None:
+            return
+        yield dgram
 
 
 def _next_file(path: Path, announced: ChunkInfo) -> Path:
@@ -167,26 +184,48 @@ def next_chunk(path: Path, announced: ChunkInfo) -> Path | None:
 
 def find_config(path: str | Path) -> tuple[Config, str] | None:
     """Return the Config of a chunk that has no Configure, and the file beside it that holds it; None where
-    none announces it.
+    there is none.
+
+    By its name it is the first chunk of the same run and stream. Else it is the one from which chunks lead to this one, of those that may:
+    the first `MAX_NEIGHBOURS` are followed.
     """
     wanted = Path(path)
     name = _ENDING.sub("", wanted.name)
-    for candidate in sorted(wanted.parent.glob("*.xtc2*")):
-        if candidate == wanted or not _ENDING.search(candidate.name):
-            continue
-        if chunk_number(candidate.name) >= max(chunk_number(wanted.name), 1):
-            continue
-        found = _announces(candidate, name)
-        if found is not None:
-            return found, str(candidate)
+    first = FileName.parse(name)
+    before = [
+        one
+        for one in sorted(wanted.parent.glob("*.xtc2*"))
+        if one != wanted
+        and _ENDING.search(one.name)
+        and chunk_number(one.name) < max(chunk_number(wanted.name), 1)
+    ]
+    if first is not None:
+        for candidate in before:
+            if FileName.parse(candidate.name) == replace(first, chunk=0):
+                config = _own_config(candidate)
+                if config is not None:
+                    return config, str(candidate)
+    for candidate in before[:MAX_NEIGHBOURS]:
+        config = _announces(candidate, name)
+        if config is not None:
+            return config, str(candidate)
     return None
+
+
+def _own_config(candidate: Path) -> Config | None:
+    """Return the Config of the Configure that a file begins with; None where it has none that can be read."""
+    try:
+        with Reader(candidate) as reader:
+            return reader.config
+    except (XtcError, OSError):
+        return None
 
 
 def _announces(candidate: Path, name: str) -> Config | None:
     """Follow the chunks from `candidate`; its Config if one of them announces the file `name`. A neighbour
     that cannot be read announces nothing.
     """
-    stream = Stream(candidate)
+    stream = Stream(candidate, events=False)
     try:
         for dgram in stream:
             info = read_chunkinfo(dgram)

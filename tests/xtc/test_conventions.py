@@ -11,6 +11,7 @@ import pytest
 from tests.xtc import builders as b
 from xtc import (
     ChunkInfo,
+    Config,
     Dgram,
     Editor,
     FileName,
@@ -18,6 +19,7 @@ from xtc import (
     Stream,
     TransitionId,
     XtcError,
+    chunk,
     chunkinfo_names,
     daq_smd_id,
     encode_chunkinfo,
@@ -27,7 +29,7 @@ from xtc import (
     smdinfo_names,
     writer_smd_id,
 )
-from xtc.chunk import find_config
+from xtc.chunk import BLOCK, find_config
 
 CHUNKINFO = chunkinfo_names(252)
 DATA_NAMES = b.names(1, [("n", b.UINT8, 0)])
@@ -131,6 +133,40 @@ def test_neighbours_that_cannot_be_read_hide_no_configure(tmp_path: Path) -> Non
     found = find_config(tmp_path / "other-c001.xtc2")
     assert found is not None
     assert found[1] == str(first)
+
+
+def test_the_first_chunk_of_a_run_is_known_by_its_name_and_other_runs_are_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure = encode_dgram(TransitionId.Configure, 0, [DATA_NAMES, CHUNKINFO.encode()])
+    for run in range(5, 9):
+        for stream in (0, 1):
+            (tmp_path / f"x-r000{run}-s00{stream}-c000.xtc2").write_bytes(configure)
+    wanted = tmp_path / "x-r0007-s001-c003.xtc2"
+    wanted.write_bytes(enable("x-r0007-s001-c004.xtc2", 4))
+    opened: list[str] = []
+
+    class Counted(Reader):
+        def __init__(self, path: str | Path, *, config: Config | None = None) -> None:
+            opened.append(Path(path).name)
+            super().__init__(path, config=config)
+
+    monkeypatch.setattr(chunk, "Reader", Counted)
+    found = find_config(wanted)
+    assert found is not None
+    assert found[1] == str(tmp_path / "x-r0007-s001-c000.xtc2")
+    assert opened == ["x-r0007-s001-c000.xtc2"]
+
+
+def test_a_stream_without_its_events_has_all_else(tmp_path: Path) -> None:
+    path = chunks(tmp_path, ("run-s000-c001.xtc2", 1))
+    many = b"".join(b.dgram(b.L1ACCEPT, b.shapes_data(1, [], b"x"), time=9) for _ in range(2 * BLOCK))
+    path.write_bytes(path.read_bytes() + many + b.dgram(b.ENABLE) + many[:50])
+    whole, short = Stream(path), Stream(path, events=False)
+    wanted = [bytes(one) for one in whole if one.service != TransitionId.L1Accept]
+    assert [bytes(one) for one in short] == wanted
+    assert len(wanted) == 3
+    assert short.paths == whole.paths
 
 
 def test_real_chunks_are_followed(xtc2_data: Path) -> None:

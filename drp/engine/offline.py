@@ -10,7 +10,8 @@ import time
 
 from drp.core.config import DrpConfig
 from drp.core.report import Report
-from drp.engine.reducer import info_of, output_of
+from drp.engine.account import info_of
+from drp.engine.reducer import output_of
 from drp.script.constants import offline_constants
 from drp.script.info import DrpInfo
 from drp.script.offline import run_offline

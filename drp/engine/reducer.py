@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from drp.core.config import COMPILE_LIMIT_S, DrpConfig, transition_room
 from drp.core.errors import ConfigError, ConstantsError, DrpError, RecorderError, ScriptError, SegmentError
-from drp.core.ledger import DamageCounts, Fate, Ledger
-from drp.core.report import Readings, Report, Snapshot, WorkerReport
+from drp.core.report import Readings, Report, Snapshot
 from drp.engine._flow import Flow
+from drp.engine.account import Account, info_of
 from drp.engine.crew import Berth, Crew
 from drp.engine.descriptors import secure_descriptors
 from drp.engine.feed import Feed
@@ -29,7 +29,6 @@ from drp.engine.rundir import RunDirectoryError, RunEntry, RunRecord, run_direct
 from drp.engine.signals import counted_signals
 from drp.engine.spawn import DEFAULT_PRELOAD, Nursery
 from drp.engine.transition import Transitions
-from drp.script.info import DrpInfo
 from drp.shm._pebble import Pebble
 from drp.shm._segment import can_have
 from drp.sink.answer import MAX_DESC_BYTES
@@ -47,7 +46,6 @@ MIN_ARENA_BLOCKS = 4
 ARENA_UNIT_BYTES = 4096
 JOIN_S = 5.0
 EXIT_INTERRUPTED = 130
-NO_WORKER = 0xFFFF
 CALIBRATING = "drp.script.constants_set:prepare"
 LAST_S = 0.7
 TRACEBACK_S = 0.2
@@ -84,19 +82,6 @@ def output_of(config: DrpConfig) -> Output | None:
     )
 
 
-def info_of(config: DrpConfig) -> dict[str, object]:
-    """Return what the user said of the detector, as fields of `drp_info`."""
-    return {
-        "det_name": config.det_name or "",
-        "det_type": config.det_type,
-        "det_id": config.det_id,
-        "det_segment": config.det_segment,
-        "instrument": config.instrument,
-        "partition": config.platform,
-        "alias": config.alias or "",
-    }
-
-
 def make_nursery(config: DrpConfig) -> Nursery:
     """Return a nursery, not started, for the workers of `config`; where there are constants it compiles what calibrates with them."""
     if not config.has_constants:
@@ -127,9 +112,6 @@ class Reducer:
         self._write_by_s: float | None = None
         self._chunk_asked = False
         self._files: tuple[int | None, tuple[str, ...]] = (None, ())
-        self._before = (0, 0)
-        self._head = (0, 0.0)
-        self._fate = Fate.not_recorded if config.out_dir is None else Fate.recorded_no_verdict
 
     def run(self) -> Report:
         """Run to the end and return the account. Raises ConfigError or SourceError before anything ran, Interrupted after two signals."""
@@ -173,7 +155,6 @@ class Reducer:
         )
         self._flow = Flow(pebble, self._recorder.l1, self._notify)
         self._feed = Feed(source, pebble, self._flow, events=config.events, name=source.describe())
-        self._source_text = source.describe()
         self._run_record = record
         berth = Berth(
             (config.script, *config.script_args),
@@ -193,8 +174,9 @@ class Reducer:
             make_nursery=lambda: make_nursery(config),
             constants=self._constants,
         )
+        self._account = Account(config, self._flow, self._feed, self._crew, self._recorder, self._began_s)
         self._transitions = Transitions(
-            self._flow, self._crew, self._recorder, self._ledger_fields, self._constants
+            self._flow, self._crew, self._recorder, self._account.ledger_fields, self._constants
         )
         selector.register(self._notify, selectors.EVENT_READ, self._on_notify)
         threads = [
@@ -224,7 +206,15 @@ class Reducer:
             if self._constants is not None:
                 self._constants.close()
             os.close(self._notify)
-        return self._report(error or unclosed)
+        constants = self._constants
+        for text in self._account.warnings():
+            self._warn(text)
+        return self._account.report(
+            error or unclosed,
+            self._transitions,
+            [*self._warnings, *(constants.warnings if constants else ())],
+            constants.history if constants else (),
+        )
 
     def _close_files(self) -> RecorderError | None:
         """Close files that are still open; return the error of one that cannot be, for the account of the run tells of it."""
@@ -478,124 +468,15 @@ class Reducer:
         if text not in self._warnings:
             self._warnings.append(text)
 
-    # What it came to.
-
-    def _ledger(self) -> Ledger:
-        counts = self._flow.counts()
-        ledger = Ledger()
-        ledger.count(self._fate, counts["events"])
-        ledger.count(Fate.lost_before_slot, self._feed.lost)
-        ledger.incoming, ledger.drp, ledger.script = (
-            DamageCounts(*counts[origin]) for origin in ("incoming", "drp", "script")
-        )
-        return ledger
-
-    def _ledger_fields(self) -> dict[str, int]:
-        return self._ledger().as_fields()
-
     def _snapshot(self, now_s: float, since_s: float) -> Snapshot:
-        counts, load = self._flow.counts(), self._flow.load()
-        before_events, before_bytes = self._before
-        self._before = (counts["events"], counts["bytes_in"])
-        head = load["head_worker"]
-        waited_for = head != NO_WORKER and load["done_not_retired"] > 0
-        if not waited_for or load["head"] != self._head[0]:
-            self._head = (load["head"], now_s)
-        # Free slots that are lent to the source are not used: only what is on the road is.
-        on_the_road = load["waiting"] + load["in_flight"] + load["done_not_retired"] + load["to_record"]
-        return Snapshot(
-            state="stopping" if self._signals else "running",
-            elapsed_s=now_s - self._began_s,
-            events=counts["events"],
-            events_per_s=(counts["events"] - before_events) / since_s,
-            bytes_per_s=(counts["bytes_in"] - before_bytes) / since_s,
-            in_flight=load["in_flight"],
-            slots_used=min(load["slots_used"], on_the_road),
-            slots=self._flow.pebble.n_events,
-            damaged=counts["drp"][0],
-            restarts=self._crew.supervisor.roster.restarts,
-            lost=self._feed.lost,
-            head_worker=head if waited_for else None,
-            head_s=now_s - self._head[1],
+        return self._account.snapshot(
+            "stopping" if self._signals else "running",
+            now_s,
+            since_s,
             paused=bool(self._paused_errno),
             trouble=self._trouble,
         )
 
     def readings(self, now: Snapshot) -> Readings:
         """Return all that is counted, beside the snapshot just taken; from the thread that runs, as `watch` is called."""
-        counts, info = self._flow.counts(), DrpInfo.from_dict(info_of(self._config))
-        if self._recorder.config is not None:
-            info = info.completed(self._recorder.config)
-        return Readings(
-            now,
-            (info.instrument, str(info.partition), info.det_name, str(info.det_segment), info.alias),
-            self._ledger(),
-            source_events=self._feed.events + self._feed.lost,
-            bytes_in=counts["bytes_in"],
-            bytes_recorded=self._recorder.l1.bytes if self._config.out_dir else 0,
-            stalled_s=self._feed.stalled_s,
-            worker_events=[self._crew.done_by(one.worker) for one in self._crew.supervisor.roster.posts],
-            latency=counts["latency"],
-            service=counts["service"],
-        )
-
-    def _report(self, error: DrpError | None) -> Report:
-        config, counts, supervisor = self._config, self._flow.counts(), self._crew.supervisor
-        failed = error or self._feed.error
-        ledger = self._ledger()
-        given = self._feed.events + self._feed.lost
-        if malformed := counts["malformed"]:
-            events = "1 event" if malformed == 1 else f"{malformed:,} events"
-            self._warn(f"{events} had extents that do not add up: recorded whole, marked Corrupted")
-        if unburied := supervisor.unburied:
-            self._warn(
-                f"{unburied} worker processes were not gone when the run was over, and are left behind"
-            )
-        if malformed := self._feed.batch.n_malformed:
-            self._warn(
-                f"{malformed:,} SlowUpdates had extents that do not add up: recorded whole, marked Corrupted"
-            )
-        if count := self._feed.not_rising:
-            events = "1 event is" if count == 1 else f"{count:,} events are"
-            self._warnings.append(f"{events} not later than the one before: recorded as they came")
-        # What a full disk kept from the file at its close was counted as it was staged.
-        cut = sum(one.lost_dgrams for one in self._recorder.files if not one.path.name.count(".smd."))
-        ledger.count(self._fate, -min(cut, ledger[self._fate]))
-        ledger.count(Fate.lost_with_process, given - ledger.total)
-        return Report(
-            source=self._source_text,
-            script=config.script,
-            script_args=config.script_args,
-            source_events=given,
-            ledger=ledger,
-            elapsed_s=time.monotonic() - self._began_s,
-            run_s=counts["run_ns"] / 1e9,
-            bytes_in=counts["bytes_in"],
-            bytes_recorded=self._recorder.l1.bytes if config.out_dir else 0,
-            files=[str(one.path) for one in self._recorder.files],
-            workers=[
-                WorkerReport(
-                    post.worker or 0, self._crew.done_by(post.worker), post.restarts, dict(post.failures)
-                )
-                for post in supervisor.roster.posts
-            ],
-            spare_restarts=supervisor.roster.spare_post.restarts,
-            latency_counts=counts["latency"],
-            service_counts=counts["service"],
-            transitions=self._transitions.counts,
-            synthesised={service.name: n for service, n in self._feed.gate.synthesised.items()},
-            failure_kinds=supervisor.tally.as_dict(),
-            failed_transitions=supervisor.failed_transitions
-            + self._transitions.unequal
-            + self._recorder.truncated,
-            unburied=supervisor.unburied,
-            reduce_lost_workers=self._crew.reduce_lost_workers,
-            reduce_lost_events=self._crew.reduce_lost_events,
-            source_stalled_s=self._feed.stalled_s,
-            source_truncated=getattr(self._feed.source, "truncated", ()),
-            source_faults=getattr(self._feed.source, "faults", ()),
-            source_not_rising=self._feed.not_rising,
-            warnings=[*self._warnings, *(self._constants.warnings if self._constants else ())],
-            constants=self._constants.history if self._constants else (),
-            error="" if failed is None else str(failed),
-        )
+        return self._account.readings(now)

@@ -18,6 +18,9 @@ from drp.engine.reducer import Reducer
 from drp.engine.rundir import RunDirectoryError, RunRecord
 from drp.engine.spawn import Nursery, NurseryError
 from drp.sink.recorder import Recorder
+from drp.source import Slots
+from drp.source.sim import Simulator
+from drp.source.simoptions import parse
 from xtc import Reader, Stream, TransitionId
 
 PASS = """
@@ -315,6 +318,25 @@ def test_a_nursery_that_cannot_be_started_again_ends_the_run_with_its_account(
     assert report.error == "nursery: its process could not be started: no memory"
     assert report.closes
     assert report.files
+
+
+def test_a_source_that_fails_without_a_word_fails_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Speechless(Simulator):
+        def fill(self, slots: Slots) -> int:
+            if self._deck.events >= 30:
+                raise AssertionError
+            return super().fill(slots)
+
+    monkeypatch.setattr(
+        reducer, "open_source", lambda _text, options: Speechless(parse("digitizer:16"), options)
+    )
+    script = tmp_path / "pass.py"
+    script.write_text(PASS)
+    report = Reducer(DrpConfig(str(script), workers=1, rate_hz=1000.0)).run()
+    assert (report.exit_code, report.error) == (1, "the source failed: AssertionError")
+    assert report.closes
 
 
 def test_files_that_cannot_be_closed_do_not_cost_the_account_of_the_run(

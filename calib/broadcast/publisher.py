@@ -24,6 +24,7 @@ from calib.errors import BroadcastError
 PATH_LIMIT_BYTES = 107
 POLL_MS = 200
 JOIN_S = 1.0
+AT_ONCE = 64
 
 log = logging.getLogger("calib.broadcast")
 
@@ -152,7 +153,8 @@ class Publisher:
                 self._on_early()
 
     def _receive(self) -> None:
-        while True:
+        """Take what has come, a bounded number at a time: one that floods the socket must not keep the others waiting."""
+        for _ in range(AT_ONCE):
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
@@ -163,7 +165,8 @@ class Publisher:
                 message = decode(frames[1], Ask, Taken, limit_bytes=REQUEST_LIMIT_BYTES)
             except BroadcastError as error:
                 self.refused += 1
-                log.warning("%s: refused: %s", self.path.name, error)
+                level = logging.WARNING if self.refused == 1 else logging.DEBUG
+                log.log(level, "%s: refused (more of these are only counted): %s", self.path.name, error)
                 continue
             with self._lock:
                 self._letters += self._takers.receive(frames[0], message)

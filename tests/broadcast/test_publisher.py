@@ -8,6 +8,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -255,3 +256,29 @@ def test_a_lost_acknowledgement_is_made_good(publisher: Publisher, memory: Memor
         assert not publisher.has("t1")
         socket.send(encode(Taken("t1", offer.version, offer.digest)))
         until(lambda: publisher.has("t1"))
+
+
+def test_one_that_floods_the_socket_does_not_keep_the_others_waiting(
+    publisher: Publisher, memory: Memory
+) -> None:
+    over = threading.Event()
+
+    def flood() -> None:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as flooding:
+            flooding.setsockopt(zmq.LINGER, 0)
+            flooding.connect(publisher.address)
+            while not over.is_set():
+                with suppress(zmq.Again):
+                    flooding.send(b"junk", zmq.NOBLOCK)
+
+    publisher.expect("t1", "worker 1")
+    publisher.begin(5)
+    publisher.publish(at(memory.place(1.5), 5))
+    thread = threading.Thread(target=flood, daemon=True)
+    thread.start()
+    try:
+        until(lambda: publisher.refused > 1000)
+        assert value_of(Subscriber(publisher.address, "t1", memory.attach, limit_s=5.0).take(5)[1]) == 1.5
+    finally:
+        over.set()
+        thread.join(LIMIT_S)

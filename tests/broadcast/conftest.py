@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.drp_command import DrpCommand
+from tests.support.drp_fixtures import drp, folder_in_memory
 
-SHM = Path("/dev/shm")
+__all__ = ["drp", "folder"]
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder in memory with a short name, for the path of a socket is short; removed at the end."""
-    path = Path(tempfile.mkdtemp(prefix="drp-", dir=SHM if SHM.is_dir() else None))
-    try:
+    """A folder of the test's own."""
+    with folder_in_memory() as path:
         yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture
-def drp(folder: Path) -> Iterator[Callable[..., DrpCommand]]:
-    """Start the command: `drp(script, *options)`. Whatever a failed test leaves is killed."""
-    started: list[DrpCommand] = []
-
-    def start(script: Path | str, *options: object, **kwargs: object) -> DrpCommand:
-        command = DrpCommand(folder, "-p", str(script), *map(str, options), **kwargs)
-        started.append(command)
-        return command
-
-    try:
-        yield start
-    finally:
-        for command in started:
-            command.destroy()

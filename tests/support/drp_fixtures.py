@@ -17,8 +17,8 @@ SHM = Path("/dev/shm")
 
 @contextmanager
 def folder_in_memory(mode: int = 0o700) -> Iterator[Path]:
-    """A folder in memory, so that no disk is waited for; removed at the end."""
-    path = Path(tempfile.mkdtemp(prefix="drp-test-", dir=SHM if SHM.is_dir() else None))
+    """A folder in memory, so that no disk is waited for, with a short name, for the path of a socket is short; removed at the end."""
+    path = Path(tempfile.mkdtemp(prefix="drp-", dir=SHM if SHM.is_dir() else None))
     path.chmod(mode)
     try:
         yield path
@@ -31,8 +31,8 @@ def drp(folder: Path) -> Iterator[Callable[..., DrpCommand]]:
     """Start the command: `drp(script, *options)`. Whatever a failed test leaves is killed."""
     started: list[DrpCommand] = []
 
-    def start(script: Path | str, *options: str, **kwargs: object) -> DrpCommand:
-        command = DrpCommand(folder, "-p", str(script), *options, **kwargs)
+    def start(script: Path | str, *options: object, **kwargs: object) -> DrpCommand:
+        command = DrpCommand(folder, "-p", str(script), *map(str, options), **kwargs)
         started.append(command)
         return command
 

@@ -188,7 +188,11 @@ def _array(path: str, value: Any, kind: list[Any]) -> _Leaf:
     if limits is not None and any(not limits.min <= item <= limits.max for item in numbers):
         raise _misfit(path, f"{dtype.name}, {limits.min}..{limits.max}", value)
     with np.errstate(over="ignore"):
-        array = np.array(numbers, dtype=stored).reshape(dims)
+        flat = np.array(numbers, dtype=stored)
+    try:
+        array = flat.reshape(dims)
+    except ValueError:  # no elements, and other dims beyond all arrays
+        raise _misfit(path, "dims that an array can have", kind) from None
     if limits is None and not np.isfinite(array).all():
         raise _misfit(path, f"numbers in the range of {dtype.name}", value)
     return _Leaf(Field(path, dtype, len(dims)), array)

@@ -91,6 +91,14 @@ def test_json_that_breaks_the_typing_rules_is_refused(path: str, value: object) 
         json_to_dgram(changed(path, value))
 
 
+@pytest.mark.parametrize("dims", [[0, (1 << 32) - 1, (1 << 32) - 1, (1 << 32) - 1], [0] * 70])
+def test_an_array_of_no_elements_and_dims_beyond_all_is_refused(dims: list[int]) -> None:
+    document = json.loads(changed(":types:/al", ["UINT8", *dims]))
+    document["al"] = []
+    with pytest.raises(XtcError, match="dims that an array can have"):
+        json_to_dgram(json.dumps(document))
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{", '{"a": 1, "a": 2}', '{"a": NaN}', '{"a": Infinity}', '{"a": 1e400}', '{"a": -1e400}',

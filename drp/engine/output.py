@@ -3,9 +3,8 @@
 The pipes are read whenever the main loop finds them readable, so that a worker never waits for us for long,
 and a bounded amount at a time, so that one that floods its pipe cannot hold the loop. Lines go to the logger
 `drp.worker`, stdout as INFO and stderr as WARNING, with the worker's label before them. A token bucket per
-worker bounds the lines logged; the rest are counted, and the count is logged. The last lines of stderr are
-kept, logged or not, for who has to say why a worker died. Control characters are shown as escapes and bytes
-that are not UTF-8 replaced: a script cannot move the cursor of drp's terminal.
+worker bounds the lines logged; the rest are counted, and the count is logged. Control characters are shown as
+escapes and bytes that are not UTF-8 replaced: a script cannot move the cursor of drp's terminal.
 
 This module does not poll, fork or decide anything.
 """
@@ -13,15 +12,13 @@ This module does not poll, fork or decide anything.
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 LINE_LIMIT_BYTES = 2048
 READ_BYTES = 64 * 1024
 READS_AT_ONCE = 4
 LAST_READS = 64
-KEPT_LINES = 200
 REPORT_EVERY_S = 1.0
 LINES_PER_S = 50.0
 BURST_LINES = 200.0
@@ -61,7 +58,6 @@ class _Worker:
     label: str
     bucket: _Bucket
     pipes: set[int]
-    last_lines: deque[str] = field(default_factory=deque)
     suppressed: int = 0
     reported_at: float = float("-inf")
 
@@ -76,13 +72,11 @@ class WorkerOutput:
         clock: Callable[[], float] = time.monotonic,
         lines_per_s: float = LINES_PER_S,
         burst_lines: float = BURST_LINES,
-        kept_lines: int = KEPT_LINES,
     ) -> None:
-        """Set the rate at which lines of one worker are logged, and how many of its stderr are kept."""
+        """Set the rate at which lines of one worker are logged."""
         self._logger = logging.getLogger("drp.worker") if logger is None else logger
         self._clock = clock
         self._rate = (lines_per_s, burst_lines)
-        self._kept_lines = kept_lines
         self._workers: dict[int, _Worker] = {}
         self._pipes: dict[int, _Pipe] = {}
         self._suppressed_total = 0
@@ -98,7 +92,7 @@ class WorkerOutput:
             raise ValueError(f"output: worker key {key} is in use")
         lines_per_s, burst = self._rate
         bucket = _Bucket(lines_per_s, burst, burst, self._clock())
-        self._workers[key] = _Worker(label, bucket, {stdout_fd, stderr_fd}, deque(maxlen=self._kept_lines))
+        self._workers[key] = _Worker(label, bucket, {stdout_fd, stderr_fd})
         self._pipes[stdout_fd] = _Pipe(key, logging.INFO)
         self._pipes[stderr_fd] = _Pipe(key, logging.WARNING)
 
@@ -120,16 +114,6 @@ class WorkerOutput:
         """
         for fd in self._workers[key].pipes:
             self._read(fd, LAST_READS)
-
-    def last_output(self, key: int) -> str:
-        """Return the last lines of a worker's stderr that have been read, the line begun included."""
-        worker = self._workers[key]
-        begun = [
-            _text(self._pipes[fd].partial)
-            for fd in worker.pipes
-            if self._pipes[fd].level == logging.WARNING and self._pipes[fd].partial
-        ]
-        return "\n".join([*worker.last_lines, *begun])
 
     def remove(self, key: int) -> list[int]:
         """Read what a worker has left, log how much was not shown, and close; return descriptors closed now.
@@ -193,8 +177,6 @@ class WorkerOutput:
             self._logger.log(level, "%s: %s", worker.label, _text(line))
         worker.suppressed += len(lines) - granted
         self._suppressed_total += len(lines) - granted
-        if level == logging.WARNING:
-            worker.last_lines.extend(_text(line) for line in lines[-self._kept_lines :])
 
     def _report(self, worker: _Worker) -> None:
         worker.reported_at = self._clock()

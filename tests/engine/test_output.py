@@ -56,7 +56,7 @@ def clock() -> Clock:
 @pytest.fixture
 def output(pipes: Pipes, clock: Clock, caplog: pytest.LogCaptureFixture) -> Iterator[WorkerOutput]:
     caplog.set_level(logging.DEBUG, logger="drp.worker")
-    output = WorkerOutput(clock=clock, lines_per_s=2, burst_lines=4, kept_lines=3)
+    output = WorkerOutput(clock=clock, lines_per_s=2, burst_lines=4)
     output.add(KEY, "worker 3", pipes.stdout, pipes.stderr)
     yield output
     output.close()
@@ -196,16 +196,6 @@ def test_reading_is_bounded_so_that_a_flood_cannot_hold_the_loop(
         patch.setattr("drp.engine.output.os.read", endless)
         assert output.on_readable(pipes.stdout)
     assert len(reads) <= 8
-
-
-def test_last_lines_of_stderr_are_kept_whether_logged_or_not(output: WorkerOutput, pipes: Pipes) -> None:
-    os.write(pipes.stdout_in, b"not this\n")
-    os.write(pipes.stderr_in, b"".join(b"line %d\n" % number for number in range(20)) + b"and half")
-    output.drain(KEY)
-    assert output.last_output(KEY) == "line 17\nline 18\nline 19\nand half"
-    pipes.end()
-    assert not output.on_readable(pipes.stderr)
-    assert output.last_output(KEY) == "line 18\nline 19\nand half"
 
 
 def test_key_in_use_is_refused(output: WorkerOutput, pipes: Pipes) -> None:

@@ -33,6 +33,8 @@ MODE_WHOLE = 0o440
 MODE_FOLDER = 0o770
 SMD_STAGING_BYTES = 64 << 10
 MAX_ASIDE = 1000
+# What file systems without hard links answer, those in user space ENOSYS.
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
 
 _log = logging.getLogger(__name__)
 
@@ -237,7 +239,7 @@ def _move_aside(partial: Path, final: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+            if error.errno not in NO_LINKS:
                 raise
             if aside.exists():
                 continue

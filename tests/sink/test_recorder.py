@@ -254,6 +254,23 @@ def test_nothing_is_left_when_the_smd_file_cannot_be_made(one_run: Path) -> None
     assert list(big_file(one_run).parent.glob("*.xtc2*")) == []
 
 
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_what_a_dead_drp_left_is_moved_aside_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def link(*_args: object, **_options: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    partial = big_file(tmp_path).with_name(big_file(tmp_path).name + ".inprogress")
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(b"left")
+    monkeypatch.setattr(os, "link", link)
+    build = Builder()
+    with OfflineWriter(Output(tmp_path)) as writer:
+        record(writer, [build.configure(), *build.run(1)], {TransitionId.Configure: DECLARED})
+    assert big_file(tmp_path).with_suffix(".xtc2.noendrun").read_bytes() == b"left"
+
+
 def test_what_a_dead_drp_left_is_moved_aside_untouched(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

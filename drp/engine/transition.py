@@ -178,10 +178,7 @@ class Transitions:
         dgram, _, _ = self._flow.transition(self._seq)
         self._flow.hold_files()
         try:
-            ledger = self._ledger() if self._service == TransitionId.EndRun else None
-            self._written = self._recorder.transition(
-                dgram, answer, ledger=ledger, constants=self._used_constants(dgram, answer)
-            )
+            self._written = self._record(dgram, answer)
         except (DrpError, XtcError, BlockError) as error:
             self._fail(
                 error if isinstance(error, DrpError) else WorkerError(str(error)), self._service, always=True
@@ -207,6 +204,18 @@ class Transitions:
         self._flow.wake_when_recorded(self._seq)
         self._stage = Stage.RECORDING
         return True
+
+    def _record(self, dgram: bytes, answer: Answer) -> Written:
+        """Return what is recorded of the transition: as it came, where what workers say does not go with what they said before."""
+        ledger = self._ledger() if self._service == TransitionId.EndRun else None
+        constants = self._used_constants(dgram, answer)
+        try:
+            return self._recorder.transition(dgram, answer, ledger=ledger, constants=constants)
+        except WorkerError as error:
+            if self._service in ESSENTIAL:
+                raise
+            self._fail(error, self._service)
+            return self._recorder.transition(dgram, EMPTY, ledger=ledger)
 
     def _used_constants(self, dgram: bytes, answer: Answer) -> dict[str, str] | None:
         """Return what BeginRun keeps of the constants; a Configure is what those of its runs are looked up with."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from drp.script._added import AddedData
 from drp.script.declare import DATA_TYPES, Declaration
-from drp.script.errors import DeclarationError, NoRoomError, UnknownNameError, near_misses
+from drp.script.errors import DeclarationError, FieldError, NoRoomError, UnknownNameError, near_misses
 from drp.script.info import DrpInfo
 
 Op = Literal["sum", "min", "max"]
@@ -40,6 +40,7 @@ class Reductions:
     def __init__(self) -> None:
         self._entries: dict[str, tuple[Op, Array]] = {}
         self._per_step: set[str] = set()
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._at_configure: set[str] = set()
         self._data: AddedData | None = None
 
@@ -75,6 +76,7 @@ class Reductions:
         self._entries[name] = (op, array)
         if per_step:
             self._per_step.add(name)
+        self._shapes[name] = array.shape
         if at_configure:
             self._at_configure.add(name)
         array[...] = identity(array.dtype, op)
@@ -135,10 +137,20 @@ class Reductions:
         self._data = data
 
     def filled(self) -> AddedData | None:
-        """Return the container with the arrays as they stand, or None where there are none; those `per_step` that nobody changed without elements."""
+        """Return the container with the arrays as they stand, or None where there are none; those `per_step` that nobody changed without elements.
+
+        Raises FieldError for one that was resized.
+        """
         if self._data is None:
             return None
         for name, (op, array) in self._entries.items():
+            if array.shape != self._shapes[name]:
+                raise FieldError(
+                    f"reduce {name!r} has another shape than when it was declared",
+                    expected=self._shapes[name],
+                    found=array.shape,
+                    hint="What workers and steps give is merged: declare it as large as it can be.",
+                )
             given = array[:0] if name in self._per_step and not _changed(array, op) else array
             setattr(self._data, name, given if array.ndim else array[()])
         return self._data

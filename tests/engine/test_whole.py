@@ -339,6 +339,47 @@ def test_a_source_that_fails_without_a_word_fails_the_run(
     assert report.closes
 
 
+RESIZED = """
+import numpy as np
+from drp import DataSource
+ds = DataSource()
+total = ds.reduce("total", np.zeros(4, np.int64), "sum")
+for run in ds.runs():
+    for n, step in enumerate(run.steps()):
+        if n == 1:
+            total.resize(8, refcheck=False)
+        for evt in step.events():
+            total += 1
+"""
+UNCHECKED = """
+from drp.script.reduce import Reductions
+def filled(self):
+    if self._data is not None:
+        self._data.total = self._entries["total"][1]
+    return self._data
+Reductions.filled = filled
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [("", "reduce 'total' has another shape"), (UNCHECKED, "workers reduce different arrays")],
+)
+def test_an_array_that_changes_its_shape_between_steps_costs_what_it_holds_and_no_run(
+    tmp_path: Path, before: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = tmp_path / "resized.py"
+    script.write_text(before + RESIZED)
+    source = ("sim:digitizer:16,steps=3",)
+    config = DrpConfig(str(script), sources=source, events=60, workers=1, out_dir=tmp_path / "out")
+    report = Reducer(config).run()
+    assert (report.exit_code, report.error, report.ledger.total) == (1, "", 60)
+    assert report.failed_transitions > 0
+    assert said in caplog.text
+    (path,) = (path for path in (tmp_path / "out").rglob("*.xtc2") if "smd" not in path.name)
+    assert [dgram.service for dgram in Reader(path)][-1] == TransitionId.EndRun
+
+
 def test_files_that_cannot_be_closed_do_not_cost_the_account_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -310,9 +310,9 @@ class Reducer:
                 told_s = now_s
             if self._constants is not None:
                 self._constants.look(self._flow, now_s)
-                if self._constants.error is not None:
-                    return self._constants.error
-            if (failed := self._transitions.error or self._crew.failed) is not None:
+            constants_error = None if self._constants is None else self._constants.error
+            failed = constants_error or self._transitions.error or self._crew.failed
+            if failed is not None:
                 return failed
             if self._crew.stop_asked is not None:
                 self._feed.stop()

@@ -27,6 +27,8 @@ STRETCH = 1024
 BLOCK = 64
 CHUNK = 16
 """Pixels that are looked at at once; a stretch has as many chunks as a uint64 has bits."""
+MANY = 16
+"""Mixed chunks of a stretch from which on another range may be the usual one."""
 _at = np.uintp
 
 
@@ -86,19 +88,32 @@ def prefetch_mixed(
 
 
 @within
-def look(raw: Any, s: Any, planes: Any, begin: Any, end: Any, bits: Any) -> Any:
-    """Return the usual range bits of a stretch and which of its chunks have pixels of others: a bit for each, the lowest for the first."""
-    range_mask, range_shift = bits[1], bits[2]
-    some, every = range_bits(raw, s, begin, end, range_mask)
-    usual = usual_bits(some, every, planes, range_shift)
+def mixed_chunks(raw: Any, s: Any, begin: Any, end: Any, range_mask: Any, usual: Any) -> Any:
+    """Return which chunks of a stretch have pixels of other range bits than the usual, a bit for each, the lowest for the first; and how many."""
     mixed = np.uint64(0)
-    for first in range(begin, end if some != every else begin, BLOCK):
+    count = 0
+    for first in range(begin, end, BLOCK):
         last = min(first + BLOCK, end)
         if has_other(raw, s, first, last, range_mask, usual):
             for i in range(first, last, CHUNK):
-                j = min(i + CHUNK, last)
-                if has_other(raw, s, i, j, range_mask, usual):
+                if has_other(raw, s, i, min(i + CHUNK, last), range_mask, usual):
                     mixed |= np.uint64(1) << np.uint64((i - begin) // CHUNK)
+                    count += 1
+    return mixed, count
+
+
+@within
+def look(raw: Any, s: Any, planes: Any, begin: Any, end: Any, bits: Any, before: Any) -> Any:
+    """Return the usual range bits of a stretch and which of its chunks are mixed. Those of the stretch before are tried first."""
+    range_mask, range_shift = bits[1], bits[2]
+    usual = np.uint16(before if planes[before >> range_shift] >= 0 else 0)
+    mixed, count = mixed_chunks(raw, s, begin, end, range_mask, usual)
+    if count > MANY:
+        some, every = range_bits(raw, s, begin, end, range_mask)
+        better = usual_bits(some, every, planes, range_shift)
+        if better != usual:
+            usual = better
+            mixed, count = mixed_chunks(raw, s, begin, end, range_mask, usual)
     return usual, mixed
 
 
@@ -141,10 +156,11 @@ def clear(s: Any, begin: Any, end: Any, out: Any) -> None:
 @numba.njit(cache=True, nogil=True)
 def apply_ranges(raw: Any, tables: Any, planes: Any, bits: Any, out: Any) -> None:
     """Calibrate uint16 pixels with range bits into float32 `out`."""
+    usual = np.uint16(0)
     for s in range(raw.shape[0]):
         for begin in range(0, raw.shape[1], STRETCH):
             end = min(begin + STRETCH, raw.shape[1])
-            usual, mixed = look(raw, s, planes, begin, end, bits)
+            usual, mixed = look(raw, s, planes, begin, end, bits, usual)
             prefetch_mixed(raw, tables, s, planes, begin, end, mixed, bits)
             plane = planes[usual >> bits[2]]
             if plane < 0:

@@ -113,20 +113,21 @@ def fill(
     level: Any,
     s: Any,
     plane: Any,
+    usual: Any,
     begin: Any,
     end: Any,
     bits: Any,
     tile: Any,
     row: Any,
 ) -> None:
-    """Subtract the pedestals of pixels of one range; those that count, which have a gain, go into a row of `tile`, +inf for the others."""
+    """Put the pixels of the usual range that count, which have a gain, into a row of `tile`, less their pedestals, and +inf for all others."""
     counting = np.uint8(1 << plane)
     for j in range(_at(end - begin)):
         i = _at(begin) + j
         offset, factor = tables[s, plane, _at(2) * i], tables[s, plane, _at(2) * i + _at(1)]
         value = data_of(raw[s, i], bits[0]) - offset
         # A table of pairs is gone through fast only if both of a pair are used.
-        counts = (level[s, i] & counting != 0) & (factor == factor)  # noqa: PLR0124 - not so where it is NaN
+        counts = (level[s, i] & counting != 0) & (raw[s, i] & bits[1] == usual) & (factor == factor)  # noqa: PLR0124 - not so where it is NaN
         tile[row, j] = value if counts else INF
 
 
@@ -285,21 +286,24 @@ def correct(
     """
     bank_cols = turned.shape[0]
     across = row_pixels // cols
+    code = np.uint16(0)
     for s in range(raw.shape[0]):
         for part in range(raw.shape[1] // (rows * cols)):
             corner = part // across * rows * row_pixels + part % across * cols
             for r in range(rows):
                 at = corner + r * row_pixels
                 to = at + cols
-                code, mixed = look(raw, s, planes, at, to, bits)
+                code, mixed = look(raw, s, planes, at, to, bits, code)
                 usual[r] = code
                 others[r] = mixed
                 plane = planes[code >> bits[2]]
+                # Most detectors have one plane whose pixels count: those of other ranges are none.
+                others_count = counting & ~(1 << plane) if plane >= 0 else counting
                 if plane >= 0 and counting >> plane & 1:
-                    fill(raw, tables, level, s, plane, at, to, bits, tile, r)
+                    fill(raw, tables, level, s, plane, code, at, to, bits, tile, r)
                 else:
                     tile[r, :cols] = INF
-                for col in range(0, cols if mixed else 0, CHUNK):
+                for col in range(0, cols if mixed and others_count else 0, CHUNK):
                     if is_mixed(mixed, col // CHUNK):
                         first, last = at + col, min(at + col + CHUNK, to)
                         fill_others(

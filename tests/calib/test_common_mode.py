@@ -113,6 +113,37 @@ def test_common_mode_is_as_its_twin(dettype: str, mode: int) -> None:
     assert (found != correction.calib(raw)).any()
 
 
+@pytest.mark.parametrize("dettype", ["jungfrau", "epixhremu"])
+@pytest.mark.parametrize("longest", [3, 40, 3000, 100_000])
+@pytest.mark.parametrize("mode", [0, 7])
+def test_ranges_may_change_at_any_place(dettype: str, longest: int, mode: int) -> None:
+    ranges, shift = DETECTORS[dettype]
+    setup = setup_of(dettype, 2)
+    kind = correction_type(setup)
+    assert kind.coding is not None
+    assert kind.banks is not None
+    shape = (2, *setup.panel_shape)
+    constants = constants_of((ranges, *shape), [3.0])
+    rng = np.random.default_rng(longest)
+    raw = rng.integers(1400, 1900, shape).astype(np.uint16)
+    flat, at = raw.reshape(-1), 0
+    while at < flat.size:
+        run = int(rng.integers(1, longest + 1))
+        flat[at : at + run] |= np.uint16(int(rng.integers(0, 0x10000 >> shift)) << shift)
+        at += run
+    plane = np.array(kind.coding.planes)[(raw & kind.coding.range_mask) >> kind.coding.range_shift]
+    valid, plane = plane >= 0, np.maximum(plane, 0)
+    derived = kind.derive(setup, constants)
+    offset, factor = (
+        np.take_along_axis(table, plane[:, None], 1)[:, 0] for table in kind.tables(setup, constants, shape)
+    )
+    values = ((raw & kind.coding.data_mask) - offset).astype(np.float32)
+    counts = (derived["level"] >> plane & 1).astype(bool) & valid
+    expected = plain.common_mode(values, counts, kind.banks, mode, 180, 10) * factor
+    found = made(setup, constants).calib(raw, cmpars=(7, mode, 180, 10))
+    plain.check(found, np.where(valid & (derived["mask"] != 0), expected, 0).astype(float), constants)
+
+
 def test_common_mode_of_the_constants_is_the_default_where_psana_has_it_so() -> None:
     setup = setup_of("epixhremu", 1)
     constants = constants_of((7, 1, 144, 768), [3.0])

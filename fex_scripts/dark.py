@@ -29,6 +29,10 @@ for run in ds.runs():
     det = run.Detector(name)
     if det.setup is None:
         raise SystemExit(f"{name} has no raw data to sum up")
+    if hasattr(det, "reduce"):
+        raise SystemExit(
+            f"this run has the sums of {name} already: make constants of its file with `calib dark`"
+        )
     sums = DarkSums.of(det.setup, Limits(args.lowest, args.highest), shape)
     for key, array in sums.pieces.items():
         # Merged over workers, written and set to 0 at the end of each step; what a step leaves at 0 is not.

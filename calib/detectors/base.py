@@ -7,6 +7,7 @@ it need tables of its own. Nothing here knows where constants come from or what 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -24,6 +25,10 @@ from calib.errors import CalibError, ConstantsMisshapen, ConstantsMissing
 
 UNUSED_OPTIONS = frozenset(("cversion", "loop_banks", "perpix", "size_blk", "mbits", "logmet_init"))
 """psana's arguments of calib that say how to compute, not what: accepted and without effect."""
+
+
+SINGLE_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint32), np.dtype(np.float32))
+"""Raw pixels of one range that kernels are compiled for; others become float32 first."""
 
 
 class Correction:
@@ -52,6 +57,8 @@ class Correction:
     """None: one range, and pixels of any number type."""
     banks: ClassVar[tuple[int, int] | None] = None
     """Into how many parts rows and columns of a segment are divided for common mode; None: it has no such correction."""
+    always_of_level: ClassVar[bool] = False
+    """Whether common mode counts pixels of `level` only, whatever its algorithm."""
 
     def __init__(
         self,
@@ -72,13 +79,13 @@ class Correction:
         self._tables = read_only(derived["tables"].reshape(self.shape[0], -1, 2 * pixels))
         coding = self.coding or Coding(0)
         self._planes = read_only(np.array(coding.planes, np.int8))
-        self._calibrated: Floats | None = None
+        self._of_thread = threading.local()
         self._level: Array | None = None
         self._mask_level: Array | None = None
         if self.banks is not None:
             self._level = read_only(derived["level"].reshape(self.shape[0], pixels))
             self._counting = int(np.bitwise_or.reduce(self._level, axis=None))
-            self._scratch = Scratch(rows // self.banks[0], cols // self.banks[1], self.banks[1])
+            self._scratch()
         self._default_common_mode = self._common_mode_of_constants()
         self._bits = (
             np.uint16(coding.data_mask),
@@ -190,9 +197,10 @@ class Correction:
 
         As `count_photons` of what `calib` returns; nothing is made per event where `out` is given.
         """
-        if self._calibrated is None:
-            self._calibrated = np.empty(self.shape, np.float32)
-        calibrated = self.calib(segments, out=self._calibrated, **calib_options)
+        own = self._of_thread
+        if not hasattr(own, "calibrated"):
+            own.calibrated = np.empty(self.shape, np.float32)
+        calibrated = self.calib(segments, out=own.calibrated, **calib_options)
         return count_photons(calibrated, photon_kev, threshold=threshold, out=out)
 
     def _correct(self, raw: list[tuple[int, Array]], out: Floats, cmpars: Sequence[float] | None) -> None:
@@ -207,7 +215,8 @@ class Correction:
         """Return what is corrected where an event's calib is given no cmpars: the constant common_mode of types that use it."""
         if "common_mode" not in self.used or "common_mode" not in self._constants:
             return None
-        return CommonMode.of(np.asarray(self._constants["common_mode"]).reshape(-1).tolist())
+        values = np.asarray(self._constants["common_mode"]).reshape(-1).tolist()
+        return CommonMode.of(values, f"the constant common_mode {values!r:.80} of {self.setup.name}")
 
     def _apply_common_mode(self, raw: list[tuple[int, Array]], out: Floats, wanted: CommonMode) -> None:
         if self.banks is None or self._level is None:
@@ -217,11 +226,11 @@ class Correction:
                 hint="Give no cmpars",
             )
         level, counting = self._level, self._counting
-        if wanted.algorithm != commonmode.OF_LEVEL:
+        if wanted.algorithm != commonmode.OF_LEVEL and not self.always_of_level:
             level, counting = self._all_level(), 0xFF
-        room = self._scratch
+        room = self._scratch()
         # Rows alone need no more of their banks than are searched at a time.
-        whole_banks = wanted.mode & 6 or self.shape[1] % WIDTH
+        whole_banks = wanted.mode & 6 or self.shape[1] % WIDTH or room.rows < WIDTH
         for first, pixels in raw:
             part = slice(first, first + len(pixels))
             commonmode.correct(
@@ -245,6 +254,16 @@ class Correction:
                 out[part],
             )
 
+    def _scratch(self) -> Scratch:
+        """Return this thread's room for common mode; made once."""
+        own = self._of_thread
+        if not hasattr(own, "scratch") and self.banks is not None:
+            own.scratch = Scratch(
+                self.shape[1] // self.banks[0], self.shape[2] // self.banks[1], self.banks[1]
+            )
+        scratch: Scratch = own.scratch
+        return scratch
+
     def _all_level(self) -> Array:
         """Return `level` of the algorithms that count every pixel of the mask; made once."""
         if self._mask_level is None:
@@ -262,11 +281,15 @@ class Correction:
     def _room(self, out: Floats | None) -> Floats:
         if out is None:
             return np.empty(self.shape, np.float32)
+        if not isinstance(out, np.ndarray):
+            raise CalibError(f"out is a {type(out).__name__}, not an array", where=self.setup.name)
         if out.shape != self.shape or out.dtype != np.float32 or not out.flags.c_contiguous:
             raise CalibError(
                 f"out is {out.dtype} {out.shape}, needed is float32 {self.shape} in C order",
                 where=self.setup.name,
             )
+        if not out.flags.writeable:
+            raise CalibError("out cannot be written", where=self.setup.name)
         return out
 
     def _flat(self, segments: Sequence[Array] | Array) -> list[tuple[int, Array]]:
@@ -275,18 +298,30 @@ class Correction:
         if isinstance(segments, np.ndarray):
             if segments.size == count * rows * cols:
                 return [(0, self._pixels(segments, count))]
+        elif not isinstance(segments, Sequence):
+            raise CalibError(f"raw data are a {type(segments).__name__}, not arrays", where=self.setup.name)
         elif len(segments) == count // self.parts:
             return [(at * self.parts, self._pixels(one, self.parts)) for at, one in enumerate(segments)]
         found = segments.shape if isinstance(segments, np.ndarray) else f"{len(segments)} arrays"
         raise CalibError(f"raw data of {found} are not those of {self.shape}", where=self.setup.name)
 
     def _pixels(self, raw: Array, segments: int) -> Array:
-        size = segments * self.shape[1] * self.shape[2]
-        if raw.size != size or (self.coding is not None and raw.dtype != np.uint16):
+        if not isinstance(raw, np.ndarray):
+            raise CalibError(f"a raw segment is a {type(raw).__name__}, not an array", where=self.setup.name)
+        rows, cols = self.shape[1:]
+        size = segments * rows * cols
+        fits = raw.size == size and (
+            raw.ndim == 1 or raw.shape[-1] == rows * cols or raw.shape[-2:] == (rows, cols)
+        )
+        if not fits or (self.coding is not None and raw.dtype != np.uint16) or raw.dtype.kind not in "uif":
+            what = "uint16" if self.coding is not None else "a number type"
             raise CalibError(
-                f"a raw segment is {raw.dtype} {raw.shape}, expected are {size} pixels of uint16",
+                f"a raw segment is {raw.dtype} {raw.shape}, expected is {what} {(segments, rows, cols)}",
                 where=self.setup.name,
+                hint="Rows and columns are exchanged" if raw.shape[-2:] == (cols, rows) else "",
             )
+        if self.coding is None and raw.dtype not in SINGLE_TYPES:
+            raw = raw.astype(np.float32)
         flat = np.require(raw, requirements=("C", "A")).reshape(segments, -1)
         return read_only(flat)
 
@@ -320,5 +355,5 @@ class Correction:
                 found = (room.tile, room.turned, room.medians, room.usual, room.others, out)
                 commonmode.correct(raw, tables, level, 1, planes, bits, 1, 1, 1, 1, np.float32(0), 1, *found)
             return
-        for dtype in (np.uint8, np.uint16, np.uint32, np.float32):
+        for dtype in SINGLE_TYPES:
             _kernels.apply_single(read_only(np.zeros((1, 1), dtype)), tables, out)

@@ -37,6 +37,8 @@ OF_LEVEL = 7
 TILE_BYTES = 1 << 20
 """The largest tile: what a core's own cache holds."""
 FEWEST = 10
+MOST = 1e6
+"""More than any pixel holds, and than any bank has: a larger limit is none."""
 _at = np.uintp
 
 
@@ -50,8 +52,8 @@ class CommonMode:
     fewest: int
 
     @classmethod
-    def of(cls, cmpars: Sequence[float]) -> CommonMode | None:
-        """Return psana's cmpars as a CommonMode, None where they ask for nothing; CalibError where they are none.
+    def of(cls, cmpars: Sequence[float], called: str = "") -> CommonMode | None:
+        """Return psana's cmpars as a CommonMode, None where they ask for nothing; CalibError where they are none, by what they are `called`.
 
         Numbers that mean nothing are none: a mode beyond 7, a limit that nothing can be below, a fraction of a pixel. A fifth number and more
         are not looked at.
@@ -61,18 +63,24 @@ class CommonMode:
         except (TypeError, ValueError):
             given = []
         if len(given) < 3 or not all(one.is_integer() for one in (*given[:2], *given[3:])):
-            raise _no_cmpars(cmpars, "they are no three or four numbers, whole but for the limit")
+            raise _no_cmpars(
+                called or f"cmpars={cmpars!r:.80}",
+                "they are no three or four numbers, whole but for the limit",
+            )
         algorithm, mode, limit, fewest = *given[:3], given[3] if len(given) > 3 else FEWEST
         if not 0 <= mode <= 7:
-            raise _no_cmpars(cmpars, "the mode is no sum of 1 (rows), 2 (columns) and 4 (banks)")
+            raise _no_cmpars(
+                called or f"cmpars={cmpars!r:.80}",
+                "the mode is no sum of 1 (rows), 2 (columns) and 4 (banks)",
+            )
         if algorithm < 0 or fewest < 0 or not (limit > 0 or mode == 0):
-            raise _no_cmpars(cmpars, "the limit is above 0, and none is negative")
-        return cls(int(algorithm), int(mode), limit, int(fewest)) if mode else None
+            raise _no_cmpars(called or f"cmpars={cmpars!r:.80}", "the limit is above 0, and none is negative")
+        return cls(int(algorithm), int(mode), min(limit, MOST), int(min(fewest, MOST))) if mode else None
 
 
-def _no_cmpars(cmpars: object, why: str) -> CalibError:
+def _no_cmpars(called: str, why: str) -> CalibError:
     return CalibError(
-        f"cmpars={cmpars!r:.80} are no parameters of common mode: {why}",
+        f"{called} are no parameters of common mode: {why}",
         hint="Give (algorithm, mode, largest correction, fewest pixels), such as (7, 1, 200, 10).",
     )
 
@@ -156,7 +164,8 @@ def fill_others(
             p = _at(max(plane, 0))
             value = INF
             if plane >= 0 and counting >> p & 1 and level[s, i] >> p & 1:
-                value = data_of(raw[s, i], bits[0]) - tables[s, p, _at(2) * i]
+                offset, factor = tables[s, p, _at(2) * i], tables[s, p, _at(2) * i + _at(1)]
+                value = data_of(raw[s, i], bits[0]) - offset if factor == factor else INF  # noqa: PLR0124
             tile[row, i - shift] = value
 
 

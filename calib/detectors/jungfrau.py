@@ -31,6 +31,7 @@ class Jungfrau(Correction):
     )
 
     banks: ClassVar[tuple[int, int] | None] = (2, 16)
+    always_of_level: ClassVar[bool] = True
 
     @classmethod
     def tables(

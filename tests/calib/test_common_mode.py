@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib import CalibError
-from calib.detectors import MaskOptions, correction_type
+from calib.detectors import DetectorSetup, MaskOptions, correction_type
 from calib.detectors._lanes import WIDTH, store
 from calib.detectors._medians import column_medians, table_median
 from calib.detectors.commonmode import CommonMode
+from calib.detectors.jungfrau import Jungfrau
 from tests.calib import plain_corrections as plain
 from tests.calib.detector_frames import Array, constants_of, frame_of, made, setup_of
 
@@ -144,6 +146,78 @@ def test_ranges_may_change_at_any_place(dettype: str, longest: int, mode: int) -
     plain.check(found, np.where(valid & (derived["mask"] != 0), expected, 0).astype(float), constants)
 
 
+def test_jungfrau_counts_pixels_in_g0_whatever_the_algorithm() -> None:
+    setup = setup_of("jungfrau", 1)
+    correction = made(setup, constants_of((3, 1, 512, 1024), [1.0]))
+    raw = frame_of((1, 512, 1024), [1], 14, 0x3FFF)
+    expected = correction.calib(raw, cmpars=(7, 1, 200, 10))
+    assert np.array_equal(correction.calib(raw, cmpars=(6, 1, 200, 10)), expected)
+
+
+@pytest.mark.parametrize("bit", [0, 1])
+def test_a_pixel_without_a_gain_does_not_count_in_any_range(bit: int) -> None:
+    config: list[dict[str, object]] = [
+        {"asicPixelConfig": np.full((288, 384), 12, np.uint8), "trbit": np.zeros(4)}
+    ]
+    constants = {
+        "pedestals": np.full((7, 1, 288, 384), 1000, np.float32),
+        "pixel_gain": np.ones((7, 1, 288, 384), np.float32),
+    }
+    constants["pixel_gain"][:, 0, 0, :25] = np.nan
+    raw = np.full((1, 288, 384), 1005, np.uint16)
+    raw[0, 0, :25] = 1105 | bit << 15
+    found = made(setup_of("epixhr2x2", 1, config=config), constants).calib(raw, cmpars=(7, 1, 200, 5))
+    assert np.isnan(found[0, 0, :25]).all()
+    assert (found[0, 0, 25:48] == 0).all()
+
+
+def test_a_pedestal_that_is_no_number_does_not_switch_its_row_off() -> None:
+    constants = constants_of((3, 1, 512, 1024), [1.0])
+    constants["pedestals"][:, 0, 0, 0] = np.inf
+    correction = made(setup_of("jungfrau", 1), constants)
+    raw = frame_of((1, 512, 1024), [], 14, 0x3FFF)
+    expected = correction.calib(raw, cmpars=(7, 5, 1e6, 10))
+    assert np.array_equal(correction.calib(raw, cmpars=(7, 5, np.inf, 10)), expected, equal_nan=True)
+    assert not np.array_equal(expected[0, 0, 1:], correction.calib(raw)[0, 0, 1:])
+
+
+def test_banks_of_few_rows_are_corrected_too() -> None:
+    class Small(Jungfrau):
+        panel_shape = (16, 32)
+        banks = (2, 1)
+
+    setup = setup_of("jungfrau", 1)
+    setup = DetectorSetup("det", "jungfrau", "raw", (0, 0, 0), setup.panels, (16, 32))
+    constants = constants_of((3, 1, 16, 32), [1.0])
+    small = Small(setup, constants, Small.derive(setup, constants))
+    raw = frame_of((1, 16, 32), [1], 14, 0x3FFF)
+    plane = (raw >> 14).astype(int)
+    offset, factor = (
+        np.take_along_axis(table, plane[:, None], 1)[:, 0]
+        for table in Small.tables(setup, constants, raw.shape)
+    )
+    values = ((raw & 0x3FFF) - offset).astype(np.float32)
+    counts = (plane == 0) & (small.mask() != 0)
+    for mode in (1, 7):
+        expected = plain.common_mode(values, counts, (2, 1), mode, 180, 5) * factor * small.mask()
+        plain.check(small.calib(raw, cmpars=(7, mode, 180, 5)), expected.astype(float), constants)
+
+
+def test_two_threads_may_calibrate_with_one_correction() -> None:
+    correction = made(setup_of("jungfrau", 1), constants_of((3, 1, 512, 1024), [1.0]))
+    frames = [frame_of((1, 512, 1024), [1], 14, 0x3FFF, seed) for seed in range(2)]
+    expected = [correction.calib(frame, cmpars=(7, 7, 200, 10)) for frame in frames]
+
+    def again(number: int) -> bool:
+        return all(
+            np.array_equal(correction.calib(frames[number], cmpars=(7, 7, 200, 10)), expected[number])
+            for _ in range(20)
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(again, range(2)))
+
+
 def test_common_mode_of_the_constants_is_the_default_where_psana_has_it_so() -> None:
     setup = setup_of("epixhremu", 1)
     constants = constants_of((7, 1, 144, 768), [3.0])
@@ -195,5 +269,6 @@ def test_parameters_that_mean_nothing_are_refused(cmpars: Any) -> None:
 
 def test_parameters_that_mean_something_are_taken() -> None:
     assert CommonMode.of((7, 1, 200)) == CommonMode(7, 1, 200.0, 10)
-    assert CommonMode.of(np.array([6.0, 7.0, np.inf, 0.0, 5.0])) == CommonMode(6, 7, np.inf, 0)
+    assert CommonMode.of(np.array([6.0, 7.0, np.inf, 0.0, 5.0])) == CommonMode(6, 7, 1e6, 0)
+    assert CommonMode.of((7, 4, 200, 1e19)) == CommonMode(7, 4, 200.0, 1_000_000)
     assert CommonMode.of((7, 0, 0)) is None

@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_refused(jungfrau_constants: dict[str, np.ndarray])
     raw = np.zeros(JUNGFRAU[1:], np.uint16)
     with pytest.raises(CalibError, match="are not those of"):
         correction.calib(raw[:1])
-    with pytest.raises(CalibError, match="expected are 524288 pixels of uint16"):
+    with pytest.raises(CalibError, match=r"expected is uint16 \(1, 512, 1024\)"):
         correction.calib([raw[0].astype(np.int32), raw[1]])
     with pytest.raises(CalibError, match="needed is float32"):
         correction.calib(raw, out=np.empty(JUNGFRAU[1:]))
@@ -98,3 +98,31 @@ def test_what_does_not_fit_is_refused(jungfrau_constants: dict[str, np.ndarray])
         correction.calib(raw, edges=True)
     with pytest.raises(CalibError, match="umask has shape"):
         made(setup_of("jungfrau", 2), jungfrau_constants, umask=np.ones((3, 3)))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float64, ">u2"])
+def test_pixels_of_any_number_type_are_corrected(dtype: str) -> None:
+    constants = constants_of((1, 40, 50), [2.0])
+    raw = np.random.default_rng(0).integers(0, 200, (1, 40, 50))
+    correction = made(setup_of("opal", 1), constants)
+    assert np.array_equal(correction.calib(raw.astype(dtype)), correction.calib(raw.astype(np.uint16)))
+
+
+def test_what_is_no_frame_of_the_detector_is_refused(jungfrau_constants: dict[str, np.ndarray]) -> None:
+    correction = made(setup_of("jungfrau", 2), jungfrau_constants)
+    raw = np.zeros((2, 512, 1024), np.uint16)
+    for wrong, said in (
+        (raw.swapaxes(1, 2), "Rows and columns are exchanged"),
+        ([raw[0].T, raw[1]], "Rows and columns are exchanged"),
+        ([None, raw[1]], "a raw segment is a NoneType"),
+        (None, "raw data are a NoneType"),
+    ):
+        with pytest.raises(CalibError, match=said):
+            correction.calib(wrong)
+    out = np.empty(raw.shape, np.float32)
+    out.flags.writeable = False
+    for target, said in ((out, "out cannot be written"), ([1], "out is a list")):
+        with pytest.raises(CalibError, match=said):
+            correction.calib(raw, out=target)
+    with pytest.raises(CalibError, match="a number type"):
+        made(setup_of("opal", 1), constants_of((1, 4, 5), [2.0])).calib(np.zeros((1, 4, 5), complex))

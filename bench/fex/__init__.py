@@ -1,0 +1,1 @@
+"""Benchmarks of feature extraction, one module for each algorithm."""

@@ -1,0 +1,36 @@
+"""drp.fex as a package: its names, and what importing it costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import drp.fex
+
+
+def test_each_public_name_is_found_and_told_to_type_checkers() -> None:
+    tree = ast.parse(Path(drp.fex.__file__).read_text())
+    told = {
+        name.name: (node.module or "").removeprefix("drp.fex.")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("drp.fex.")
+        for name in node.names
+    }
+    assert told == drp.fex.MODULE_OF
+    assert sorted({*drp.fex.MODULE_OF, "MODULE_OF"}) == sorted(drp.fex.__all__)
+    for name in drp.fex.MODULE_OF:
+        assert getattr(drp.fex, name).__name__ == name
+
+
+def test_a_name_that_is_none_is_told() -> None:
+    with pytest.raises(ImportError, match="Rio"):
+        from drp.fex import Rio  # noqa: F401
+
+
+def test_a_region_of_interest_costs_no_numba() -> None:
+    code = "import sys; from drp.fex import Roi; raise SystemExit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -140,6 +140,13 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
             "",
             "rehearsal: spoil each view of raw data when the script has moved on",
         ),
+        (
+            "--check-jit",
+            "check_jit",
+            bool,
+            "",
+            "rehearsal: fail events that wait for numba to compile a kernel",
+        ),
         ("--offline", "offline", bool, "", "run the script on recorded files, in this process"),
     ),
     "source": (

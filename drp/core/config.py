@@ -113,6 +113,7 @@ class DrpConfig:
     on_overflow: Policy = "continue"
     on_script_failure: Policy = "continue"
     check_views: bool = False
+    check_jit: bool = False
     calib: str | None = None
     calib_timeout_s: float = 20.0
     calib_supervisor: str | None = None

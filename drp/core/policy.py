@@ -39,16 +39,16 @@ class Policy:
     stop_on_failure: bool = False
 
     @classmethod
-    def from_config(cls, config: DrpConfig) -> Policy:
-        """Return the policy that the user's options ask for."""
+    def from_config(cls, config: DrpConfig, *, compiles: bool) -> Policy:
+        """Return the policy that the user's options ask for; `compiles`: the nursery compiles kernels before its first fork."""
         return cls(
             workers=config.workers,
             spares=config.spares,
             script=config.script,
             event_timeout_s=config.event_timeout_s,
             first_event_timeout_s=config.first_event_timeout_s,
-            # The nursery limits its own answers; the first fork waits while it compiles what calibrates.
-            fork_timeout_s=FORK_LIMIT_S + (COMPILE_LIMIT_S if config.has_constants else 0.0),
+            # The nursery limits its own answers; the first fork waits while it compiles.
+            fork_timeout_s=FORK_LIMIT_S + (COMPILE_LIMIT_S if compiles else 0.0),
             worker_memory_bytes=config.worker_memory_bytes,
             stop_on_overflow=config.on_overflow == "stop",
             stop_on_failure=config.on_script_failure == "stop",

@@ -67,13 +67,18 @@ class Hand:
 
 @dataclass(frozen=True, slots=True)
 class Berth:
-    """What every worker process of this drp is given: script and arguments, `drp_info`, and the segments it attaches."""
+    """What every worker process of this drp is given: script and arguments, `drp_info`, and the segments it attaches.
+
+    `compiles`: kernels are compiled before the first is forked.
+    """
 
     argv: tuple[str, ...]
     info: dict[str, object]
     arena_bytes: int
     n_blocks: int
     check_views: bool
+    check_jit: bool = False
+    compiles: bool = False
 
 
 class Crew:
@@ -92,7 +97,7 @@ class Crew:
         make_nursery: Callable[[], Nursery] = Nursery,
         constants: Broadcast | None = None,
     ) -> None:
-        self.supervisor = Supervisor(Policy.from_config(config))
+        self.supervisor = Supervisor(Policy.from_config(config, compiles=berth.compiles))
         self.stop_asked: RunStopped | None = None
         self.failed: DrpError | None = None
         self.reduces = False
@@ -525,6 +530,7 @@ class Crew:
             argv=self._berth.argv,
             info=self._berth.info,
             check_views=self._berth.check_views,
+            check_jit=self._berth.check_jit,
             constants=None
             if self._constants is None
             else self._constants.invite(hand.incarnation, self._label(hand)),

@@ -38,6 +38,7 @@ def reduce_offline(config: DrpConfig) -> Report:
         transition_bytes=config.transition_bytes,
         events=config.events,
         check_views=config.check_views,
+        check_jit=config.check_jit,
         constants=constants,
     )
     return Report(

@@ -12,7 +12,7 @@ import os
 import selectors
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from drp.engine.account import Account, info_of
 from drp.engine.crew import Berth, Crew
 from drp.engine.descriptors import secure_descriptors
 from drp.engine.feed import Feed
+from drp.engine.kernels import kernels_of
 from drp.engine.notices import Kind
 from drp.engine.rundir import RunDirectoryError, RunEntry, RunRecord, run_directory, sweep
 from drp.engine.signals import counted_signals
@@ -82,11 +83,16 @@ def output_of(config: DrpConfig) -> Output | None:
     )
 
 
-def make_nursery(config: DrpConfig) -> Nursery:
-    """Return a nursery, not started, for the workers of `config`; where there are constants it compiles what calibrates with them."""
-    if not config.has_constants:
+def compiled_ahead(config: DrpConfig) -> tuple[str, ...]:
+    """Return what the nursery calls to compile kernels: what calibrates, where there are constants, and what the script names."""
+    return (*((CALIBRATING,) if config.has_constants else ()), *kernels_of(config.script))
+
+
+def make_nursery(compiled: Sequence[str]) -> Nursery:
+    """Return a nursery, not started, that compiles these kernels first."""
+    if not compiled:
         return Nursery()
-    return Nursery(preload=(*DEFAULT_PRELOAD, CALIBRATING), start_limit_s=COMPILE_LIMIT_S)
+    return Nursery(preload=(*DEFAULT_PRELOAD, *compiled), start_limit_s=COMPILE_LIMIT_S)
 
 
 class Reducer:
@@ -105,6 +111,7 @@ class Reducer:
         self._watch = watch
         self._beside = beside
         self._signals = 0
+        self._compiled = compiled_ahead(config)
         self._warnings = list(config.notes)
         self._began_s = time.monotonic()
         self._stop_by_s: float | None = None
@@ -122,7 +129,7 @@ class Reducer:
             log.warning("%s", abandoned)
             self._warnings.append(str(abandoned))
         entry = RunEntry(os.getpid(), config.instrument, config.platform, config.alias or "drp", time.time())
-        with make_nursery(config) as nursery:
+        with make_nursery(self._compiled) as nursery:
             nursery.start_begin()
             with self._beside():
                 source = self._open_source()
@@ -162,6 +169,8 @@ class Reducer:
             _arena_bytes(pebble.event_bytes, pebble.result_bytes),
             pebble.n_events + N_TRANSITIONS,
             config.check_views,
+            config.check_jit,
+            bool(self._compiled),
         )
         self._crew = Crew(
             config,
@@ -171,7 +180,7 @@ class Reducer:
             selector,
             self._hold_source,
             self._route,
-            make_nursery=lambda: make_nursery(config),
+            make_nursery=lambda: make_nursery(self._compiled),
             constants=self._constants,
         )
         self._account = Account(config, self._flow, self._feed, self._crew, self._recorder, self._began_s)

@@ -334,6 +334,7 @@ def run_offline(
     transition_bytes: int | None = None,
     events: int | None = None,
     check_views: bool = False,
+    check_jit: bool = False,
     constants: OfflineConstants | None = None,
 ) -> OfflineReport:
     """Run the script `argv` on `files` and record in `output`; return what it came to.
@@ -363,6 +364,7 @@ def run_offline(
                 given,
                 list(argv),
                 check_views=check_views,
+                check_jit=check_jit,
                 constants=constants,
                 on_failure=failed.append,
             )

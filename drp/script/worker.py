@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +38,8 @@ STATUS_LEFT = 3
 class WorkerSpec:
     """All a worker must know: its segments by SysV id and size in bytes, the bell it rings, its script and arguments.
 
-    `info` holds what `drp_info` shows, by attribute name; `check_views` hands out private copies that are poisoned afterwards; `constants`
-    says where to take constants, None where there are none.
+    `info` holds what `drp_info` shows, by attribute name; `check_views` hands out private copies that are poisoned afterwards; `check_jit`
+    fails events that wait for a kernel to be compiled; `constants` says where to take constants, None where there are none.
     """
 
     worker: int
@@ -53,6 +54,7 @@ class WorkerSpec:
     argv: tuple[str, ...]
     info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check_views: bool = False
+    check_jit: bool = False
     constants: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
@@ -84,7 +86,14 @@ def main(spec: WorkerSpec) -> int:
         os.register_at_fork(after_in_child=link.disown)
         info = DrpInfo.from_dict({"worker_num": spec.worker, **spec.info})
         constants = live_constants(spec.constants)
-        return serve(link, info, list(spec.argv), check_views=spec.check_views, constants=constants)
+        return serve(
+            link,
+            info,
+            list(spec.argv),
+            check_views=spec.check_views,
+            check_jit=spec.check_jit,
+            constants=constants,
+        )
     except LinkError as error:
         print(f"worker {spec.worker}: {error}", file=sys.stderr, flush=True)
         return EXIT_LINK_BROKEN
@@ -96,6 +105,7 @@ def serve(
     argv: list[str],
     *,
     check_views: bool = False,
+    check_jit: bool = False,
     constants: RunConstants | None = None,
     on_failure: Callable[[Failure], object] | None = None,
 ) -> int:
@@ -104,8 +114,14 @@ def serve(
     `on_failure` is told of a failure that has been answered.
     """
     session = Session(link, info, argv[1:], check_views=check_views, constants=constants)
+    watching: AbstractContextManager[None] = nullcontext()
+    if check_jit:
+        from drp.script.late_kernels import watched  # noqa: PLC0415 - only who asks for it pays for numba
+
+        watching = watched(session.stream)
     try:
-        failure = run_scripts(session, argv)
+        with watching:
+            failure = run_scripts(session, argv)
     except UnknownNameError as error:
         failure = failure_of(error, argv[0])
     if failure is None:

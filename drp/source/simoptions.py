@@ -1,4 +1,4 @@
-"""What a user writes after `sim:`, as one frozen object: `TYPE[:SIZE],key=value,...`. It knows the names of
+"""What a user writes after `sim:`, as one frozen object: `TYPE[:SIZE],key=value,...`, or `TYPESIZE` of a camera. It knows the names of
 options, not what is done with them.
 """
 
@@ -85,6 +85,7 @@ def parse(text: str) -> SimOptions:
     kind, size = "epixhr", ""
     if words and "=" not in words[0]:
         kind, _, size = words.pop(0).partition(":")
+        kind, size = _parted(kind, size)
     if kind not in KINDS:
         raise SourceError(
             f"the simulator has no detector {kind!r}{near_misses(kind, KINDS)}",
@@ -107,6 +108,15 @@ def parse(text: str) -> SimOptions:
         values[field] = _convert(key, value, convert)
     options = replace(SimOptions(kind=kind, size=size), **values)
     return _darkened(options, values) if options.dark else options
+
+
+def _parted(kind: str, size: str) -> tuple[str, str]:
+    """Return kind and size, also of one word such as `epixhr2m`."""
+    for known in CAMERA_KINDS:
+        rest = kind.removeprefix(known)
+        if not size and rest[:1].isdigit() and kind != rest:
+            return known, rest.replace("m", "M")
+    return kind, size
 
 
 def _darkened(options: SimOptions, given: dict[str, Any]) -> SimOptions:

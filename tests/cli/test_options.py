@@ -114,7 +114,7 @@ def test_every_other_option_reaches_its_field() -> None:
     line = """
         -p myroi.py --source a.xtc2 -n 50 --rate 120.5 --loop --report r.json --log-level warning
         --log-domain run,worker --event-timeout 1 --first-event-timeout 20 --stop-timeout 5 --spares 2
-        --worker-memory 2G --fex-room 50% --on-overflow stop --on-script-failure stop --check-views --offline
+        --worker-memory 2G --fex-room 50% --on-overflow stop --on-script-failure stop --check-views --check-jit --offline
         --overwrite --chunk-size 1G --expt xpp1 --run 12
     """
     config = parse(line.split())
@@ -137,6 +137,7 @@ def test_every_other_option_reaches_its_field() -> None:
         on_overflow="stop",
         on_script_failure="stop",
         check_views=True,
+        check_jit=True,
         offline=True,
         overwrite=True,
         chunk_bytes=1 << 30,

@@ -419,7 +419,7 @@ def test_policy_follows_the_options() -> None:
     config = DrpConfig(
         "a.py", workers=3, spares=2, event_timeout_s=1.0, on_overflow="stop", worker_memory_bytes=1 << 30
     )
-    policy = Policy.from_config(config)
+    policy = Policy.from_config(config, compiles=False)
     assert (policy.workers, policy.spares, policy.event_timeout_s, policy.worker_memory_bytes) == (
         3,
         2,

@@ -33,4 +33,4 @@ def test_a_name_that_is_none_is_told() -> None:
 
 def test_a_region_of_interest_costs_no_numba() -> None:
     code = "import sys; from drp.fex import Roi; raise SystemExit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -155,6 +155,8 @@ def test_small_events_are_small() -> None:
 
 def test_the_default_is_the_two_megapixel_epixhr() -> None:
     assert parse("") == SimOptions()
+    assert parse("epixhr2m,peaks=3") == parse("epixhr:2M,peaks=3")
+    assert parse("jungfrau0.5M") == parse("jungfrau:0.5M")
     source = open_source("sim", SourceOptions(events=1))
     assert "epixhr (20x144x768)" in source.describe()
 

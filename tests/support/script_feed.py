@@ -83,10 +83,11 @@ class Script:
         *args: str,
         info: DrpInfo = INFO,
         check_views: bool = False,
+        check_jit: bool = False,
         bound: int = 1 << 20,
     ) -> tuple[int, ListFeed]:
         path = self.folder / "script.py"
         path.write_text(text)
         feed = dgrams if isinstance(dgrams, ListFeed) else ListFeed(dgrams, bound=bound)
-        code = serve(FeedLink(feed), info, [str(path), *args], check_views=check_views)
+        code = serve(FeedLink(feed), info, [str(path), *args], check_views=check_views, check_jit=check_jit)
         return code, feed

@@ -1,0 +1,49 @@
+"""Which modules of drp.fex a script names, read from its text: the nursery compiles their kernels before the first fork.
+
+Nothing is imported or run for that. A module is named by `from drp.fex import NAME`, `from drp.fex.MODULE import NAME` and `import drp.fex.MODULE`;
+what a script comes by otherwise is compiled when its worker makes the object, still before the first event.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import drp.fex
+
+PACKAGE = "drp.fex"
+WARM_UP = "warm_up"
+
+
+def kernels_of(script: str | Path) -> tuple[str, ...]:
+    """Return what the nursery is to call, "module:warm_up" each; nothing for a script that cannot be read, which its worker will tell."""
+    try:
+        tree = ast.parse(Path(script).read_bytes())
+    except (OSError, ValueError, SyntaxError, RecursionError):
+        return ()
+    modules = sorted(set(_named(tree)))
+    return tuple(f"{module}:{WARM_UP}" for module in modules if _warms_up(module))
+
+
+def _named(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names if one.name.startswith(f"{PACKAGE}."))
+        elif isinstance(node, ast.ImportFrom) and node.module == PACKAGE:
+            for one in node.names:
+                yield f"{PACKAGE}.{drp.fex.MODULE_OF.get(one.name, one.name)}"
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}."):
+            yield str(node.module)
+
+
+def _warms_up(module: str) -> bool:
+    """Say whether there is such a module, and it defines the function."""
+    if module.count(".") != PACKAGE.count(".") + 1:
+        return False
+    found = find_spec(module)
+    if found is None or found.origin is None or not found.origin.endswith(".py"):
+        return False
+    tree = ast.parse(Path(found.origin).read_bytes())
+    return any(isinstance(node, ast.FunctionDef) and node.name == WARM_UP for node in tree.body)

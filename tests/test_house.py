@@ -106,9 +106,14 @@ def test_packages_only_reexport() -> None:
 
 
 def only_reexports(module: ast.Module) -> bool:
-    """Say whether a module holds only a docstring, imports and assignments to names such as `__all__`."""
+    """Say whether a module holds only a docstring, imports (some for type checkers alone) and assignments to names such as `__all__`."""
     return all(
         isinstance(node, ast.Import | ast.ImportFrom)
+        or (
+            isinstance(node, ast.If)
+            and ast.unparse(node.test) == "TYPE_CHECKING"
+            and all(isinstance(one, ast.ImportFrom) for one in (*node.body, *node.orelse))
+        )
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
         or (
             isinstance(node, ast.Assign)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-import drp.fex
+from drp.fex._names import MODULE_OF
 
 PACKAGE = "drp.fex"
 WARM_UP = "warm_up"
@@ -33,7 +33,7 @@ def _named(tree: ast.AST) -> Iterator[str]:
             yield from (one.name for one in node.names if one.name.startswith(f"{PACKAGE}."))
         elif isinstance(node, ast.ImportFrom) and node.module == PACKAGE:
             for one in node.names:
-                yield f"{PACKAGE}.{drp.fex.MODULE_OF.get(one.name, one.name)}"
+                yield f"{PACKAGE}.{MODULE_OF.get(one.name, one.name)}"
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}."):
             yield str(node.module)
 

@@ -1,0 +1,21 @@
+"""The public names of drp.fex, each looked up in its module when it is first asked for: a script that needs a region of interest does not
+wait for compiled kernels.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+MODULE_OF = {
+    "FexError": "errors",
+    "Roi": "roi",
+}
+"""The module of each public name."""
+
+
+def look_up(name: str) -> Any:
+    """Return what a name stands for; AttributeError where it is none."""
+    if name not in MODULE_OF:
+        raise AttributeError(f"drp.fex has no {name!r}; it has {', '.join(MODULE_OF)}")
+    return getattr(import_module(f"drp.fex.{MODULE_OF[name]}"), name)

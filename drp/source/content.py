@@ -6,6 +6,7 @@ It knows nothing of time, order or slots.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from drp.core.errors import SourceError
 from drp.source.simoptions import CAMERA_KINDS, SimOptions
+from drp.source.timetool import TimeToolTruth
 from drp.source.truth import SimTruth
 from drp.source.waveforms import WaveformTruth
 from xtc import Alg, DataType, Field, Names, encode_shapes_data
@@ -31,7 +33,7 @@ class Content(Protocol):
     """A detector's share of the dgrams. All its Names lie on NODE, from index 0 without gaps."""
 
     @property
-    def truth(self) -> SimTruth | WaveformTruth:
+    def truth(self) -> SimTruth | WaveformTruth | TimeToolTruth:
         """What is really in the events."""
 
     @property
@@ -47,7 +49,9 @@ class Content(Protocol):
 
 def content_of(options: SimOptions) -> Content:
     """Return the content that `options` ask for; SourceError where they cannot be met."""
-    return CameraContent(options) if options.kind in CAMERA_KINDS else WaveformContent(options)
+    if options.kind in CAMERA_KINDS:
+        return CameraContent(options)
+    return TimeToolContent(options) if options.kind == "timetool" else WaveformContent(options)
 
 
 class CameraContent:
@@ -110,9 +114,36 @@ class WaveformContent:
         return [encode_shapes_data(self._config, (truth.sample_rate_hz, truth.samples, truth.baseline))]
 
     def event(self, frame: int, forced: int | None = None) -> list[bytes]:  # noqa: ARG002 - it has no ranges
-        """Return the waveform of one event, and the arrival of its pulse in seconds after the trigger."""
-        arrival = self.truth.pulse(frame).arrival / self.truth.sample_rate_hz
+        """Return the waveform of one event, and the arrival of its first pulse in seconds after the trigger, NaN where there is none."""
+        pulses = self.truth.pulses(frame)
+        arrival = pulses[0].arrival / self.truth.sample_rate_hz if pulses else math.nan
         return [encode_shapes_data(self._raw, (self.truth.raw(frame), frame, float(np.float32(arrival))))]
+
+
+class TimeToolContent:
+    """A time tool: one line of pixels, and whether the X-ray beam was there."""
+
+    def __init__(self, options: SimOptions) -> None:
+        self.truth = TimeToolTruth(options)
+        fields = (
+            Field("line", DataType.UINT16, 1),
+            Field("frame", DataType.UINT32),
+            Field("beam", DataType.UINT8),
+        )
+        settings = (Field("samples", DataType.UINT32),)
+        who = ("timetool", options.detname, "timetool-0001", 0)
+        self._raw = Names(NODE << 8, *who, Alg("raw", (1, 0, 0)), fields)
+        self._config = Names(NODE << 8 | 1, *who, Alg("config", (1, 0, 0)), settings)
+        self.names = (self._raw, self._config)
+
+    def configure(self) -> list[bytes]:
+        """Return the camera's settings."""
+        return [encode_shapes_data(self._config, (self.truth.samples,))]
+
+    def event(self, frame: int, forced: int | None = None) -> list[bytes]:  # noqa: ARG002 - it has no ranges
+        """Return the pixels of one event."""
+        truth = self.truth
+        return [encode_shapes_data(self._raw, (truth.raw(frame), frame, int(truth.has_beam(frame))))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from drp.source.cameras import CAMERAS
 from drp.source.content import NODE, RunContent, content_of
 from drp.source.pace import Pace
 from drp.source.simoptions import SimOptions, parse
+from drp.source.timetool import TimeToolTruth
 from drp.source.truth import SimTruth
 from drp.source.waveforms import WaveformTruth
 from xtc import TransitionId, encode_dgram
@@ -80,7 +81,7 @@ class Simulator:
         self.max_transition_bytes = max(*sizes, len(self._slow_update(1, 0)))
 
     @property
-    def truth(self) -> SimTruth | WaveformTruth:
+    def truth(self) -> SimTruth | WaveformTruth | TimeToolTruth:
         """What is really in the frames; event n is frame n % `frames`. Of a dark run event n of step k,
         both from 0, is frame (k + 1) * DARK_STEP + n % `frames`, held in gain range k.
         """

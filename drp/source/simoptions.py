@@ -12,7 +12,7 @@ from drp.core.errors import SourceError
 from drp.source.base import near_misses
 
 CAMERA_KINDS = ("epixhr", "jungfrau")
-KINDS = (*CAMERA_KINDS, "digitizer")
+KINDS = (*CAMERA_KINDS, "digitizer", "timetool")
 RING_ON = 0.5
 MAX_MEAN = 50.0
 _ON_OFF = {"on": True, "off": False}
@@ -24,7 +24,7 @@ class SimOptions:
 
     kind: str = "epixhr"
     size: str = ""
-    """`2M`, `4M` ... of a camera; samples of a digitizer. Empty: the kind's own."""
+    """`2M`, `4M` ... of a camera; samples of a digitizer or a time tool. Empty: the kind's own."""
     segments: int | None = None
     """Segments of a camera, in place of those its size has."""
     name: str = ""
@@ -52,6 +52,12 @@ class SimOptions:
     """Factor on the electronics' noise."""
     dark: bool = False
     """A dark run: no photons, and one step for each gain range, which all pixels are held in."""
+    pulses: int = 1
+    """Pulses of each waveform of a digitizer."""
+    rise: float = 0.0
+    """Samples from the arrival of a digitizer's pulse to its top, of a smooth form; 0: a form that rises within a sample."""
+    references: int = 10
+    """Every so many-th event of a time tool is without the beam, and has no edge; 0: none is."""
     constants: str = ""
     """URL of a calibration store that the true constants and geometry are put in; empty: none."""
 
@@ -66,6 +72,9 @@ class SimOptions:
         _in_range("peaks", self.peaks, 0, 100_000)
         _in_range("energy", self.energy_kev, 0.1, 1000)
         _in_range("noise", self.noise, 0, 100)
+        _in_range("pulses", self.pulses, 0, 10_000)
+        _in_range("rise", self.rise, 0, 1000)
+        _in_range("references", self.references, 0, 100_000)
         if self.segments is not None:
             _in_range("segments", self.segments, 1, 64)
         if self.rate_hz is not None:
@@ -92,7 +101,7 @@ def parse(text: str) -> SimOptions:
             source="sim",
             hint=f"Known are {', '.join(KINDS)}",
         )
-    known = _KEYS | (_CAMERA_KEYS if kind in CAMERA_KINDS else {})
+    known = _KEYS | (_CAMERA_KEYS if kind in CAMERA_KINDS else _KEYS_OF[kind])
     values: dict[str, Any] = {}
     for word in words:
         key, _, value = word.partition("=")
@@ -180,5 +189,9 @@ _CAMERA_KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "energy": ("energy_kev", float),
     "dark": ("dark", _switch),
     "constants": ("constants", str),
+}
+_KEYS_OF: dict[str, dict[str, tuple[str, Callable[[str], Any]]]] = {
+    "digitizer": {"pulses": ("pulses", int), "rise": ("rise", float)},
+    "timetool": {"references": ("references", int)},
 }
 _NOT_IN_THE_DARK = {"photons": "photons", "ring": "ring", "peaks": "peaks", "steps": "steps"}

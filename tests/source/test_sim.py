@@ -37,7 +37,9 @@ def test_instrument_and_run_number_are_in_runinfo(drain: Any) -> None:
     assert begin == {"runinfo.expt": "mfxsim0001", "runinfo.runnum": 7}
 
 
-@pytest.mark.parametrize("kind", ["digitizer", "epixhr,segments=1,frames=2", "jungfrau,frames=2"])
+@pytest.mark.parametrize(
+    "kind", ["digitizer", "timetool:64", "epixhr,segments=1,frames=2", "jungfrau,frames=2"]
+)
 def test_the_same_options_give_the_same_bytes_and_another_seed_gives_others(kind: str, drain: Any) -> None:
     one, same = (drain(open_source(f"sim:{kind},seed=5"), events=3) for _ in range(2))
     other = drain(open_source(f"sim:{kind},seed=6"), events=3)
@@ -138,7 +140,9 @@ def test_no_more_frames_are_made_than_events_wanted() -> None:
     assert "3 distinct events" in source.describe()
 
 
-@pytest.mark.parametrize("kind", ["digitizer:16", "epixhr,segments=2,frames=1", "jungfrau,frames=1"])
+@pytest.mark.parametrize(
+    "kind", ["digitizer:16", "timetool:64", "epixhr,segments=2,frames=1", "jungfrau,frames=1"]
+)
 def test_the_sizes_told_are_those_of_the_largest_dgrams(kind: str, drain: Any) -> None:
     source = open_source(f"sim:{kind},slow=1000,steps=2,step_events=2")
     basket = drain(source, events=4)
@@ -193,6 +197,13 @@ def test_detectors_have_the_schema_of_the_real_ones(drain: Any) -> None:
         ("sim:jungfrau:3M", "0.5M, 1M, 4M, 16M"),
         ("sim:digitizer:4", "16 to"),
         ("sim:digitizer:x", "16 to"),
+        ("sim:timetool:15", "a time tool has 16 to"),
+        ("sim:timetool,pulses=2", "no option 'pulses'"),
+        ("sim:timetool,references=-1", "0 to"),
+        ("sim:digitizer,references=2", "no option 'references'"),
+        ("sim:digitizer,pulses=40", "do not fit 256 samples"),
+        ("sim:digitizer,pulses=2,rise=40", "do not fit 256 samples"),
+        ("sim:digitizer,rise=nan", "rise"),
         ("sim:digitizer,name=a-b", "cannot be"),
         ("sim:digitizer,frames=0", "1 to"),
         ("sim:digitizer,rate=nan", "rate"),

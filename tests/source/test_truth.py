@@ -10,6 +10,7 @@ import pytest
 from drp.source import SourceOptions, open_source
 from drp.source.sim import Simulator
 from drp.source.simoptions import parse
+from drp.source.timetool import TimeToolTruth
 from drp.source.truth import SimTruth
 from drp.source.waveforms import WaveformTruth
 from xtc import Dgram
@@ -120,13 +121,68 @@ def test_a_waveform_is_its_shape_within_the_noise() -> None:
         wrong = truth.raw(frame) - truth.shape(frame)
         assert np.abs(wrong).max() < 5.5 * truth.rms
         assert wrong.std() == pytest.approx(truth.rms, rel=0.15)
-        assert np.argmax(truth.raw(frame)) == pytest.approx(truth.pulse(frame).arrival + 2, abs=3)
+        assert np.argmax(truth.raw(frame)) == pytest.approx(truth.pulses(frame)[0].arrival + 2, abs=3)
+
+
+@pytest.mark.parametrize("options", ["digitizer:4000,pulses=12,rise=6", "digitizer:4000,pulses=40"])
+def test_each_pulse_has_its_top_where_and_as_high_as_told(options: str) -> None:
+    truth = WaveformTruth(parse(f"{options},noise=0"))
+    for frame in range(3):
+        pulses, seen = truth.pulses(frame), truth.shape(frame) - truth.baseline
+        assert len(pulses) == truth.options.pulses
+        for pulse in pulses:
+            near = seen[int(pulse.arrival) : int(pulse.arrival) + 20]
+            rise, height = (
+                (truth.options.rise, pulse.height) if truth.options.rise else (1.6, 0.535 * pulse.height)
+            )
+            assert np.argmax(near) == pytest.approx(pulse.arrival % 1 + rise, abs=1)
+            assert near.max() == pytest.approx(height, rel=0.05)
+
+
+def test_a_digitizer_without_pulses_shows_its_baseline(drain: Any) -> None:
+    truth = WaveformTruth(parse("digitizer,pulses=0,noise=0"))
+    assert np.array_equal(truth.raw(0), np.full(256, 400))
+    basket = drain(open_source("sim:digitizer,pulses=0", SourceOptions(events=1)), events=1)
+    fields = Dgram(basket.dgrams[-1], config=Dgram(basket.dgrams[0]).config).fields()
+    assert np.isnan(next(one.value for one in fields if one.field.name == "time_of_flight"))
+
+
+def test_a_time_tool_sees_light_with_an_edge_at_the_place_told() -> None:
+    truth = TimeToolTruth(parse("timetool"))
+    for frame in range(1, 6):
+        edge, raw, light = truth.edge(frame), truth.raw(frame), truth.light(frame)
+        assert edge is not None
+        assert np.abs(raw - truth.shape(frame)).max() < 5.5 * truth.rms
+        part, at = raw / light, round(edge.position)
+        assert part[: at - 100].mean() == pytest.approx(1, abs=0.001)
+        assert part[at + 100 :].mean() == pytest.approx(1 - edge.depth, abs=0.001)
+        assert part[at - 2 : at + 3].mean() == pytest.approx(1 - edge.depth / 2, abs=0.01)
+
+
+def test_events_of_a_time_tool_without_the_beam_are_marked_and_have_no_edge(drain: Any) -> None:
+    basket = drain(open_source("sim:timetool:64,references=3,noise=0", SourceOptions(events=7)), events=7)
+    config, truth = Dgram(basket.dgrams[0]).config, TimeToolTruth(parse("timetool:64,references=3,noise=0"))
+    events = [
+        {one.field.name: one.value for one in Dgram(raw, config=config).fields()}
+        for raw in basket.dgrams[-7:]
+    ]
+    assert [one["beam"] for one in events] == [0, 1, 1, 0, 1, 1, 0]
+    for frame, event in enumerate(events):
+        assert np.array_equal(event["line"], truth.raw(frame))
+        assert (truth.edge(frame) is None) == (not event["beam"])
+        assert np.array_equal(event["line"], np.rint(truth.light(frame))) == (not event["beam"])
+    always = TimeToolTruth(parse("timetool,references=0"))
+    assert all(always.has_beam(frame) for frame in range(30))
 
 
 def test_the_source_carries_its_truth() -> None:
     source = open_source("sim:digitizer", SourceOptions(events=1))
     assert isinstance(source, Simulator)
     assert isinstance(source.truth, WaveformTruth)
+    source = open_source("sim:timetool:64", SourceOptions(events=1))
+    assert "timetool (64 samples)" in source.describe()
+    assert isinstance(source, Simulator)
+    assert isinstance(source.truth, TimeToolTruth)
 
 
 @pytest.mark.slow

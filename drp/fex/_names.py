@@ -8,8 +8,13 @@ from importlib import import_module
 from typing import Any
 
 MODULE_OF = {
+    "Edge": "timetool",
+    "EdgeFinder": "timetool",
     "FexError": "errors",
+    "PulseFinder": "digitizer",
+    "Pulses": "digitizer",
     "Roi": "roi",
+    "edge_weights": "timetool",
 }
 """The module of each public name."""
 

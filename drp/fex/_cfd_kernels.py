@@ -36,7 +36,12 @@ def bipolar(raw: Any, i: Any, cfd: Any) -> Any:
 
 @numba.njit(nogil=True, cache=True)
 def crossing(b0: Any, b1: Any, b2: Any, b3: Any) -> Any:
-    """Return where between b1 (0) and b2 (1) the cubic through four samples is zero, by bisection; b1 <= 0 < b2."""
+    """Return where between b1 (0) and b2 (1) the cubic through four samples is zero, by bisection; b1 <= 0 < b2.
+
+    Where b1 is zero that is it, though the cubic may come back to zero.
+    """
+    if b1 == 0:
+        return np.float64(0)
     d01, d12, d23 = b1 - b0, b2 - b1, b3 - b2
     c2, c3 = (d12 - d01) / 2, (d23 - 2 * d12 + d01) / 6
     low, high = np.float64(0), np.float64(1)

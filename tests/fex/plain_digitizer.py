@@ -39,7 +39,9 @@ def pulses_in(waveform: Array, of: Settings) -> list[tuple[float, float, float]]
 
 
 def time_of(b: Array, i: int) -> float:
-    """Return where the cubic through b[i - 1] .. b[i + 2] goes through zero between b[i] and b[i + 1]."""
+    """Return i where b is zero there, else where the cubic through b[i - 1] .. b[i + 2] goes through zero between b[i] and b[i + 1]."""
+    if b[i] == 0:
+        return float(i)
     cubic = np.polynomial.Polynomial.fit(
         np.arange(-1, 3), b[i - 1 : i + 3], 3, domain=[-1, 2], window=[-1, 2]
     )

@@ -176,3 +176,8 @@ def test_what_does_not_fit_is_said(samples: int, options: dict[str, object], sai
 def test_a_waveform_of_another_kind_is_an_error(waveform: np.ndarray) -> None:
     with pytest.raises(FexError, match=r"the samples are .* Give uint16 or float32 \(9,\)"):
         PulseFinder(9, 1.0).find(waveform)
+
+
+def test_a_difference_that_is_zero_at_a_sample_is_a_pulse_there() -> None:
+    waveform = np.array([0, 0, 0, 60, 20, 40, 70, 40, 0, 0, 0, 0], np.uint16)
+    assert PulseFinder(len(waveform), 10, delay=1, baseline=0).find(waveform).samples.tolist() == [4]

@@ -13,9 +13,10 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from drp.fex import EdgeFinder, PulseFinder
+from drp.fex import EdgeFinder, Histogram, Profile, PulseFinder, Rebin, Roi, RoiStatistics, sector
 from drp.source.simoptions import parse
 from drp.source.timetool import TimeToolTruth
+from drp.source.truth import SimTruth
 from drp.source.waveforms import WaveformTruth
 
 HERE = Path(__file__).parent
@@ -66,7 +67,45 @@ def digitizer_peaks(figure: Any) -> None:
     below.set(ylabel="b, ADU", xlabel="sample")
 
 
-PICTURES: dict[str, Callable[[Any], None]] = {"timetool": timetool, "digitizer_peaks": digitizer_peaks}
+def statistics(figure: Any) -> None:
+    """A frame with a region and a sector, the radial profile of all and of the sector, the histogram of all and of the region."""
+    figure.set_size_inches(9, 4)
+    truth = SimTruth(parse("epixhr,segments=5,ring=0.5,peaks=20"))
+    x, y = truth.positions_um
+    frame = ((truth.raw(0) & 0x3FFF) - truth.pedestals[0]) / truth.gains[0]
+    roi, angles = Roi("40:110,300:520"), (-60.0, 40.0)
+    image, radial, counts = figure.subplots(1, 3, width_ratios=(1.3, 1, 1))
+    across, down = x[0, 0] / 1e3, y[:, :, 0].ravel() / 1e3  # the panels lie one above the other
+    seen = Rebin(frame.shape, (8, 8), "mean").of(frame).reshape(-1, len(across) // 8)
+    shown = image.pcolormesh(across[4::8], down[4::8], seen, vmin=-0.5, vmax=6, rasterized=True)
+    figure.colorbar(shown, ax=image, label="keV", orientation="horizontal")
+    inside = sector(x, y, (0, 35e3), angles).reshape(-1, len(across))
+    image.contour(across, down, inside, [0.5], colors="C1")
+    for panel in range(len(x)):
+        rows, cols = roi.slices(x.shape[1:])
+        left, top = x[panel, rows.start, cols.start] / 1e3, y[panel, rows.start, 0] / 1e3
+        size = (cols.stop - cols.start) * 0.1, (rows.stop - rows.start) * 0.1
+        image.add_patch(plt.Rectangle((left, top), *size, fill=False, color="C3"))
+    image.set(xlabel="x, mm", ylabel="y, mm", aspect="equal")
+    for limits, color in ((-180.0, 180.0), "0.4"), (angles, "C1"):
+        profile = Profile.radial(x, y, 150, (0, 35e3), limits)
+        radial.plot(profile.centers / 1e3, profile.of(frame).mean, color=color, lw=0.9)
+    radial.set(xlabel="radius, mm", ylabel="mean, keV")
+    for region, color, label in (None, "0.4", "all"), (roi, "C3", "region"):
+        histogram = Histogram(frame.shape, 160, (-5, 35), region)
+        counts.stairs(histogram.of(frame).counts, histogram.edges, color=color, label=label)
+    whole = RoiStatistics(frame.shape, roi).of(frame).whole
+    counts.set(
+        xlabel="keV", ylabel="pixels", yscale="log", title=f"region: {whole.mean:.2f} ± {whole.std:.2f} keV"
+    )
+    counts.legend()
+
+
+PICTURES: dict[str, Callable[[Any], None]] = {
+    "timetool": timetool,
+    "digitizer_peaks": digitizer_peaks,
+    "statistics": statistics,
+}
 
 
 def main(names: list[str]) -> None:

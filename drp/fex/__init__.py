@@ -5,9 +5,36 @@ from typing import TYPE_CHECKING
 from drp.fex._names import look_up as __getattr__  # noqa: F401 - of names that are not here yet
 
 if TYPE_CHECKING:
+    from drp.fex.averages import RunningAverage, StepAverage, average_of
     from drp.fex.digitizer import PulseFinder, Pulses
     from drp.fex.errors import FexError
+    from drp.fex.histogram import Histogram
+    from drp.fex.profiles import Profile, sector
+    from drp.fex.rebin import Rebin
     from drp.fex.roi import Roi
+    from drp.fex.statistics import RoiStatistics
+    from drp.fex.threshold import Threshold
     from drp.fex.timetool import Edge, EdgeFinder, edge_weights
+    from drp.fex.xpcs import SparseEvents, decode_events, dense_events
 
-__all__ = ["Edge", "EdgeFinder", "FexError", "PulseFinder", "Pulses", "Roi", "edge_weights"]
+__all__ = [
+    "Edge",
+    "EdgeFinder",
+    "FexError",
+    "Histogram",
+    "Profile",
+    "PulseFinder",
+    "Pulses",
+    "Rebin",
+    "Roi",
+    "RoiStatistics",
+    "RunningAverage",
+    "SparseEvents",
+    "StepAverage",
+    "Threshold",
+    "average_of",
+    "decode_events",
+    "dense_events",
+    "edge_weights",
+    "sector",
+]

@@ -11,10 +11,22 @@ MODULE_OF = {
     "Edge": "timetool",
     "EdgeFinder": "timetool",
     "FexError": "errors",
+    "Histogram": "histogram",
+    "Profile": "profiles",
     "PulseFinder": "digitizer",
     "Pulses": "digitizer",
+    "Rebin": "rebin",
     "Roi": "roi",
+    "RoiStatistics": "statistics",
+    "RunningAverage": "averages",
+    "SparseEvents": "xpcs",
+    "StepAverage": "averages",
+    "Threshold": "threshold",
+    "average_of": "averages",
+    "decode_events": "xpcs",
+    "dense_events": "xpcs",
     "edge_weights": "timetool",
+    "sector": "profiles",
 }
 """The module of each public name."""
 

@@ -91,6 +91,15 @@ def _any_less(builder: Any, a: Any, b: Any) -> Any:
     return builder.icmp_unsigned("!=", mask, ir.IntType(WIDTH)(0))
 
 
+def _at_least(builder: Any, a: Any, b: Any) -> Any:
+    mask = builder.bitcast(builder.fcmp_ordered(">=", a, b), ir.IntType(WIDTH))
+    return builder.zext(mask, ir.IntType(64))
+
+
+def _first_bit(builder: Any, bits: Any) -> Any:
+    return builder.cttz(bits, ir.IntType(1)(1))
+
+
 def _prefetch(builder: Any, address: Any) -> None:
     pointer = builder.inttoptr(address, ir.IntType(8).as_pointer())
     name = "llvm.prefetch.p0i8"
@@ -143,6 +152,12 @@ next_up = operation(_next_up, lanes, lanes)
 """next_up(a): the next greater number; a must be one."""
 any_less = operation(_any_less, types.boolean, lanes, lanes)
 """any_less(a, b): whether a < b in any lane."""
+at_least = operation(_at_least, types.uint64, lanes, lanes)
+"""at_least(a, b): a bit for each lane in which a >= b, the lowest for the first."""
+count_bits = operation(lambda build, bits: build.ctpop(bits), types.uint64, types.uint64)
+"""count_bits(bits): how many are set."""
+first_bit = operation(_first_bit, types.uint64, types.uint64)
+"""first_bit(bits): the number of the lowest bit that is set; one must be."""
 choose = operation(
     lambda build, a, b, x, y: build.select(build.fcmp_ordered("<", a, b), x, y),
     lanes,

@@ -1,7 +1,7 @@
 """From calibrated pixels to photons: how many photons of one energy each pixel holds. It knows pixels and energies, no detector.
 
 psana has no such method. A pixel counts floor(energy / photon + 1 - threshold) photons: with the threshold 0.5 the nearest number, with 0.9 only
-photons nearly all of whose charge is in the pixel. Charge shared between pixels is not put together here.
+photons nearly all of whose charge is in the pixel. Charge shared between pixels is put together by `drp.fex.PhotonFinder`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from calib.detectors._lanes import within
 from calib.errors import CalibError
 
 MOST = 65535
@@ -48,14 +49,20 @@ def count_photons(
     return out
 
 
+@within
+def whole(kev: Any, per_kev: Any, up: Any) -> Any:
+    """Return how many photons a pixel holds, uint16."""
+    photons = kev * per_kev + up
+    photons = photons if photons > np.float32(0) else np.float32(0)
+    photons = photons if photons < np.float32(MOST) else np.float32(MOST)
+    return np.uint16(np.int32(photons))
+
+
 @numba.njit(cache=True, nogil=True)
 def to_photons(calibrated: Any, per_kev: Any, up: Any, out: Any) -> None:
     """Count; arrays are flat."""
     for j in range(len(out)):
-        photons = calibrated[j] * per_kev + up
-        photons = photons if photons > np.float32(0) else np.float32(0)
-        photons = photons if photons < np.float32(MOST) else np.float32(MOST)
-        out[j] = np.uint16(np.int32(photons))
+        out[j] = whole(calibrated[j], per_kev, up)
 
 
 def warm_up() -> None:

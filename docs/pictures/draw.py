@@ -13,7 +13,17 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from drp.fex import EdgeFinder, Histogram, Profile, PulseFinder, Rebin, Roi, RoiStatistics, sector
+from drp.fex import (
+    EdgeFinder,
+    Histogram,
+    PhotonFinder,
+    Profile,
+    PulseFinder,
+    Rebin,
+    Roi,
+    RoiStatistics,
+    sector,
+)
 from drp.source.simoptions import parse
 from drp.source.timetool import TimeToolTruth
 from drp.source.truth import SimTruth
@@ -101,10 +111,41 @@ def statistics(figure: Any) -> None:
     counts.legend()
 
 
+def photons(figure: Any) -> None:
+    """Energies of pixels with thresholds and photon peaks, and a part of the frame with what is found in it."""
+    figure.set_size_inches(9, 4)
+    truth = SimTruth(parse("epixhr,segments=4,photons=0.1,ring=off,peaks=0,sharing=0.2"))
+    energy = truth.options.energy_kev
+    frame = (truth.raw(0) - truth.pedestals[0]) / truth.gains[0]
+    found = {
+        name: PhotonFinder(truth.shape, energy, method=name).find(frame) for name in ("single", "droplet")
+    }
+    left, right = figure.subplots(1, 2)
+    left.hist(
+        frame.ravel() / energy, np.arange(-0.2, 3.4, 0.02), histtype="stepfilled", color="0.6", log=True
+    )
+    left.axvline(0.1, color="C0", label="low = 0.1: of a droplet")
+    for number in range(1, 4):
+        label = "1, 2, 3 photons by itself" if number == 1 else None
+        left.axvline(number - 0.5, color="C3", ls="--", label=label)
+    left.set(xlabel="energy of a pixel, photons", ylabel="pixels", ylim=(1, None))
+    left.legend()
+    size = 16
+    part = (0, slice(40, 40 + size), slice(40, 40 + size))
+    shown = right.imshow(frame[part] / energy, cmap="Greys", vmin=0, vmax=1.5)
+    figure.colorbar(shown, ax=right, label="energy, photons", shrink=0.8)
+    for name, marker, edge in (("single", "s", "C3"), ("droplet", "o", "C0")):
+        rows, cols = np.nonzero(found[name].map[part])
+        right.scatter(cols, rows, 70, marker=marker, facecolors="none", edgecolors=edge, label=name)
+    right.set(xlabel="column", ylabel="row")
+    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+
 PICTURES: dict[str, Callable[[Any], None]] = {
     "timetool": timetool,
     "digitizer_peaks": digitizer_peaks,
     "statistics": statistics,
+    "photons": photons,
 }
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from drp.fex.digitizer import PulseFinder, Pulses
     from drp.fex.errors import FexError
     from drp.fex.histogram import Histogram
+    from drp.fex.photons import PhotonFinder, Photons
     from drp.fex.profiles import Profile, sector
     from drp.fex.rebin import Rebin
     from drp.fex.roi import Roi
@@ -22,6 +23,8 @@ __all__ = [
     "EdgeFinder",
     "FexError",
     "Histogram",
+    "PhotonFinder",
+    "Photons",
     "Profile",
     "PulseFinder",
     "Pulses",

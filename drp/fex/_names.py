@@ -12,6 +12,8 @@ MODULE_OF = {
     "EdgeFinder": "timetool",
     "FexError": "errors",
     "Histogram": "histogram",
+    "PhotonFinder": "photons",
+    "Photons": "photons",
     "Profile": "profiles",
     "PulseFinder": "digitizer",
     "Pulses": "digitizer",

@@ -6,7 +6,7 @@ _U16 = npt.NDArray[np.uint16]
 
 def count_photons(mean: _F32, none: _F32, key: int, out: _U16) -> None: ...
 def digitize(
-    photons: _U16,
+    charge: _F32,
     photon_kev: float,
     zero: _F32,
     gain: _F32,

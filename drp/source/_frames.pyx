@@ -54,10 +54,10 @@ cdef inline uint16_t poisson(float mean, float none, uint32_t bits) noexcept nog
     return <uint16_t>k
 
 
-def digitize(const uint16_t[::1] photons, float photon_kev, const float[:, ::1] zero, const float[:, ::1] gain,
+def digitize(const float[::1] charge, float photon_kev, const float[:, ::1] zero, const float[:, ::1] gain,
              const float[:, ::1] rms, const float[::1] noise, uint64_t key, const uint16_t[::1] range_bits, float top, float margin,
              uint16_t[::1] out):
-    """Fill `out` with what the electronics give for `photons` photons of `photon_kev` keV in each pixel.
+    """Fill `out` with what the electronics give for the charge of `charge` photons of `photon_kev` keV in each pixel.
 
     `zero` (pedestal and offset, ADU), `gain` (ADU/keV, negative where the signal falls) and `rms` (ADU) are (ranges, pixels). The first range is
     taken whose noiseless value stays `margin` rms inside 0..`top`, else the last; then noise (`noise`: NOISE_ENTRIES quantiles of the normal
@@ -68,13 +68,13 @@ def digitize(const uint16_t[::1] photons, float photon_kev, const float[:, ::1] 
     cdef int lane
     cdef int last = <int>zero.shape[0] - 1
     cdef uint64_t bits = 0
-    _check(photons.shape[0], n, zero.shape, gain.shape, rms.shape, noise.shape[0], range_bits.shape[0])
+    _check(charge.shape[0], n, zero.shape, gain.shape, rms.shape, noise.shape[0], range_bits.shape[0])
     with nogil:
         for i in range(n):
             lane = i % LANES
             if lane == 0:
                 bits = mixed(key, i // LANES)
-            out[i] = one_pixel(i, photons[i] * photon_kev, zero, gain, rms, noise[(bits >> (16 * lane)) & 0xFFFF], range_bits,
+            out[i] = one_pixel(i, charge[i] * photon_kev, zero, gain, rms, noise[(bits >> (16 * lane)) & 0xFFFF], range_bits,
                                last, top, margin)
 
 
@@ -97,11 +97,11 @@ cdef inline uint16_t one_pixel(Py_ssize_t i, float kev, const float[:, ::1] zero
     return <uint16_t>value | range_bits[r]
 
 
-cdef int _check(Py_ssize_t photons, Py_ssize_t n, const Py_ssize_t *zero, const Py_ssize_t *gain, const Py_ssize_t *rms,
+cdef int _check(Py_ssize_t charge, Py_ssize_t n, const Py_ssize_t *zero, const Py_ssize_t *gain, const Py_ssize_t *rms,
                 Py_ssize_t noise, Py_ssize_t bits) except -1:
     cdef int k
-    if photons != n or zero[1] != n or not 1 <= zero[0] <= MAX_RANGES or bits != zero[0]:
-        raise ValueError(f"{n} pixels, {photons} photon numbers, constants ({zero[0]}, {zero[1]}), bits of {bits} ranges")
+    if charge != n or zero[1] != n or not 1 <= zero[0] <= MAX_RANGES or bits != zero[0]:
+        raise ValueError(f"{n} pixels, {charge} charges, constants ({zero[0]}, {zero[1]}), bits of {bits} ranges")
     for k in range(2):
         if gain[k] != zero[k] or rms[k] != zero[k]:
             raise ValueError(f"constants of shapes ({zero[0]}, {zero[1]}), ({gain[0]}, {gain[1]}) and ({rms[0]}, {rms[1]})")

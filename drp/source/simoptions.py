@@ -10,6 +10,7 @@ from typing import Any
 
 from drp.core.errors import SourceError
 from drp.source.base import near_misses
+from drp.source.sharing import MOST_SIGMA
 
 CAMERA_KINDS = ("epixhr", "jungfrau")
 KINDS = (*CAMERA_KINDS, "digitizer", "timetool")
@@ -48,6 +49,8 @@ class SimOptions:
     """Bragg peaks of each event."""
     energy_kev: float = 9.5
     """Energy of a photon."""
+    sharing: float = 0.0
+    """Width (sigma) in pixels of the cloud of charge that a photon makes; 0: all of it is in one pixel."""
     noise: float = 1.0
     """Factor on the electronics' noise."""
     dark: bool = False
@@ -71,6 +74,7 @@ class SimOptions:
         _in_range("ring", self.ring, 0, MAX_MEAN / 2)
         _in_range("peaks", self.peaks, 0, 100_000)
         _in_range("energy", self.energy_kev, 0.1, 1000)
+        _in_range("sharing", self.sharing, 0, MOST_SIGMA)
         _in_range("noise", self.noise, 0, 100)
         _in_range("pulses", self.pulses, 0, 10_000)
         _in_range("rise", self.rise, 0, 1000)
@@ -187,6 +191,7 @@ _CAMERA_KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "ring": ("ring", _ring),
     "peaks": ("peaks", int),
     "energy": ("energy_kev", float),
+    "sharing": ("sharing", float),
     "dark": ("dark", _switch),
     "constants": ("constants", str),
 }

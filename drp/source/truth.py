@@ -17,6 +17,7 @@ import numpy.typing as npt
 from drp.core.errors import SourceError
 from drp.source._frames import count_photons, digitize
 from drp.source.cameras import CAMERAS, Camera
+from drp.source.sharing import normal_law, share
 from drp.source.simoptions import SimOptions
 
 F32 = npt.NDArray[np.float32]
@@ -38,7 +39,7 @@ _RING_WIDTH = 0.08
 _GAP = 10
 _NOISE_ENTRIES = 65536
 _MAX_PHOTONS = 0xFFFF
-_PEDESTALS, _GAINS, _RMS, _OFFSETS, _PEAKS, _PHOTONS, _NOISE, _PEAK_PHOTONS = range(8)
+_PEDESTALS, _GAINS, _RMS, _OFFSETS, _PEAKS, _PHOTONS, _NOISE, _PEAK_PHOTONS, _SHARING = range(9)
 """What a random stream is for; part of its seed."""
 
 
@@ -50,7 +51,8 @@ class SimTruth:
         self.camera: Camera = CAMERAS[options.kind]
         self.segments = self.camera.segments(options)
         self.shape = (self.segments, self.camera.rows, self.camera.cols)
-        self._scratch = np.empty(self.shape, np.uint16)
+        self._photons = np.empty(self.shape, np.uint16)
+        self._charge = np.empty(self.shape, np.float32)
         self._cells = (self.camera.rows // _CELL, self.camera.cols // _CELL)
         room = self.segments * math.prod(self._cells)
         if options.peaks > room:
@@ -126,6 +128,15 @@ class SimTruth:
         """Return the photons that each pixel got in a frame."""
         return self._count(frame, np.empty(self.shape, np.uint16))
 
+    def charge(self, frame: int, out: F32 | None = None) -> F32:
+        """Return the charge in each pixel of a frame, in photons, float32: that of its own photons, unless charge is shared."""
+        out = np.empty(self.shape, np.float32) if out is None else out
+        photons = self._count(frame, self._photons)
+        sigma = self.options.sharing
+        rng = np.random.default_rng([self.options.seed, _SHARING, frame])
+        out[...] = share(photons, sigma, rng) if sigma else photons
+        return out
+
     def raw(self, frame: int, out: U16 | None = None, *, forced: int | None = None) -> U16:
         """Return the pixels of a frame as the detector gives them, gain bits included.
 
@@ -135,7 +146,7 @@ class SimTruth:
         which = slice(None) if forced is None else slice(forced, forced + 1)
         zero, gain, rms = (one[which] for one in self._electronics)
         digitize(
-            self._count(frame, self._scratch).reshape(-1),
+            self.charge(frame, self._charge).reshape(-1),
             self.options.energy_kev,
             zero,
             gain,
@@ -204,6 +215,5 @@ def _normal_quantiles() -> F32:
     """Return the quantiles (k + 1/2) / 65536 of the normal law, by interpolation in its distribution
     function.
     """
-    x = np.linspace(-6, 6, 4801)
-    distribution = np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in x])
+    x, distribution = normal_law()
     return np.interp((np.arange(_NOISE_ENTRIES) + 0.5) / _NOISE_ENTRIES, distribution, x).astype(np.float32)

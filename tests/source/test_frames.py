@@ -39,13 +39,13 @@ def plain_poisson(mean: np.float32, none: np.float32, bits: int) -> int:
 
 
 def plain_digitize(
-    photons: Any, kev: float, zero: Any, gain: Any, rms: Any, key: int, bits: Any, top: float, margin: float
+    charge: Any, kev: float, zero: Any, gain: Any, rms: Any, key: int, bits: Any, top: float, margin: float
 ) -> npt.NDArray[np.uint16]:
-    n = len(photons)
+    n = len(charge)
     lanes = np.ascontiguousarray(mixed(key, -(-n // 4))).view("<u2")[:n]
     out = np.zeros(n, np.uint16)
     for i in range(n):
-        energy = F32(F32(photons[i]) * F32(kev))
+        energy = F32(F32(charge[i]) * F32(kev))
         for r in range(len(zero)):
             value = F32(zero[r, i] + F32(energy * gain[r, i]))
             room = F32(F32(margin) * rms[r, i])
@@ -72,11 +72,11 @@ def test_digitizing_is_its_plain_twin(seed: int, n: int, ranges: int, falls: boo
     zero = rng.uniform(1000, 15000, (ranges, n)).astype(F32)
     gain = (rng.uniform(0.1, 40, (ranges, n)) * (-1 if falls else 1)).astype(F32)
     rms = rng.uniform(0, 10, (ranges, n)).astype(F32)
-    photons = (10 ** rng.uniform(0, 4.5, n)).astype(np.uint16)
+    charge = (10 ** rng.uniform(-2, 4.5, n)).astype(F32)
     bits = np.array([0, 0x4000, 0xC000][:ranges], np.uint16)
     out = np.empty(n, np.uint16)
-    digitize(photons, 9.5, zero, gain, rms, NOISE, seed, bits, 16383, 6, out)
-    twin = plain_digitize(photons, 9.5, zero, gain, rms, seed, bits, 16383, 6)
+    digitize(charge, 9.5, zero, gain, rms, NOISE, seed, bits, 16383, 6, out)
+    twin = plain_digitize(charge, 9.5, zero, gain, rms, seed, bits, 16383, 6)
     assert out.tolist() == twin.tolist()
 
 
@@ -103,10 +103,11 @@ def test_arrays_that_do_not_fit_each_other_are_refused() -> None:
         count_photons(a, b, 1, np.zeros(4, np.uint16))
     planes = np.zeros((2, 4), F32)
     pixels = np.zeros(4, np.uint16)
+    charge = np.zeros(4, F32)
     bits = np.zeros(2, np.uint16)
     with pytest.raises(ValueError, match="constants"):
-        digitize(pixels, 1, planes, np.zeros((2, 5), F32), planes, NOISE, 1, bits, 1, 1, pixels)
+        digitize(charge, 1, planes, np.zeros((2, 5), F32), planes, NOISE, 1, bits, 1, 1, pixels)
     with pytest.raises(ValueError, match="bits of 1"):
-        digitize(pixels, 1, planes, planes, planes, NOISE, 1, bits[:1], 1, 1, pixels)
+        digitize(charge, 1, planes, planes, planes, NOISE, 1, bits[:1], 1, 1, pixels)
     with pytest.raises(ValueError, match="quantiles"):
-        digitize(pixels, 1, planes, planes, planes, NOISE[:-1], 1, bits, 1, 1, pixels)
+        digitize(charge, 1, planes, planes, planes, NOISE[:-1], 1, bits, 1, 1, pixels)

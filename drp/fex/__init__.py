@@ -6,10 +6,13 @@ from drp.fex._names import look_up as __getattr__  # noqa: F401 - of names that 
 
 if TYPE_CHECKING:
     from drp.fex.averages import RunningAverage, StepAverage, average_of
+    from drp.fex.azimuthal import AzimuthalIntegrator
     from drp.fex.digitizer import PulseFinder, Pulses
+    from drp.fex.directions import Directions
     from drp.fex.errors import FexError
     from drp.fex.histogram import Histogram
     from drp.fex.photons import PhotonFinder, Photons
+    from drp.fex.poni import Poni
     from drp.fex.profiles import Profile, sector
     from drp.fex.rebin import Rebin
     from drp.fex.roi import Roi
@@ -19,12 +22,15 @@ if TYPE_CHECKING:
     from drp.fex.xpcs import SparseEvents, decode_events, dense_events
 
 __all__ = [
+    "AzimuthalIntegrator",
+    "Directions",
     "Edge",
     "EdgeFinder",
     "FexError",
     "Histogram",
     "PhotonFinder",
     "Photons",
+    "Poni",
     "Profile",
     "PulseFinder",
     "Pulses",

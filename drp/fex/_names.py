@@ -8,12 +8,15 @@ from importlib import import_module
 from typing import Any
 
 MODULE_OF = {
+    "AzimuthalIntegrator": "azimuthal",
+    "Directions": "directions",
     "Edge": "timetool",
     "EdgeFinder": "timetool",
     "FexError": "errors",
     "Histogram": "histogram",
     "PhotonFinder": "photons",
     "Photons": "photons",
+    "Poni": "poni",
     "Profile": "profiles",
     "PulseFinder": "digitizer",
     "Pulses": "digitizer",

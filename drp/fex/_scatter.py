@@ -1,0 +1,102 @@
+"""The kernel that adds pixels to bins, each split over up to four neighbouring ones. It knows numbers, no geometry, and checks nothing.
+
+`sums` has four numbers for each bin: pixels are added to those of their *first* bin, sums[first, lane] += value * weight[lane], so that a pixel
+costs one addition of four numbers, whichever bins it is in, and what a bin holds is sums[bin, 0] + sums[bin - 1, 1] + ... (`Bins.fold`). An
+addition that begins before the one to the same bin is done waits for it, and neighbouring pixels are often in one bin: so four quarters of the
+pixels, far from each other, are gone through together. Sums are float64. The compiler does not find additions of four by itself; they are made
+here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+LANES = 4
+WHOLE = 0xFFFF
+"""The weight of a pixel that is in one bin only."""
+BLOCK = 256
+STREAMS = 4
+_at = np.uintp
+_DOUBLE = ir.VectorType(ir.DoubleType(), LANES)
+_WORD = ir.VectorType(ir.IntType(32), LANES)
+_HALF = ir.VectorType(ir.IntType(16), LANES)
+
+
+def _generate_add(power: int, builder: Any, sums: Any, weights: Any, value: Any) -> None:
+    def pointer(address: Any, kind: Any) -> Any:
+        return builder.inttoptr(address, kind.as_pointer())
+
+    halves = builder.load(pointer(weights, _HALF), align=2)
+    weight = builder.sitofp(builder.zext(halves, _WORD), _DOUBLE)
+    first = builder.insert_element(ir.Constant(_DOUBLE, ir.Undefined), value, ir.IntType(32)(0))
+    share = builder.shuffle_vector(first, first, ir.Constant(_WORD, [0] * LANES))
+    for _ in range(power):
+        share = builder.fmul(share, weight)
+    place = pointer(sums, _DOUBLE)
+    builder.store(builder.fadd(builder.load(place, align=8), share), place, align=8)
+
+
+def _operation(power: int) -> Any:
+    def lower(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        _generate_add(power, builder, *values)
+        return context.get_dummy_value()
+
+    arguments = types.uintp, types.uintp, types.float64
+    return intrinsic(lambda _typing, sums, weights, value: (types.void(*arguments), lower))  # noqa: ARG005
+
+
+add = _operation(1)
+"""add(address of four sums, address of four weights, value): add value * weight to each."""
+add_squared = _operation(2)
+"""The same with the square of each weight."""
+
+
+@numba.njit(cache=True, nogil=True)
+def scatter(values: Any, first: Any, weights: Any, squared: bool, sums: Any) -> None:
+    """Add `values` (pixels,), float32, to `sums` (bins, LANES), float64, times `weights` (pixels, LANES), uint16, or their squares."""
+    quarter = _at(values.shape[0] // STREAMS)
+    to, of = _at(sums.ctypes.data), _at(weights.ctypes.data)
+    for i in range(_at(0), quarter):
+        for stream in range(_at(0), _at(STREAMS)):
+            p = i + stream * quarter
+            place, weight = to + _at(first[p]) * _at(8 * LANES), of + p * _at(2 * LANES)
+            if squared:
+                add_squared(place, weight, np.float64(values[p]))
+            else:
+                add(place, weight, np.float64(values[p]))
+    for last in range(_at(STREAMS) * quarter, _at(values.shape[0])):
+        place, weight = to + _at(first[last]) * _at(8 * LANES), of + last * _at(2 * LANES)
+        if squared:
+            add_squared(place, weight, np.float64(values[last]))
+        else:
+            add(place, weight, np.float64(values[last]))
+
+
+@numba.njit(cache=True, nogil=True)
+def scatter_rest(values: Any, pixels: Any, bins: Any, weights: Any, squared: bool, sums: Any) -> None:
+    """Add single shares: `values[pixels]` times `weights`, float32, or their squares, to `sums[bins]`."""
+    for i in range(_at(0), _at(pixels.shape[0])):
+        weight = np.float64(weights[i])
+        sums[_at(bins[i])] += np.float64(values[_at(pixels[i])]) * (weight * weight if squared else weight)
+
+
+@numba.njit(cache=True, nogil=True)
+def find_invalid(values: Any, dummy: Any, delta: Any, out: Any) -> Any:
+    """Put the indices of pixels that are not finite, or not farther than `delta` from `dummy`, into `out`, and return how many they are."""
+    found = 0
+    for begin in range(0, values.shape[0], BLOCK):
+        end = min(begin + BLOCK, values.shape[0])
+        bad = np.uint32(0)
+        for i in range(_at(begin), _at(end)):
+            bad += np.uint32((not abs(values[i]) < np.float32(np.inf)) | (abs(values[i] - dummy) <= delta))
+        for i in range(begin, end if bad else begin):
+            if not abs(values[i]) < np.float32(np.inf) or abs(values[i] - dummy) <= delta:
+                out[found] = i
+                found += 1
+    return found

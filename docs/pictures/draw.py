@@ -14,9 +14,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from drp.fex import (
+    AzimuthalIntegrator,
+    Directions,
     EdgeFinder,
     Histogram,
     PhotonFinder,
+    Poni,
     Profile,
     PulseFinder,
     Rebin,
@@ -24,6 +27,7 @@ from drp.fex import (
     RoiStatistics,
     sector,
 )
+from drp.fex.directions import UNITS
 from drp.source.simoptions import parse
 from drp.source.timetool import TimeToolTruth
 from drp.source.truth import SimTruth
@@ -141,7 +145,36 @@ def photons(figure: Any) -> None:
     right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
+def azimuthal(figure: Any) -> None:
+    """A frame and its curve, with the mean of the simulator."""
+    truth = SimTruth(parse("epixhr"))
+    x, y = truth.positions_um
+    directions = Directions.of_coords((y, x, np.full_like(x, -1e5)), Poni.of_energy(truth.options.energy_kev))
+    integrator = AzimuthalIntegrator(directions, 300, unit="q_A^-1", error_model="azimuthal")
+    energy = np.float32(truth.options.energy_kev)
+    true = integrator.integrate(truth.mean_photons * energy).intensity.copy()
+    frame = truth.photons(0).astype(np.float32) * energy
+    curve = integrator.integrate(frame)
+    left, right = figure.subplots(1, 2)
+    row, col = (np.rint((one - one.min()) / truth.camera.pixel_um).astype(int) for one in (y, x))
+    image = np.full((row.max() + 1, col.max() + 1), np.nan)
+    image[row, col] = frame
+    rows, cols = (size // 16 * 16 for size in image.shape)
+    coarse = image[:rows, :cols].reshape(rows // 16, 16, cols // 16, 16).mean(axis=(1, 3))
+    left.imshow(coarse, vmin=0, vmax=6, cmap="gray_r", interpolation="nearest")
+    left.set(xticks=[], yticks=[], title="one event")
+    assert curve.sigma is not None
+    right.fill_between(
+        curve.radial, curve.intensity - curve.sigma, curve.intensity + curve.sigma, color="C0", alpha=0.4
+    )
+    right.plot(curve.radial, curve.intensity, lw=0.8, label="its curve")
+    right.plot(curve.radial, true, color="C3", lw=1, label="mean, without peaks")
+    right.set(xlabel=UNITS["q_A^-1"].label, ylabel="keV per pixel", ylim=(0, 11))
+    right.legend()
+
+
 PICTURES: dict[str, Callable[[Any], None]] = {
+    "azimuthal": azimuthal,
     "timetool": timetool,
     "digitizer_peaks": digitizer_peaks,
     "statistics": statistics,

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from drp.fex.directions import Directions
     from drp.fex.errors import FexError
     from drp.fex.histogram import Histogram
+    from drp.fex.peakfinder8 import PeakFinder8, Peaks
     from drp.fex.photons import PhotonFinder, Photons
     from drp.fex.poni import Poni
     from drp.fex.profiles import Profile, sector
+    from drp.fex.radial import RadialBackground
     from drp.fex.rebin import Rebin
     from drp.fex.roi import Roi
     from drp.fex.statistics import RoiStatistics
@@ -28,12 +30,15 @@ __all__ = [
     "EdgeFinder",
     "FexError",
     "Histogram",
+    "PeakFinder8",
+    "Peaks",
     "PhotonFinder",
     "Photons",
     "Poni",
     "Profile",
     "PulseFinder",
     "Pulses",
+    "RadialBackground",
     "Rebin",
     "Roi",
     "RoiStatistics",

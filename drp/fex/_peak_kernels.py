@@ -1,0 +1,215 @@
+"""Kernels: peaks among the pixels above their radius's threshold, by connected search and a local background. They know one segment and check
+nothing.
+
+`hot` holds one byte for each pixel of the segment: 0, or 1 above the threshold, or 2 as well and part of a peak that was looked at. It is 0
+everywhere between two events. Peaks do not cross ASICs, and begin inside of an ASIC's outermost pixels, though they may have some.
+
+Where the reference computes in float32 and in a certain order, so does this, since a peak's centre is rounded and its signal compared.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from calib.detectors._lanes import within
+
+NO_SIGMA = np.float32(0.01)
+"""The reference's deviation where no pixel of the local background is left."""
+NO_SIGNAL = np.float32(1e-10)
+LARGEST = np.finfo(np.float32).max
+_at = np.uintp
+_f = np.float32
+
+
+@numba.njit(cache=True, nogil=True)
+def mark(
+    found: Any,
+    values: Any,
+    of_bin: Any,
+    begin: Any,
+    end: Any,
+    first: Any,
+    upper: Any,
+    hot: Any,
+    candidates: Any,
+) -> Any:
+    """Mark listed pixels above their thresholds; put them into `candidates`, in their order, counted from the segment's `first`; return how many."""
+    n = _at(0)
+    for i in range(_at(begin), _at(end)):
+        if values[i] > upper[of_bin[i]] and values[i] <= LARGEST:
+            at = found[i] - np.uint32(first)
+            hot[at] = 1
+            candidates[n] = at
+            n += _at(1)
+    return n
+
+
+@within
+def add_neighbours(p: Any, size: Any, hot: Any, corner: Any, asic: Any, cols: Any, members: Any) -> Any:
+    """Add the hot neighbours of a peak's pixel p, itself first; return the new size."""
+    for k in range(9):
+        # The reference reads p's place each time, and an addition may have written there.
+        step = 4 if k == 0 else (k - 1 if k <= 4 else k)
+        row = members[p, 0] + step // 3 - 1
+        col = members[p, 1] + step % 3 - 1
+        if 0 <= row < asic[0] and 0 <= col < asic[1]:
+            at = _at((corner[0] + row) * cols + corner[1] + col)
+            if hot[at] == 1:
+                hot[at] = 2
+                members[size, 0] = row
+                members[size, 1] = col
+                size += 1
+    return size
+
+
+@within
+def grow(row: Any, col: Any, hot: Any, corner: Any, asic: Any, cols: Any, stray: Any, members: Any) -> Any:
+    """Collect the hot pixels connected with one, rows and columns in their ASIC into `members`; return how many.
+
+    With `stray` 1 the place behind the last member is looked at too, as the reference does. What lies there is left from an earlier peak, of another
+    ASIC perhaps, and hot pixels near that place then join.
+    """
+    members[0, 0] = row
+    members[0, 1] = col
+    size, before = 0, -1
+    while size != before:
+        before = size
+        p = 0
+        while p < max(size + stray, 1):
+            size = add_neighbours(p, size, hot, corner, asic, cols, members)
+            p += 1
+    return size
+
+
+@within
+def sums_of(
+    frame: Any, begin: Any, bins: Any, mean: Any, corner: Any, top: Any, cols: Any, members: Any, size: Any
+) -> Any:
+    """Return a peak's sums of its pixels and of these by column and row, those above the radial mean and those as they are."""
+    above = above_x = above_y = _f(0)
+    plain = plain_x = plain_y = _f(0)
+    for p in range(size):
+        row, col = corner[0] + members[p, 0], corner[1] + members[p, 1]
+        at = _at(begin + row * cols + col)
+        value = frame[at]
+        more = _f(value - mean[bins[at]])
+        x, y = _f(col), _f(top + row)
+        above += more
+        above_x += more * x
+        above_y += more * y
+        plain += value
+        plain_x += value * x
+        plain_y += value * y
+    return above, above_x, above_y, plain, plain_x, plain_y
+
+
+@within
+def surroundings(
+    frame: Any,
+    begin: Any,
+    bins: Any,
+    upper: Any,
+    hot: Any,
+    corner: Any,
+    asic: Any,
+    cols: Any,
+    centre: Any,
+    reach: Any,
+) -> Any:
+    """Return how many pixels there are around a centre that are not hot, their sum, sum of squares, and the largest."""
+    total = squares = largest = _f(0)
+    n = 0
+    for dy in range(-reach, reach):
+        for dx in range(-reach, reach):
+            row, col = centre[0] + dy, centre[1] + dx
+            if dy * dy + dx * dx <= reach * reach and 0 <= row < asic[0] and 0 <= col < asic[1]:
+                inside = _at((corner[0] + row) * cols + corner[1] + col)
+                at = _at(begin) + inside
+                value = frame[at]
+                if hot[inside] == 0 and value < upper[bins[at]] and value >= -LARGEST:
+                    total += value
+                    squares += value * value
+                    largest = max(largest, value)
+                    n += 1
+    return n, total, squares, largest
+
+
+@within
+def local_background(n: Any, total: Any, squares: Any, otherwise: Any) -> Any:
+    """Return mean and deviation of a peak's surroundings."""
+    if n == 0:
+        return otherwise, NO_SIGMA
+    mean = total / _f(n)
+    variance = squares / _f(n) - mean * mean
+    return mean, np.sqrt(max(variance, _f(0)))
+
+
+@within
+def signal(frame: Any, begin: Any, corner: Any, cols: Any, members: Any, size: Any, offset: Any) -> Any:
+    """Return a peak's sum and its largest pixel above the local background."""
+    total = largest = _f(0)
+    for p in range(size):
+        value = frame[_at(begin + (corner[0] + members[p, 0]) * cols + corner[1] + members[p, 1])] - offset
+        total += value
+        largest = max(largest, value)
+    return total, largest
+
+
+@numba.njit(cache=True, nogil=True)
+def search(
+    frame: Any, begin: Any, segment: Any, shape: Any, asic: Any, bins: Any, every_bin: Any, state: Any, hot: Any, candidates: Any, n: Any,
+    limits: Any, snr: Any, stray: Any, members: Any, most: Any, numbers: Any, places: Any, found: Any,
+) -> Any:  # fmt: skip
+    """Search a segment, which begins at `begin` of `frame` and `bins`, from its `n` candidates on, and unmark those; return (peaks, members ever
+    used).
+
+    `every_bin` has the bins of pixels that are not used too. `limits`: fewest and most pixels, reach of the local background. `numbers` (peaks, 6)
+    become column, row (in the frame's segments one below the other), sum, largest, deviation, SNR; `places` (peaks, 4) segment, row, column,
+    pixels; from `found` on, as far as there is room.
+    """
+    cols = shape[1]
+    mean, upper = state[0], state[3]
+    top = segment * shape[0]
+    for c in range(n):
+        row, col = np.int64(candidates[c]) // cols, np.int64(candidates[c]) % cols
+        corner = row - row % asic[0], col - col % asic[1]
+        row, col = row - corner[0], col - corner[1]
+        if hot[candidates[c]] != 1 or row == 0 or col == 0 or row == asic[0] - 1 or col == asic[1] - 1:
+            continue
+        size = grow(row, col, hot, corner, asic, cols, stray, members)
+        most = max(most, size)
+        if size < limits[0] or size > limits[1]:
+            continue
+        above, above_x, above_y, plain, plain_x, plain_y = sums_of(
+            frame, begin, bins, mean, corner, top, cols, members, size
+        )
+        if abs(above) < NO_SIGNAL or abs(plain) < NO_SIGNAL:
+            continue
+        y = np.int64(np.rint(above_y / above)) - top
+        x = np.int64(np.rint(above_x / above))
+        centre = y - corner[0], x - corner[1]
+        around, total, squares, largest = surroundings(
+            frame, begin, bins, upper, hot, corner, asic, cols, centre, limits[2]
+        )
+        offset, sigma = local_background(around, total, squares, mean[every_bin[_at(begin + y * cols + x)]])
+        intensity, peak = signal(frame, begin, corner, cols, members, size, offset)
+        if not sigma > 0 or intensity / sigma < snr or peak < largest - offset:
+            continue
+        if found < len(numbers):
+            numbers[found, 0] = plain_x / plain
+            numbers[found, 1] = plain_y / plain
+            numbers[found, 2] = intensity
+            numbers[found, 3] = peak
+            numbers[found, 4] = sigma
+            numbers[found, 5] = intensity / sigma
+            places[found, 0] = segment
+            places[found, 1] = min(max(np.int64(np.rint(plain_y / plain)) - top, 0), shape[0] - 1)
+            places[found, 2] = min(max(np.int64(np.rint(plain_x / plain)), 0), cols - 1)
+            places[found, 3] = size
+        found += 1
+    for c in range(n):
+        hot[candidates[c]] = 0
+    return found, most

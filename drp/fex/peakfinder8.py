@@ -1,0 +1,204 @@
+"""PeakFinder8: Bragg peaks of a calibrated frame, after Barty et al. 2014, J. Appl. Cryst. 47, 1118 (peakfinder8 of Cheetah, psana, OM and CrystFEL).
+
+The background at each radius gives a threshold; pixels above it that touch are a peak, if there are neither too few nor too many, and if their sum is
+`min_snr` times the deviation of the pixels around them. Peaks are the same as those of psana's peakfinder8 on the same frame. It knows no detector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from drp.fex import _peak_kernels as kernels
+from drp.fex import radial
+from drp.fex.errors import FexError
+from drp.fex.frames import Array, Floats, Frame, read_only
+from drp.fex.radial import RadialBackground
+
+Ints = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """The peaks of one frame, in the order they were found; arrays of one element each, valid until the next `find`.
+
+    `x`, `y`: centre by intensity, in pixels, of the segments one below the other as psana has them (float32); `segment`, `row`, `col` the pixel
+    there (int32). `intensity`, `maximum`: sum and largest pixel above the local background; `sigma`: its deviation; `snr`: intensity / sigma
+    (float32); `pixels` (int32). `found`: how many peaks there are, also those beyond `max_num_peaks` that have no room.
+    """
+
+    x: Floats
+    y: Floats
+    intensity: Floats
+    maximum: Floats
+    sigma: Floats
+    snr: Floats
+    segment: Ints
+    row: Ints
+    col: Ints
+    pixels: Ints
+    found: int
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def cxi(self) -> dict[str, Any]:
+        """Return the peaks by the names that CXI files have them by, which CrystFEL reads."""
+        return {
+            "nPeaks": len(self),
+            "peakXPosRaw": self.x,
+            "peakYPosRaw": self.y,
+            "peakTotalIntensity": self.intensity,
+            "peakMaximumValue": self.maximum,
+            "peakSNR": self.snr,
+            "peakNPixels": self.pixels,
+            "peakSegment": self.segment,
+            "peakRow": self.row,
+            "peakCol": self.col,
+        }
+
+
+class PeakFinder8:
+    """Finds the Bragg peaks of frames: `find(frame)`.
+
+    `radius`: of each pixel, (segments, rows, cols) or (rows, cols), in pixels. `mask`: the same shape, 0 for a pixel that is not used; one whose
+    radius is less than `min_res` or more than `max_res` is not either. `asic_shape`: rows and columns of the parts that a segment consists of,
+    which no peak crosses; None: a whole segment. `adc_thresh`: what every pixel of a peak is above, in the frame's unit. `min_snr`: in deviations,
+    both of a pixel above the radial and of a peak above the local background. `min_pix_count`, `max_pix_count`: pixels of a peak.
+    `local_bg_radius`: the background around a peak is that within twice as many pixels. `per_bin`: None finds the peaks of psana's peakfinder8; a
+    number takes the radial background from so many pixels of each radius, which is fast. Raises FexError where one of them cannot be used.
+
+    `background` is the radial background of the last frame. One instance per thread.
+    """
+
+    def __init__(
+        self,
+        radius: Array,
+        mask: Array | None = None,
+        *,
+        asic_shape: tuple[int, int] | None = None,
+        max_num_peaks: int = 2048,
+        min_snr: float = 5.0,
+        adc_thresh: float = 0.0,
+        min_pix_count: int = 2,
+        max_pix_count: int = 200,
+        local_bg_radius: int = 3,
+        min_res: float | None = None,
+        max_res: float | None = None,
+        per_bin: int | None = None,
+    ) -> None:
+        limits = min_pix_count, max_pix_count, 2 * local_bg_radius
+        if not (1 <= min_pix_count <= max_pix_count and local_bg_radius >= 0 and max_num_peaks >= 1):
+            raise FexError(
+                f"peaks of {min_pix_count} to {max_pix_count} pixels, {max_num_peaks} at most, a background of radius {local_bg_radius}",
+                "Give positive numbers, the smaller first",
+            )
+        used = in_resolution(radius, mask, min_res, max_res)
+        self.background = RadialBackground(
+            radius, used, min_snr=min_snr, adc_thresh=adc_thresh, per_bin=per_bin
+        )
+        self.shape = self.background.shape
+        self._panel = self.shape[1:]
+        self._every_bin = read_only(every_bin(self.background, radius))
+        self._asic = asic_of(asic_shape, self._panel)
+        self._limits = limits
+        self._snr = np.float32(min_snr)
+        pixels = self._panel[0] * self._panel[1]
+        self._hot = np.zeros(pixels, np.uint8)
+        self._candidates = np.empty(pixels, np.uint32)
+        self._members = np.zeros((self._asic[0] * self._asic[1] + 1, 2), np.int32)
+        self._members_used = 0
+        self._numbers = np.empty((max_num_peaks, 6), np.float32)
+        self._places = np.empty((max_num_peaks, 4), np.int32)
+        self.find(np.zeros(self.shape, np.float32))
+
+    def find(self, frame: Frame) -> Peaks:
+        """Find the peaks of a frame, float32 (segments, rows, cols) or segments that are calibrated as they are asked for; FexError on misfit."""
+        whole = self.background.whole(frame)
+        survey = self.background.survey
+        survey.of(whole, self._asic)
+        flat, bins = whole.reshape(-1), self.background.bins.reshape(-1)
+        self._members[: self._members_used + 1] = 0
+        self._members_used = found = 0
+        for segment in range(self.shape[0]):
+            begin = segment * len(self._hot)
+            listed = (
+                survey.found,
+                survey.values,
+                survey.of_bin,
+                survey.starts[segment],
+                survey.starts[segment + 1],
+            )
+            n = kernels.mark(*listed, begin, self.background.state[3], self._hot, self._candidates)
+            found = self._search(flat, begin, segment, bins, n, found, 1)
+        return self._peaks(found)
+
+    def _search(
+        self, frame: Floats, begin: int, segment: int, bins: Array, n: int, found: int, stray: int
+    ) -> int:
+        found, self._members_used = kernels.search(
+            frame,
+            begin,
+            segment,
+            self._panel,
+            self._asic,
+            bins,
+            self._every_bin,
+            self.background.state,
+            self._hot,
+            self._candidates,
+            n,
+            self._limits,
+            self._snr,
+            stray,
+            self._members,
+            self._members_used,
+            self._numbers,
+            self._places,
+            found,
+        )
+        return found
+
+    def _peaks(self, found: int) -> Peaks:
+        n = min(found, len(self._numbers))
+        x, y, intensity, maximum, sigma, snr = self._numbers[:n].T
+        segment, row, col, pixels = self._places[:n].T
+        return Peaks(x, y, intensity, maximum, sigma, snr, segment, row, col, pixels, found)
+
+
+def in_resolution(radius: Array, mask: Array | None, min_res: float | None, max_res: float | None) -> Array:
+    """Return which pixels are used: those of the mask whose radius is from `min_res` to `max_res`."""
+    radius = np.asarray(radius)
+    used = np.ones(radius.shape, bool) if mask is None else np.asarray(mask) != 0
+    if used.shape == radius.shape and min_res is not None:
+        used = used & (radius >= min_res)
+    if used.shape == radius.shape and max_res is not None:
+        used = used & (radius <= max_res)
+    return used
+
+
+def every_bin(background: RadialBackground, radius: Array) -> npt.NDArray[np.uint16]:
+    """Return the bin of each pixel, flat, also of those that are not used where there is such a bin."""
+    flat = np.asarray(radius, np.float32).reshape(-1)
+    beyond = ~((flat >= 0) & (flat < background.n_bins - 0.5))
+    return np.where(beyond, background.n_bins, np.rint(np.where(beyond, 0, flat))).astype(np.uint16)
+
+
+def asic_of(asic: tuple[int, int] | None, panel: tuple[int, int]) -> tuple[int, int]:
+    """Return the shape of an ASIC; FexError where a panel does not consist of such."""
+    rows, cols = asic or panel
+    if rows < 1 or cols < 1 or panel[0] % rows or panel[1] % cols:
+        raise FexError(
+            f"segments of {panel} pixels do not consist of ASICs of {(rows, cols)}",
+            "Give (rows, columns) of one",
+        )
+    return rows, cols
+
+
+def warm_up() -> None:
+    """Compile the kernels for what a worker passes."""
+    radial.warm_up()
+    PeakFinder8(np.zeros((1, 2, 2)))

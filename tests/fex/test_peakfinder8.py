@@ -1,0 +1,177 @@
+"""Peaks are those of the plain twin, whatever the frame, and what goes wrong is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drp.fex import _peak_kernels, _radial_kernels
+from drp.fex.errors import FexError
+from drp.fex.peakfinder8 import PeakFinder8, Peaks
+from tests.fex.plain_peakfinder8 import Array, Parameters, find
+
+SHAPE = (2, 24, 32)
+ODD = [np.nan, np.inf, -np.inf, 3e9, -3e9]
+
+
+def columns(peaks: Peaks) -> Array:
+    """A row for each peak, as the twin has them."""
+    fields = peaks.x, peaks.y, peaks.intensity, peaks.maximum, peaks.sigma, peaks.snr, peaks.pixels
+    return np.stack(fields, axis=1).astype(float)
+
+
+def twin(frame: Array, radius: Array, mask: Array, parameters: Parameters) -> Array:
+    """The twin's peaks, segments one below the other."""
+    flat = (-1, frame.shape[-1])
+    peaks = find(
+        frame.reshape(flat), np.rint(radius).astype(int).reshape(flat), mask.reshape(flat), parameters
+    )
+    return np.array(peaks, float).reshape(-1, 7)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Array, Array, Array, Parameters]:
+    """A frame in eighths (so that no order of sums matters), a few bins, bad pixels."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    bins = draw(st.sampled_from([1, 3, 40]))
+    radius = np.minimum(np.hypot(*np.indices(SHAPE)[1:] - rng.uniform(-5, 30, (2, 1, 1, 1))), bins).astype(
+        np.float32
+    )
+    noise, mean = draw(st.sampled_from([(8, 0), (8, 40), (16, -30), (0, 0), (0, 24)]))
+    eighths = rng.normal(mean, noise, SHAPE) + rng.integers(0, 2000, SHAPE) * (
+        rng.random(SHAPE) < draw(st.sampled_from([0, 0.01, 0.1]))
+    )
+    frame = (np.rint(eighths) / 8).astype(np.float32)
+    for odd in draw(st.lists(st.sampled_from(ODD), max_size=4)):
+        frame[tuple(rng.integers(0, SHAPE))] = odd
+    mask = (rng.random(SHAPE) >= draw(st.sampled_from([0, 0.1, 0.9, 1]))).astype(np.uint8)
+    parameters = Parameters(
+        draw(st.sampled_from([(24, 32), (12, 8), (6, 32), (2, 2), (24, 1)])),
+        draw(st.sampled_from([2.0, 4.0, 6.5])),
+        draw(st.sampled_from([0.0, 7.0, -9.0])),
+        draw(st.sampled_from([1, 2])),
+        draw(st.sampled_from([2, 200])),
+        draw(st.integers(0, 4)),
+    )
+    return frame, radius, mask, parameters
+
+
+def made(radius: Array, mask: Array | None, one: Parameters, **more: Any) -> PeakFinder8:
+    """A finder with the twin's parameters."""
+    names = ("min_snr", "adc_thresh", "min_pix_count", "max_pix_count", "local_bg_radius")
+    return PeakFinder8(
+        radius, mask, asic_shape=one.asic, **{name: getattr(one, name) for name in names}, **more
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_peaks_are_the_plain_twins(case: tuple[Array, Array, Array, Parameters]) -> None:
+    frame, radius, mask, parameters = case
+    finder = made(radius, mask, parameters)
+    expected = twin(frame, radius, mask, parameters)
+    for _ in range(2):
+        found = columns(finder.find(frame))
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def field(seed: int = 0, peaks: int = 30) -> tuple[Array, Array, Array]:
+    """Noise with spots of 3 x 3 pixels; the spots' (segment, row, col), and the radius of each pixel."""
+    rng = np.random.default_rng(seed)
+    shape = (3, 96, 160)
+    frame = rng.normal(1, 1, shape).astype(np.float32)
+    cells = rng.choice(3 * 8 * 13, peaks, replace=False)
+    places = np.stack([cells // 104, cells % 104 // 13 * 12 + 5, cells % 13 * 12 + 5], axis=1)
+    for s, row, col in places:
+        frame[s, row - 1 : row + 2, col - 1 : col + 2] += np.float32(rng.uniform(20, 100))
+    return frame, places, np.hypot(*np.indices(shape)[1:] - 40).astype(np.float32)
+
+
+def test_spots_are_found_where_they_are() -> None:
+    frame, places, radius = field()
+    peaks = PeakFinder8(radius).find(frame)
+    found = np.stack([peaks.segment, peaks.row, peaks.col], axis=1)
+    assert sorted(found.tolist()) == sorted(places.tolist())
+    assert np.allclose(peaks.y, found[:, 0] * 96 + found[:, 1], atol=0.3)
+    assert peaks.cxi()["nPeaks"] == peaks.found == 30
+
+
+def test_more_peaks_than_room_are_counted() -> None:
+    frame, _, radius = field()
+    all_of_them = columns(PeakFinder8(radius).find(frame))
+    few = PeakFinder8(radius, max_num_peaks=7).find(frame)
+    assert (len(few), few.found) == (7, 30)
+    assert np.array_equal(columns(few), all_of_them[:7])
+
+
+def test_resolution_and_mask_leave_peaks_out() -> None:
+    frame, places, radius = field()
+    mask = np.ones(frame.shape, np.uint8)
+    mask[1] = 0
+    peaks = PeakFinder8(radius, mask, min_res=40, max_res=90).find(frame)
+    found = {
+        (int(s), int(row), int(col)) for s, row, col in zip(peaks.segment, peaks.row, peaks.col, strict=True)
+    }
+    distance = {(int(s), int(row), int(col)): radius[s, row, col] for s, row, col in places if s != 1}
+    assert {one for one, away in distance.items() if 42 < away < 88} <= found
+    assert all(39 < radius[one] < 91 and one[0] != 1 for one in found)
+    mask[:] = 0
+    assert PeakFinder8(radius, mask).find(frame).found == 0
+
+
+def test_nothing_is_left_of_a_frame_in_the_next() -> None:
+    first, other = field(1)[0], field(2)[0]
+    radius = field()[2]
+    finder = PeakFinder8(radius)
+    expected = columns(PeakFinder8(radius).find(other))
+    finder.find(first)
+    assert np.array_equal(columns(finder.find(other)), expected)
+
+
+def test_kernels_are_compiled_before_the_first_event() -> None:
+    kernels = [
+        one
+        for module in (_peak_kernels, _radial_kernels)
+        for one in vars(module).values()
+        if hasattr(one, "signatures")
+    ]
+    frame, _, radius = field()
+    finder = PeakFinder8(radius)
+    before = [len(one.signatures) for one in kernels]
+    assert finder.find(frame).found
+    assert [len(one.signatures) for one in kernels] == before
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"asic_shape": (7, 8)}, "do not consist of ASICs"),
+        ({"asic_shape": (0, 8)}, "do not consist of ASICs"),
+        ({"min_snr": 0}, "min_snr 0"),
+        ({"min_snr": np.nan}, "min_snr nan"),
+        ({"adc_thresh": np.inf}, "adc_thresh inf"),
+        ({"min_pix_count": 5, "max_pix_count": 4}, "peaks of 5 to 4 pixels"),
+        ({"max_num_peaks": 0}, "0 at most"),
+        ({"local_bg_radius": -1}, "radius -1"),
+        ({"per_bin": 0}, "0 pixels of each radius"),
+        ({"mask": np.ones((2, 6, 9))}, r"mask \(2, 6, 9\)"),
+        ({"radius": np.zeros(8)}, r"radius is \(8,\)"),
+        ({"radius": np.full((2, 6, 8), 1e6)}, "radii are from 1e"),
+        ({"radius": np.full((2, 6, 8), -1.0)}, "radii are from -1"),
+        ({"radius": np.full((2, 6, 8), np.nan)}, "radii are from nan"),
+    ],
+)
+def test_what_cannot_be_used_is_told(change: dict[str, Any], says: str) -> None:
+    given = {"radius": np.zeros((2, 6, 8)), "mask": np.ones((2, 6, 8)), **change}
+    with pytest.raises(FexError, match=says):
+        PeakFinder8(**given)
+
+
+def test_a_frame_of_another_shape_is_told() -> None:
+    with pytest.raises(FexError, match=r"expected is float32 \(2, 6, 8\)"):
+        PeakFinder8(np.zeros((2, 6, 8))).find(np.zeros((2, 8, 6), np.float32))

@@ -22,7 +22,7 @@ parser = argparse.ArgumentParser(
     formatter_class=argparse.ArgumentDefaultsHelpFormatter,
 )
 add = parser.add_argument
-add("--field", default="waveform", help="field of raw with the samples")
+add("--field", default="raw", help="field of raw with the samples; raw: its array")
 add("--threshold", type=float, default=50, help="a pulse is above it where it arrives, on its flank")
 add("--fraction", type=float, default=0.5, help="that the later waveform is lowered to, above 0 to 1")
 add("--delay", type=int, default=4, help="samples, about half the rise of a pulse")
@@ -48,8 +48,9 @@ FIELDS["dropped"] = np.uint32, 0
 
 for run in ds.runs():
     det = run.Detector(info.det_name)
-    if args.field not in det.raw.fields:
-        raise SystemExit(f"{info.det_name} has {', '.join(det.raw.fields)}, and not {args.field}")
+    ranks = {field: rank for field, (_, rank) in det.raw.fields.items()}
+    if ranks.get(args.field) != 1:
+        raise SystemExit(f"{info.det_name} has {ranks}: give a --field of rank 1")
     result = run.add_detector(
         DetectorDef(info.det_name, info.det_type, info.det_id), AlgDef("pulses", 0, 0, 1), FIELDS
     )
@@ -58,7 +59,7 @@ for run in ds.runs():
         waveform = getattr(det.raw, args.field)(evt)
         if waveform is None:
             continue
-        if finder is None:
+        if finder is None or finder.samples != len(waveform):
             finder = PulseFinder(len(waveform), **options)
         pulses = finder.find(waveform)
         for name in FIELDS:

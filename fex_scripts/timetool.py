@@ -22,8 +22,8 @@ parser = argparse.ArgumentParser(
     formatter_class=argparse.ArgumentDefaultsHelpFormatter,
 )
 add = parser.add_argument
-add("--field", default="line", help="field of raw with the pixels")
-add("--beam", default="beam", help="field of raw that is 0 in events without the beam")
+add("--field", default="raw", help="field of raw with the pixels; raw: its array")
+add("--beam", default="beam", help="field of raw that is 0 in events without the beam; empty: none is")
 add("--taps", type=int, default=128, help="pixels of the filter")
 add("--rising", action="store_true", help="find edges where the light gets more")
 add("--weights", help="text file with the numbers of a filter, in place of the one of --taps")
@@ -34,6 +34,8 @@ add("--rate", type=float, default=0.1, help="part of the newest background in th
 add("--background", help=".npy file of a background that stays, in place of the average")
 add("--keep-every", type=int, default=100, help="keep raw too of every Nth event (0: never)")
 args = parser.parse_args()
+if not args.beam and not args.background:
+    raise SystemExit("--beam is empty, so no event gives a background: give one by --background")
 
 weights = np.loadtxt(args.weights) if args.weights else edge_weights(args.taps, rising=args.rising)
 options = {"rows": args.rows, "sideband": args.sideband, "rate": args.rate, "threshold": args.threshold}
@@ -47,10 +49,10 @@ FIELDS = dict.fromkeys(("position", "amplitude", "fwhm", "next_amplitude", "back
 
 for run in ds.runs():
     det = run.Detector(info.det_name)
-    missing = {args.field, args.beam} - set(det.raw.fields)
-    if missing:
+    ranks = {field: rank for field, (_, rank) in det.raw.fields.items()}
+    if ranks.get(args.field) not in (1, 2) or (args.beam and ranks.get(args.beam) != 0):
         raise SystemExit(
-            f"{info.det_name} has {', '.join(det.raw.fields)}, and not {' nor '.join(sorted(missing))}"
+            f"{info.det_name} has {ranks}: give a --field of rank 1 or 2, and a --beam of rank 0"
         )
     result = run.add_detector(
         DetectorDef(info.det_name, info.det_type, info.det_id), AlgDef("edge", 0, 0, 1), FIELDS
@@ -64,7 +66,7 @@ for run in ds.runs():
             finder = EdgeFinder(line.shape, weights, **options)
             if background is not None:
                 finder.set_background(background)
-        has_beam = getattr(det.raw, args.beam)(evt) != 0
+        has_beam = not args.beam or getattr(det.raw, args.beam)(evt) != 0
         if not has_beam and background is None:
             finder.add_background(line)
         edge = finder.find(line)

@@ -93,6 +93,7 @@ def theirs(table: Table, psana: str | None) -> None:
         "edges": {
             "lines": np.array(lines()[1:], float),
             "background": lines()[0].astype(float),
+            "below": lines()[0].astype(float),
             "weights": weights,
         },
         "pulses": {

@@ -45,8 +45,8 @@ def relate(line: Any, background: Any, least: Any, relative: Any, out: Any) -> N
     """Write line - background into `out`, as part of the background if `relative`, and 0 where that is below `least`."""
     for col in range(_at(0), _at(len(background))):
         change = line[col] - background[col]
-        part = change / background[col] if relative else change
-        out[col] = part if background[col] >= least else np.float32(0)
+        part = change / background[col] if background[col] >= least else np.float32(0)
+        out[col] = part if relative else change
 
 
 @numba.njit(cache=True, nogil=True)

@@ -75,7 +75,8 @@ class PulseFinder:
             raise FexError(told, "Give numbers, the first 0 or more, the third above 0")
         if dead < 0 or most < 1:
             raise FexError(f"dead={dead}, most={most}", "Give 0 or more, and 1 or more")
-        self._samples = Samples((samples,))
+        self.samples = samples
+        self._input = Samples((samples,))
         self.interval_s, self.begin_s = interval_s, begin_s
         self._baseline = _baseline_in(samples, (0, max(1, samples // 20)) if baseline is None else baseline)
         self._polarity = -1.0 if falling else 1.0
@@ -88,7 +89,7 @@ class PulseFinder:
 
     def find(self, waveform: npt.NDArray[Any]) -> Pulses:
         """Find the pulses of one waveform (samples,). None are found where the baseline is no number."""
-        raw = self._samples.view(waveform)
+        raw = self._input.view(waveform)
         given = self._baseline
         base = given if isinstance(given, float) else mean_of(raw, *given)
         cfd = (base, self._polarity, self._fraction, self._delay, self._walk)

@@ -58,9 +58,9 @@ class EdgeFinder:
 
     `weights`: the filter (taps,), `edge_weights()` by default; what psana convolves with, reversed. An edge nearer to an end of the line than half a
     filter is not seen. `rows`: the first row, and beyond the last, that are averaged; all by default. `sideband`: rows without light, whose mean is
-    subtracted. `rate`: the part of the newest background in the rolling average. `relative`: divide by the background. Pixels
-    whose background is below `least` count as unchanged; near one that is no number no edge is seen. `threshold`: the amplitude that an edge has at
-    least. FexError: these do not fit, here or at an event.
+    subtracted. `rate`: the part of the newest background in the rolling average. `relative`: divide by the
+    background; pixels where that is below `least` count as unchanged. Near one that is no number no edge is seen. `threshold`: the amplitude that an
+    edge has at least. FexError: these do not fit, here or at an event.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class EdgeFinder:
             raise FexError(f"rate={rate} is no part of an average", "Give more than 0, and 1 at most")
         if not 0 < least < math.inf or not math.isfinite(threshold):
             raise FexError(f"least={least}, threshold={threshold}", "Give numbers, the first above 0")
-        self._samples = Samples(tuple(shape))
+        self._input = Samples(tuple(shape))
         taps = _checked(edge_weights() if weights is None else weights, shape[-1])
         self.rows = _within(shape, rows or (0, shape[0] if len(shape) == 2 else 1), "rows")
         self.sideband = _within(shape, sideband, "sideband") if sideband else (0, 0)
@@ -146,7 +146,7 @@ class EdgeFinder:
         return Edge(position, amplitude, fwhm, following, self._mean)
 
     def _frame(self, raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return self._samples.view(raw).reshape(-1, len(self._line))
+        return self._input.view(raw).reshape(-1, len(self._line))
 
 
 def warm_up() -> None:

@@ -85,6 +85,14 @@ def test_the_filter_tells_falling_from_rising() -> None:
     assert finder.find(line).position == pytest.approx(59.5, abs=1e-3)
 
 
+def test_a_signal_that_is_not_relative_needs_no_light_in_the_background() -> None:
+    finder = EdgeFinder((COLS,), edge_weights(24, rising=True), relative=False)
+    finder.set_background(np.full(COLS, -3))
+    edge = finder.find(np.where(np.arange(COLS) < 60, 5, 45).astype(np.uint16))
+    assert edge.position == pytest.approx(59.5, abs=1e-3)
+    assert edge.amplitude == pytest.approx(40)
+
+
 def test_a_second_edge_is_told() -> None:
     line = 100 - 40 * (np.arange(COLS) > 30) - 20 * (np.arange(COLS) > 80)
     finder = EdgeFinder((COLS,), edge_weights(10))

@@ -98,8 +98,9 @@ def test_pulses_are_recorded_live_as_offline(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "source", "said"),
     [
-        ("timetool.py", "sim:digitizer", "and not beam nor line"),
+        ("timetool.py", "sim:digitizer", "give a --field of rank 1 or 2"),
         ("timetool.py --rate 2", "sim:timetool", "rate=2.0"),
+        ("timetool.py --beam=", "sim:timetool", "give one by --background"),
         ("hsd_peaks.py --baseline 5:x", "sim:digitizer", "--baseline"),
     ],
 )

@@ -1,6 +1,8 @@
 """Real psana's edge finder and constant fraction discriminator on waveforms from a file: `psana_waveforms.py IN.npz OUT.npy`. Runs under PSANA_PYTHON.
 
-With `weights` in the file: edges in `lines` over `background` (columns: place, its height of 1, width, next height; then the seconds of each). Else pulses
+IN may be psana's file of a time tool: then OUT has its lines.
+
+With `weights` in the file: edges in `lines` less `background`, by `below` (columns: place, its height of 1, width, next height; then the seconds of each). Else pulses
 in `waveforms`, with the settings of `cfd` as PyCFD calls them: their times, -1 behind the last.
 """
 
@@ -29,7 +31,7 @@ def edges(given):
     text = "".join(f"{int(one) & 0xFF:02x}" for one in weights)
     constants = {
         "fir_coefficients": (json.dumps({"all": text}), {}),
-        "delayed_denom": (given["background"], {}),
+        "delayed_denom": (given["below"], {}),
     }
     finder = EdgeFinder(constants)
     assert np.array_equal(finder.kernel, weights)
@@ -58,7 +60,18 @@ def pulses(given):
     return out
 
 
+def lines(path):
+    """Return the lines (lines, pixels) of psana's file of a time tool."""
+    run = next(psana.DataSource(files=path, skip_calib_load="all").runs())
+    camera = run.Detector("tmott").ttalg
+    seen = [camera.image(evt) for evt in run.events()]
+    return np.array([one.view(np.uint8) for one in seen if one is not None], float)
+
+
 if __name__ == "__main__":
+    if sys.argv[1].endswith(".xtc2"):
+        np.save(sys.argv[2], lines(sys.argv[1]))
+        sys.exit()
     with np.load(sys.argv[1]) as file:
         arrays = dict(file)
     np.save(sys.argv[2], edges(arrays) if "weights" in arrays else pulses(arrays))

@@ -25,9 +25,11 @@ Judge = Callable[..., Array]
 
 @pytest.fixture
 def judge(psana: Psana, tmp_path: Path) -> Judge:
-    def ask(**arrays: Any) -> Array:
-        np.savez(tmp_path / "in.npz", **arrays)
-        words = [psana.python, ORACLE, tmp_path / "in.npz", tmp_path / "out.npy"]
+    def ask(path: Path | None = None, **arrays: Any) -> Array:
+        if path is None:
+            path = tmp_path / "in.npz"
+            np.savez(path, **arrays)
+        words = [psana.python, ORACLE, path, tmp_path / "out.npy"]
         done = subprocess.run(
             words, capture_output=True, text=True, timeout=100, env=psana_environment(), check=False
         )
@@ -49,16 +51,14 @@ def hand_made_lines(count: int, light: Array) -> Array:
     return lines
 
 
-def test_edges_have_psanas_pixel_width_and_next_height(judge: Judge) -> None:
-    truth = TimeToolTruth(parse("timetool"))
-    taps = np.round(edge_weights(60) * 2000).astype(np.int8)
-    light = truth.light(0)
-    lines = np.vstack([[truth.raw(frame) for frame in range(1, 101)], hand_made_lines(200, light)])
+def compare(judge: Judge, lines: Array, background: Array, taps: Array, *, relative: bool) -> int:
+    """Compare edges; return how many have one."""
     # psana's filter overlaps the ends of the line: so does ours on a line that goes on without change
     wider = np.pad(lines.astype(np.float32), ((0, 0), (len(taps) - 1,) * 2))
-    finder = EdgeFinder(wider[0].shape, taps[::-1], least=0.5)
-    finder.set_background(np.pad(light, len(taps) - 1))
-    theirs = judge(lines=lines, background=light, weights=taps)
+    finder = EdgeFinder(wider[0].shape, taps[::-1], relative=relative, least=0.5)
+    finder.set_background(np.pad(background, len(taps) - 1))
+    below = background if relative else np.ones_like(background)
+    theirs = judge(lines=lines, background=background, below=below, weights=taps)
     compared = 0
     for line, (place, _, fwhm, following, _) in zip(wider, theirs, strict=True):
         edge, top = finder.find(line), int(np.argmax(finder.correlation))
@@ -69,7 +69,27 @@ def test_edges_have_psanas_pixel_width_and_next_height(judge: Judge) -> None:
         assert edge.fwhm == pytest.approx(fwhm, abs=0.1)
         assert edge.next_amplitude / edge.amplitude == pytest.approx(following, abs=1e-3)
         compared += 1
-    assert compared > 290
+    return compared
+
+
+def test_edges_have_psanas_pixel_width_and_next_height(judge: Judge) -> None:
+    truth = TimeToolTruth(parse("timetool"))
+    light = truth.light(0)
+    lines = np.vstack([[truth.raw(frame) for frame in range(1, 101)], hand_made_lines(200, light)])
+    assert compare(judge, lines, light, int8_weights(60), relative=True) > 290
+
+
+@pytest.mark.parametrize("rising", [False, True])
+def test_edges_of_a_recorded_time_tool_are_psanas(judge: Judge, test_data: Path, rising: bool) -> None:
+    lines = judge(test_data / "xtc2" / "test_timetool_psana.xtc2")
+    assert lines.shape == (442, 2048)
+    background = np.zeros(2048)
+    assert compare(judge, lines, background, int8_weights(100, rising=rising), relative=False) == 442
+
+
+def int8_weights(taps: int, *, rising: bool = False) -> Array:
+    """Return a filter as psana takes them."""
+    return np.round(edge_weights(taps, rising=rising) * 2000).astype(np.int8)
 
 
 @pytest.mark.parametrize("falling", [False, True])

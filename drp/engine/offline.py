@@ -11,9 +11,10 @@ import time
 from drp.core.config import DrpConfig
 from drp.core.report import Report
 from drp.engine.account import info_of
-from drp.engine.reducer import output_of
+from drp.engine.reducer import compiled_ahead, output_of
 from drp.script.constants import offline_constants
 from drp.script.info import DrpInfo
+from drp.script.nursery import preload
 from drp.script.offline import run_offline
 
 
@@ -21,6 +22,9 @@ def reduce_offline(config: DrpConfig) -> Report:
     """Run the script on the files of `config` and return the account; raises what `run_offline` raises before the first event."""
     began_s = time.monotonic()
     argv = (config.script, *config.script_args)
+    if config.check_jit:
+        for one in compiled_ahead(config):  # as the nursery does, whose workers find them compiled
+            preload(one)
     constants = offline_constants(
         config.calib,
         eager=config.out_dir is not None,

@@ -11,6 +11,7 @@ import pytest
 from dgrams import Builder
 from drp_command import COMMAND
 from script_feed import Script
+from sim_files import drp, write_run
 
 from drp.engine.kernels import kernels_of
 from drp.script.worker import EXIT_SCRIPT_FAILED, EXIT_STOPPED
@@ -68,6 +69,24 @@ def test_the_command_fails_with_it(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "doubled(array(float64, 1d, C)) is compiled while an event waits" in done.stderr
     assert json.loads(report.read_text())["closes"]
+
+
+CALIBRATES = """from drp import DataSource
+
+for run in DataSource().runs():
+    det = run.Detector("epixhr", calib=True)
+    for evt in run.events():
+        det.raw.calib(evt)
+"""
+
+
+def test_what_calibrates_is_compiled_before_the_events_offline_as_live(tmp_path: Path) -> None:
+    store, script = tmp_path / "calib.db", tmp_path / "calibrates.py"
+    run = write_run(tmp_path / "run.xtc2", f"sim:epixhr,segments=1,constants={store}", 3)
+    script.write_text(CALIBRATES)
+    for words in (("--offline",), ("-W", 1)):
+        done = drp("-p", script, "--source", run, "--calib", store, "--check-jit", *words)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,10 @@ class Directions:
     def polarization(self, factor: float) -> Floats:
         """Return what polarization leaves of the light; `factor` is 1 where it is along axis 2, -1 along axis 1, 0 where there is none.
 
-        (1 + cos^2 - factor cos(2 azimuth) sin^2) / 2 of the scattering angle, as pyFAI has it.
+        (1 + cos^2 - factor cos(2 azimuth) sin^2) / 2 of the scattering angle, as pyFAI has it. FexError: a factor that is not -1 to 1.
         """
+        if not -1 <= factor <= 1:
+            raise FexError(f"a polarization factor of {factor} cannot be", "Give -1 to 1")
         cos2 = np.cos(_angle(self._t)) ** 2
         left: Floats = 0.5 * (1 + cos2 - factor * np.cos(2 * self.azimuth()[0]) * (1 - cos2))
         return left

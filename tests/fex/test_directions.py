@@ -30,6 +30,12 @@ def test_angle_q_and_radius_of_a_pixel_are_those_by_hand() -> None:
     assert directions.polarization(0.7)[where] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("factor", [1.5, -2, math.nan])
+def test_no_light_is_polarized_more_than_wholly(factor: float) -> None:
+    with pytest.raises(FexError, match=f"polarization factor of {factor} cannot be"):
+        Directions.of_poni(GRID, (4, 5)).polarization(factor)
+
+
 def test_a_pixel_reaches_as_far_as_its_farthest_corner() -> None:
     middle, reach = Directions.of_poni(GRID, (8, 8)).radial("r_mm")
     assert reach[0, 7, 7] == pytest.approx(PIXEL / math.sqrt(2), rel=1e-9)

@@ -152,6 +152,11 @@ class Correction:
         """What events are calibrated with: `tables` and `mask` as `derive` gives them, with this one's mask; read-only."""
         return {"mask": self._mask, "tables": self._tables.reshape(self.shape[0], -1, *self.shape[1:], 2)}
 
+    @property
+    def common_mode(self) -> CommonMode | None:
+        """The common mode that `calib` corrects where it is given no cmpars; None: none."""
+        return self._default_common_mode
+
     def mask(self, **options: Any) -> Mask:
         """Return 1 for each pixel that is used, 0 for the others, uint8 (segments, rows, cols).
 
@@ -196,6 +201,14 @@ class Correction:
         if not hasattr(own, "segment"):
             own.segment = np.empty(self.shape[1:], np.float32)
         return CalibratedSegments(self, self._flat(segments), self._wanted(cmpars), own.segment)
+
+    def lay_out(self, segments: Sequence[Array] | Array, out: Array) -> None:
+        """Copy an event's raw pixels, checked and in the order of calibrated ones, to `out` (segments, pixels), for who calibrates elsewhere.
+
+        `out` is uint16 where there is a `coding`, else float32, to which other types are cast. Raises CalibError as `calib` does.
+        """
+        for first, pixels in self._flat(segments):
+            np.copyto(out[first : first + len(pixels)], pixels, casting="unsafe")
 
     def photons(
         self,

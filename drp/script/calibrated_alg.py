@@ -39,6 +39,10 @@ class CalibratedAlg:
         """
         return self._calibration().calib_segments(evt, *args, **options)
 
+    def correction(self) -> Any:
+        """Return what calibrates events, a `calib.detectors.Correction`, for who does it elsewhere, as on a GPU; a step may need another."""
+        return self._calibration().correction
+
     def mask(self, **options: Any) -> Any:
         """Return the mask in force, uint8 (segments, rows, cols), 1 where a pixel is used; with options of MaskOptions, one made of these."""
         return self._calibration().mask(**options)

@@ -222,9 +222,11 @@ def test_common_mode_of_the_constants_is_the_default_where_psana_has_it_so() -> 
     setup = setup_of("epixhremu", 1)
     constants = constants_of((7, 1, 144, 768), [3.0])
     raw = frame_of((1, 144, 768), [1], 15, 0x3FFF)
+    assert made(setup, constants).common_mode is None
     explicit = made(setup, constants).calib(raw, cmpars=(7, 2, 100, 10))
     constants["common_mode"] = np.array([7.0, 2.0, 100.0, 10.0])
     correction = made(setup, constants)
+    assert correction.common_mode == CommonMode.of((7, 2, 100, 10))
     assert np.array_equal(correction.calib(raw), explicit)
     assert not np.array_equal(correction.calib(raw, cmpars=(7, 0, 100)), explicit)
 

@@ -80,3 +80,19 @@ def test_misfits_are_told_before_any_segment(jungfrau: tuple[Correction, np.ndar
     correction, raw = jungfrau
     with pytest.raises(CalibError, match="are not those of"):
         correction.segments(raw[:1])
+
+
+@pytest.mark.parametrize(
+    ("dettype", "raw_dtype", "dtype"), [("epixm320", "u2", "u2"), ("opal", "u1", "f4"), ("opal", "f8", "f4")]
+)
+def test_raw_pixels_are_laid_out_as_they_are_calibrated(dettype: str, raw_dtype: str, dtype: str) -> None:
+    shape = (8, 192, 384) if dettype == "epixm320" else (2, 8, 16)
+    correction = made(
+        setup_of(dettype, 2), constants_of((2, *shape) if dettype == "epixm320" else shape, [1.0])
+    )
+    raw = np.random.default_rng(1).integers(0, 255, shape).astype(raw_dtype)
+    out = np.full((shape[0], shape[1] * shape[2]), 7, dtype)
+    correction.lay_out(list(raw.reshape(2, -1, *shape[1:]).squeeze()), out)
+    assert np.array_equal(out.reshape(shape), raw)
+    with pytest.raises(CalibError, match="are not those of"):
+        correction.lay_out([raw[0]], out)

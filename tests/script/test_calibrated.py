@@ -137,6 +137,7 @@ def test_psanas_names_give_the_constants(lit: Path, put: Put, truth: SimTruth) -
     assert det.raw._common_mode() is None
     assert det.raw._mask_calib() is None
     assert det.raw._mask().shape == truth.shape
+    assert det.raw.correction().shape == truth.shape
     assert det.raw._segment_numbers == [0, 1]
     assert set(det.raw._calibconst) >= {"pedestals", "pixel_gain", "geometry"}
     x, y, _ = det.raw._pixel_coords()

@@ -1,0 +1,59 @@
+"""The GPU: whether there is one, how kernels are spread over it, and arithmetic that rounds as the CPU does.
+
+The device's compiler makes one instruction of a product and a sum, rounded once, unless it is told not to: `product` and `total` are each
+rounded, and results are those of the CPU to the last bit. In numba's simulator they are plain ones.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from numba import cuda
+from numba.core import config
+
+from drp.fex.errors import FexError
+
+MOST_THREADS = 1024
+SIMULATED: bool = config.ENABLE_CUDASIM  # type: ignore[attr-defined]
+
+product: Callable[[Any, Any], Any] = operator.mul
+"""product(a, b): of two float32 numbers."""
+total: Callable[[Any, Any], Any] = operator.add
+"""total(a, b): of two float32 numbers."""
+if not SIMULATED:
+    from numba.cuda import libdevice
+
+    product, total = libdevice.fmul_rn, libdevice.fadd_rn
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How many blocks of how many threads a kernel has; results do not depend on it."""
+
+    blocks: int = 2 if SIMULATED else 2048
+    threads: int = 4 if SIMULATED else 256
+
+    def __post_init__(self) -> None:
+        if self.blocks < 1 or not 1 <= self.threads <= MOST_THREADS:
+            raise FexError(
+                f"{self.blocks} blocks of {self.threads} threads cannot be launched",
+                f"Give at least one block, and 1 to {MOST_THREADS} threads",
+            )
+
+
+@cuda.jit(device=True)
+def smaller(a: Any, b: Any) -> Any:
+    """Return the smaller of two whole numbers, for kernels; numba's own CUDA target fails to compile `min`."""
+    return a if a < b else b
+
+
+def check_device() -> None:
+    """Raise FexError where there is no GPU that kernels could run on."""
+    if not cuda.is_available():
+        raise FexError(
+            "no CUDA device is found, or not its driver",
+            "Run on a machine with an NVIDIA GPU whose driver knows CUDA 13, after pip install 'drp[cuda]'; or use the finder of the CPU",
+        )

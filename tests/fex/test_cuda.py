@@ -1,0 +1,55 @@
+"""The GPU's package: what it imports, what it says where there is no GPU, and what its kernels are compiled to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("ptx_of_kernels.py")
+REAL = {name: value for name, value in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
+
+
+def python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    env = {**REAL, "PYTHONPATH": os.pathsep.join(sys.path), **variables}
+    return subprocess.run(
+        [sys.executable, *arguments], check=False, timeout=100, env=env, capture_output=True, text=True
+    )
+
+
+def test_finders_of_the_cpu_do_not_import_the_gpu() -> None:
+    code = "import sys, drp.fex; from drp.fex import *; raise SystemExit('numba.cuda' in sys.modules)"
+    assert python("-c", code).returncode == 0
+
+
+def test_a_machine_without_a_gpu_is_told_what_is_missing() -> None:
+    code = (
+        "import os\n"
+        "from tests.fex.gpu import correction_of\n"
+        "from drp.fex import FexError, PhotonFinder\n"
+        "from drp.fex.cuda import GpuPhotonFinder\n"
+        "try:\n"
+        "    GpuPhotonFinder(PhotonFinder((1, 4, 8), 8.0), correction_of((1, 4, 8), dettype='camera'))\n"
+        "except FexError as error:\n"
+        "    print(error)\n"
+    )
+    done = python("-c", code, CUDA_VISIBLE_DEVICES="")
+    assert "no CUDA device is found" in done.stdout, done.stderr
+    assert "pip install 'drp[cuda]'" in done.stdout
+
+
+@pytest.mark.real
+def test_no_kernel_rounds_a_product_and_a_sum_at_once(tmp_path: Path) -> None:
+    wheel = Path(next(iter(pytest.importorskip("nvidia.cu13").__path__)))
+    # As a toolkit lies, which is how numba's own CUDA target looks for it.
+    (tmp_path / "nvvm" / "lib64").mkdir(parents=True)
+    for library in (wheel / "lib").glob("libnvvm.so.*"):
+        (tmp_path / "nvvm" / "lib64" / library.name).symlink_to(library)
+    (tmp_path / "nvvm" / "libdevice").symlink_to(wheel / "nvvm" / "libdevice")
+    done = python(str(SCRIPT), CUDA_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "count_single" in done.stdout
+    assert "fma" not in done.stdout

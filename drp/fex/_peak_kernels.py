@@ -14,7 +14,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from calib.detectors._lanes import within
+from calib.detectors._lanes import WIDTH, any_less, load, splat, within
 
 NO_SIGMA = np.float32(0.01)
 """The reference's deviation where no pixel of the local background is left."""
@@ -44,6 +44,44 @@ def mark(
             hot[at] = 1
             candidates[n] = at
             n += _at(1)
+    return n
+
+
+@numba.njit(cache=True, nogil=True)
+def lowest(upper: Any, floors: Any) -> None:
+    """Compute the lowest threshold of each bin and the WIDTH next, then what pixels that are not used have, then the lowest of all."""
+    size = len(upper) - 1
+    floors[size] = np.inf
+    floors[size + 1] = np.inf
+    for b in range(size):
+        floor = upper[b]
+        for near in range(b + 1, min(b + WIDTH + 1, size)):
+            floor = min(floor, upper[near])
+        floors[b] = floor
+        floors[size + 1] = min(floors[size + 1], floor)
+
+
+@numba.njit(cache=True, nogil=True)
+def above(frame: Any, bins: Any, kinds: Any, floors: Any, upper: Any, hot: Any, candidates: Any) -> Any:
+    """Mark the pixels of a segment that are above their thresholds; put them into `candidates`, return how many.
+
+    WIDTH pixels are compared at once with the lowest threshold that they may have, which is that of their `kinds` in `floors`.
+    """
+    n = _at(0)
+    unused = _at(len(upper) - 1)
+    address = _at(frame.ctypes.data)
+    whole = _at(len(frame)) - _at(len(frame)) % _at(WIDTH)
+    for first in range(_at(0), _at(len(frame)), _at(WIDTH)):
+        if first < whole and not any_less(
+            splat(floors[kinds[first // _at(WIDTH)]]), load(address + _at(4) * first)
+        ):
+            continue
+        for at in range(first, min(first + _at(WIDTH), _at(len(frame)))):
+            b = _at(bins[at])
+            if frame[at] > upper[b] and frame[at] <= LARGEST and b != unused:
+                hot[at] = 1
+                candidates[n] = at
+                n += _at(1)
     return n
 
 
@@ -86,14 +124,14 @@ def grow(row: Any, col: Any, hot: Any, corner: Any, asic: Any, cols: Any, stray:
 
 @within
 def sums_of(
-    frame: Any, begin: Any, bins: Any, mean: Any, corner: Any, top: Any, cols: Any, members: Any, size: Any
+    frame: Any, bins: Any, mean: Any, corner: Any, top: Any, cols: Any, members: Any, size: Any
 ) -> Any:
     """Return a peak's sums of its pixels and of these by column and row, those above the radial mean and those as they are."""
     above = above_x = above_y = _f(0)
     plain = plain_x = plain_y = _f(0)
     for p in range(size):
         row, col = corner[0] + members[p, 0], corner[1] + members[p, 1]
-        at = _at(begin + row * cols + col)
+        at = _at(row * cols + col)
         value = frame[at]
         more = _f(value - mean[bins[at]])
         x, y = _f(col), _f(top + row)
@@ -109,7 +147,6 @@ def sums_of(
 @within
 def surroundings(
     frame: Any,
-    begin: Any,
     bins: Any,
     upper: Any,
     hot: Any,
@@ -126,10 +163,9 @@ def surroundings(
         for dx in range(-reach, reach):
             row, col = centre[0] + dy, centre[1] + dx
             if dy * dy + dx * dx <= reach * reach and 0 <= row < asic[0] and 0 <= col < asic[1]:
-                inside = _at((corner[0] + row) * cols + corner[1] + col)
-                at = _at(begin) + inside
+                at = _at((corner[0] + row) * cols + corner[1] + col)
                 value = frame[at]
-                if hot[inside] == 0 and value < upper[bins[at]] and value >= -LARGEST:
+                if hot[at] == 0 and value < upper[bins[at]] and value >= -LARGEST:
                     total += value
                     squares += value * value
                     largest = max(largest, value)
@@ -148,11 +184,11 @@ def local_background(n: Any, total: Any, squares: Any, otherwise: Any) -> Any:
 
 
 @within
-def signal(frame: Any, begin: Any, corner: Any, cols: Any, members: Any, size: Any, offset: Any) -> Any:
+def signal(frame: Any, corner: Any, cols: Any, members: Any, size: Any, offset: Any) -> Any:
     """Return a peak's sum and its largest pixel above the local background."""
     total = largest = _f(0)
     for p in range(size):
-        value = frame[_at(begin + (corner[0] + members[p, 0]) * cols + corner[1] + members[p, 1])] - offset
+        value = frame[_at((corner[0] + members[p, 0]) * cols + corner[1] + members[p, 1])] - offset
         total += value
         largest = max(largest, value)
     return total, largest
@@ -160,10 +196,10 @@ def signal(frame: Any, begin: Any, corner: Any, cols: Any, members: Any, size: A
 
 @numba.njit(cache=True, nogil=True)
 def search(
-    frame: Any, begin: Any, segment: Any, shape: Any, asic: Any, bins: Any, every_bin: Any, state: Any, hot: Any, candidates: Any, n: Any,
+    frame: Any, segment: Any, shape: Any, asic: Any, bins: Any, every_bin: Any, state: Any, hot: Any, candidates: Any, n: Any,
     limits: Any, snr: Any, stray: Any, members: Any, most: Any, numbers: Any, places: Any, found: Any,
 ) -> Any:  # fmt: skip
-    """Search a segment, which begins at `begin` of `frame` and `bins`, from its `n` candidates on, and unmark those; return (peaks, members ever
+    """Search a segment from its `n` candidates on, and unmark those; return (peaks, members ever
     used).
 
     `every_bin` has the bins of pixels that are not used too. `limits`: fewest and most pixels, reach of the local background. `numbers` (peaks, 6)
@@ -184,7 +220,7 @@ def search(
         if size < limits[0] or size > limits[1]:
             continue
         above, above_x, above_y, plain, plain_x, plain_y = sums_of(
-            frame, begin, bins, mean, corner, top, cols, members, size
+            frame, bins, mean, corner, top, cols, members, size
         )
         if abs(above) < NO_SIGNAL or abs(plain) < NO_SIGNAL:
             continue
@@ -192,10 +228,10 @@ def search(
         x = np.int64(np.rint(above_x / above))
         centre = y - corner[0], x - corner[1]
         around, total, squares, largest = surroundings(
-            frame, begin, bins, upper, hot, corner, asic, cols, centre, limits[2]
+            frame, bins, upper, hot, corner, asic, cols, centre, limits[2]
         )
-        offset, sigma = local_background(around, total, squares, mean[every_bin[_at(begin + y * cols + x)]])
-        intensity, peak = signal(frame, begin, corner, cols, members, size, offset)
+        offset, sigma = local_background(around, total, squares, mean[every_bin[_at(y * cols + x)]])
+        intensity, peak = signal(frame, corner, cols, members, size, offset)
         if not sigma > 0 or intensity / sigma < snr or peak < largest - offset:
             continue
         if found < len(numbers):

@@ -21,6 +21,7 @@ from calib.detectors._lanes import within
 
 FARTHEST = np.float32(1e9)
 """Pixels as far from 0 as this are not counted in the first turn."""
+NEARBY = 2
 _at = np.uintp
 
 
@@ -65,6 +66,61 @@ def gather(frame: Any, index: Any, out: Any) -> None:
         out[i] = frame[index[i]]
 
 
+@within
+def begin_again(size: Any, state: Any) -> None:
+    """Forget what was known of all bins."""
+    state[:2, :size] = 0
+    state[2, :size] = -FARTHEST
+    state[3, :size] = FARTHEST
+
+
+@within
+def next_thresholds(b: Any, total: Any, squares: Any, count: Any, snr: Any, least: Any, state: Any) -> None:
+    """Compute mean, deviation and thresholds of a bin."""
+    mean = total / count
+    variance = squares / count - mean * mean
+    deviation = np.sqrt(variance if variance > 0 else 0.0)
+    state[0, b] = np.float32(mean)
+    state[1, b] = np.float32(deviation)
+    state[2, b] = np.float32(mean - snr * deviation)
+    state[3, b] = np.float32(max(mean + snr * deviation, least))
+
+
+@numba.njit(cache=True, nogil=True)
+def spread(values: Any, places: Any, table: Any) -> None:
+    """Put a sample into a table (rows, bins) of its bins; what no pixel is for stays NaN."""
+    for i in range(_at(len(values))):
+        table[places[i, 0], places[i, 1]] = values[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def clip_table(table: Any, pooled: Any, snr: Any, least: Any, turns: Any, work: Any, state: Any) -> None:
+    """Iterate over a sample's `table`, each bin with those of `pooled` bins on either side; `state` (4, bins) becomes mean, deviation, thresholds.
+
+    A single outlier among n pixels is never further than sqrt(n) deviations from their mean, so a bin's own sample may be too small to be clipped.
+    """
+    size = table.shape[1]
+    begin_again(size, state)
+    for _ in range(turns):
+        work[:] = 0
+        for row in range(_at(table.shape[0])):
+            for b in range(_at(size)):
+                inside = (table[row, b] > state[2, b]) & (table[row, b] < state[3, b])
+                wide = np.float64(table[row, b]) if inside else 0.0
+                work[0, b] += wide
+                work[1, b] += wide * wide
+                work[2, b] += 1.0 if inside else 0.0
+        for b in range(size):
+            first, beyond = max(b - pooled, 0), min(b + pooled + 1, size)
+            total = squares = count = 0.0
+            for near in range(first, beyond):
+                total += work[0, near]
+                squares += work[1, near]
+                count += work[2, near]
+            if count > 0:
+                next_thresholds(b, total, squares, count, snr, least, state)
+
+
 @numba.njit(cache=True, nogil=True)
 def bins_of(found: Any, n: Any, bins: Any, counts: Any, out: Any) -> None:
     """Look up the bins of listed pixels, and take these from the counts of all pixels of each bin."""
@@ -72,18 +128,6 @@ def bins_of(found: Any, n: Any, bins: Any, counts: Any, out: Any) -> None:
         b = bins[found[i]]
         out[i] = b
         counts[b] -= 1
-
-
-@within
-def next_thresholds(b: Any, sums: Any, count: Any, snr: Any, least: Any, state: Any) -> None:
-    """Compute mean, deviation and thresholds of a bin."""
-    mean = sums[b, 0] / count
-    variance = sums[b, 1] / count - mean * mean
-    deviation = np.sqrt(variance if variance > 0 else 0.0)
-    state[0, b] = np.float32(mean)
-    state[1, b] = np.float32(deviation)
-    state[2, b] = np.float32(mean - snr * deviation)
-    state[3, b] = np.float32(max(mean + snr * deviation, least))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -106,9 +150,7 @@ def clip(
     guesses that failed become empty.
     """
     size = len(counts)
-    state[:2, :size] = 0
-    state[2, :size] = -FARTHEST
-    state[3, :size] = FARTHEST
+    begin_again(size, state)
     failed = 0
     for _ in range(turns):
         work[:, 0] = sums[:, 0]
@@ -124,7 +166,7 @@ def clip(
                 work[at, 2] += 1.0
         for b in range(_at(size)):
             if work[b, 2] > 0:
-                next_thresholds(b, work, work[b, 2], snr, least, state)
+                next_thresholds(b, work[b, 0], work[b, 1], work[b, 2], snr, least, state)
                 guessed = inner[b, 0] < inner[b, 1]
                 if guessed and (state[2, b] > inner[b, 0] or state[3, b] < inner[b, 1]):
                     inner[b, 0] = np.float32(np.inf)
@@ -135,12 +177,19 @@ def clip(
 
 @numba.njit(cache=True, nogil=True)
 def guess(state: Any, counts: Any, fewest: Any, reach: Any, least: Any, inner: Any) -> None:
-    """Guess from a sample's state: `reach` deviations around the mean where a bin has `fewest` pixels of it (`counts`), else nothing."""
-    for b in range(_at(len(counts))):
-        if counts[b] >= fewest:
-            away = reach * state[1, b]
-            inner[b, 0] = max(state[0, b] - away, -FARTHEST)
-            inner[b, 1] = min(max(state[0, b] + away, least), FARTHEST)
-        else:
-            inner[b, 0] = np.float32(np.inf)
-            inner[b, 1] = np.float32(-np.inf)
+    """Guess from a sample's state (`counts` pixels of each bin): `reach` deviations around the mean of the quietest bin nearby; no guess where few
+    were looked at.
+
+    A bin has a larger deviation than its neighbours where the sample holds more outliers than clipping can tell from the rest.
+    """
+    size = len(counts)
+    for b in range(size):
+        quiet = b
+        for near in range(max(b - NEARBY, 0), min(b + NEARBY + 1, size)):
+            if counts[near] >= fewest and state[1, near] < state[1, quiet]:
+                quiet = near
+        away = reach * state[1, quiet]
+        low, high = state[0, quiet] - away, max(state[0, quiet] + away, least)
+        known = counts[b] >= fewest
+        inner[b, 0] = max(low, -FARTHEST) if known else np.float32(np.inf)
+        inner[b, 1] = min(high, FARTHEST) if known else np.float32(-np.inf)

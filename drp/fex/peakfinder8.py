@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from calib.detectors._lanes import WIDTH
 from drp.fex import _peak_kernels as kernels
-from drp.fex import radial
 from drp.fex.errors import FexError
-from drp.fex.frames import Array, Floats, Frame, read_only
+from drp.fex.frames import Array, Floats, Frame, read_only, segments_of
 from drp.fex.radial import RadialBackground
 
 Ints = npt.NDArray[np.int32]
@@ -102,11 +102,16 @@ class PeakFinder8:
         )
         self.shape = self.background.shape
         self._panel = self.shape[1:]
-        self._every_bin = read_only(every_bin(self.background, radius))
         self._asic = asic_of(asic_shape, self._panel)
         self._limits = limits
         self._snr = np.float32(min_snr)
-        pixels = self._panel[0] * self._panel[1]
+        segments, pixels = self.shape[0], self._panel[0] * self._panel[1]
+        self._bins = list(self.background.bins.reshape(segments, -1))
+        self._every_bin = list(read_only(every_bin(self.background, radius).reshape(segments, -1)))
+        self._kinds = list(
+            read_only(kinds_of(self.background.bins.reshape(segments, -1), self.background.n_bins))
+        )
+        self._floors = np.empty(self.background.n_bins + 2, np.float32)
         self._hot = np.zeros(pixels, np.uint8)
         self._candidates = np.empty(pixels, np.uint32)
         self._members = np.zeros((self._asic[0] * self._asic[1] + 1, 2), np.int32)
@@ -116,37 +121,44 @@ class PeakFinder8:
         self.find(np.zeros(self.shape, np.float32))
 
     def find(self, frame: Frame) -> Peaks:
-        """Find the peaks of a frame, float32 (segments, rows, cols) or segments that are calibrated as they are asked for; FexError on misfit."""
-        whole = self.background.whole(frame)
-        survey = self.background.survey
-        survey.of(whole, self._asic)
-        flat, bins = whole.reshape(-1), self.background.bins.reshape(-1)
+        """Find the peaks of a frame: float32 (segments, rows, cols), or calibrated segments; FexError where it does not fit."""
         self._members[: self._members_used + 1] = 0
-        self._members_used = found = 0
-        for segment in range(self.shape[0]):
-            begin = segment * len(self._hot)
-            listed = (
-                survey.found,
-                survey.values,
-                survey.of_bin,
-                survey.starts[segment],
-                survey.starts[segment + 1],
-            )
-            n = kernels.mark(*listed, begin, self.background.state[3], self._hot, self._candidates)
-            found = self._search(flat, begin, segment, bins, n, found, 1)
-        return self._peaks(found)
+        self._members_used = 0
+        return self._peaks(self._all(frame) if self.background.survey else self._fast(frame))
 
-    def _search(
-        self, frame: Floats, begin: int, segment: int, bins: Array, n: int, found: int, stray: int
-    ) -> int:
+    def _all(self, frame: Frame) -> int:
+        whole, survey = self.background.whole(frame), self.background.survey
+        assert survey is not None
+        survey.of(whole, self._asic)
+        found = 0
+        upper, pixels = self.background.state[3], len(self._hot)
+        for segment, one in enumerate(whole.reshape(len(whole), -1)):
+            part = survey.starts[segment], survey.starts[segment + 1]
+            listed = survey.found, survey.values, survey.of_bin, *part, segment * pixels
+            n = kernels.mark(*listed, upper, self._hot, self._candidates)
+            found = self._search(one, segment, n, found, 1)
+        return found
+
+    def _fast(self, frame: Frame) -> int:
+        frame = self.background.look(frame)
+        upper = self.background.state[3]
+        kernels.lowest(upper, self._floors)
+        found = 0
+        for segment, one in enumerate(segments_of(frame, self.shape)):
+            flat = one.reshape(-1)
+            tables = self._bins[segment], self._kinds[segment], self._floors, upper
+            n = kernels.above(flat, *tables, self._hot, self._candidates)
+            found = self._search(flat, segment, n, found, 0)
+        return found
+
+    def _search(self, frame: Floats, segment: int, n: int, found: int, stray: int) -> int:
         found, self._members_used = kernels.search(
             frame,
-            begin,
             segment,
             self._panel,
             self._asic,
-            bins,
-            self._every_bin,
+            self._bins[segment],
+            self._every_bin[segment],
             self.background.state,
             self._hot,
             self._candidates,
@@ -187,6 +199,13 @@ def every_bin(background: RadialBackground, radius: Array) -> npt.NDArray[np.uin
     return np.where(beyond, background.n_bins, np.rint(np.where(beyond, 0, flat))).astype(np.uint16)
 
 
+def kinds_of(bins: npt.NDArray[np.uint16], n_bins: int) -> npt.NDArray[np.uint16]:
+    """Return the lowest bin of each WIDTH pixels, (segments, pixels // WIDTH), n_bins + 1 where another is more than WIDTH higher."""
+    groups = bins[:, : bins.shape[1] // WIDTH * WIDTH].reshape(len(bins), -1, WIDTH)
+    low, high = groups.min(axis=2), np.where(groups == n_bins, 0, groups).max(axis=2)
+    return np.where(high > low.astype(np.int64) + WIDTH, n_bins + 1, low).astype(np.uint16)
+
+
 def asic_of(asic: tuple[int, int] | None, panel: tuple[int, int]) -> tuple[int, int]:
     """Return the shape of an ASIC; FexError where a panel does not consist of such."""
     rows, cols = asic or panel
@@ -200,5 +219,5 @@ def asic_of(asic: tuple[int, int] | None, panel: tuple[int, int]) -> tuple[int, 
 
 def warm_up() -> None:
     """Compile the kernels for what a worker passes."""
-    radial.warm_up()
-    PeakFinder8(np.zeros((1, 2, 2)))
+    for per_bin in (None, 1):
+        PeakFinder8(np.zeros((1, 2, 2)), per_bin=per_bin)

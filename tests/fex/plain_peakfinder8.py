@@ -47,10 +47,13 @@ def radial(frame: Array, bins: Array, used: Array, min_snr: float, adc_thresh: f
     return state
 
 
-def find(frame: Array, bins: Array, mask: Array, given: Parameters) -> list[tuple[float, ...]]:
-    """Return (x, y, intensity, maximum, sigma, snr, pixels) of each peak."""
+def find(
+    frame: Array, bins: Array, mask: Array, given: Parameters, state: Array | None = None
+) -> list[tuple[float, ...]]:
+    """Return (x, y, intensity, maximum, sigma, snr, pixels) of each peak, with what `radial` gives, or another `state`."""
     used = mask != 0
-    state = radial(frame, bins, used, given.min_snr, given.adc_thresh)
+    if state is None:
+        state = radial(frame, bins, used, given.min_snr, given.adc_thresh)
     hot = used & np.isfinite(frame) & (frame > state[3][bins])
     rows, cols = given.asic
     left = [(0, 0)] * (

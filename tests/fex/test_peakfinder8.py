@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from drp.fex import _peak_kernels, _radial_kernels
 from drp.fex.errors import FexError
 from drp.fex.peakfinder8 import PeakFinder8, Peaks
+from tests.calib.detector_frames import constants_of, frame_of, setup_of
+from tests.calib.detector_frames import made as calibration
 from tests.fex.plain_peakfinder8 import Array, Parameters, find
 
-SHAPE = (2, 24, 32)
+SHAPE = (2, 24, 33)
 ODD = [np.nan, np.inf, -np.inf, 3e9, -3e9]
 
 
@@ -24,12 +27,13 @@ def columns(peaks: Peaks) -> Array:
     return np.stack(fields, axis=1).astype(float)
 
 
-def twin(frame: Array, radius: Array, mask: Array, parameters: Parameters) -> Array:
+def twin(
+    frame: Array, radius: Array, mask: Array, parameters: Parameters, state: Array | None = None
+) -> Array:
     """The twin's peaks, segments one below the other."""
     flat = (-1, frame.shape[-1])
-    peaks = find(
-        frame.reshape(flat), np.rint(radius).astype(int).reshape(flat), mask.reshape(flat), parameters
-    )
+    bins = np.rint(radius).astype(int).reshape(flat)
+    peaks = find(frame.reshape(flat), bins, mask.reshape(flat), parameters, state)
     return np.array(peaks, float).reshape(-1, 7)
 
 
@@ -50,7 +54,7 @@ def cases(draw: st.DrawFn) -> tuple[Array, Array, Array, Parameters]:
         frame[tuple(rng.integers(0, SHAPE))] = odd
     mask = (rng.random(SHAPE) >= draw(st.sampled_from([0, 0.1, 0.9, 1]))).astype(np.uint8)
     parameters = Parameters(
-        draw(st.sampled_from([(24, 32), (12, 8), (6, 32), (2, 2), (24, 1)])),
+        draw(st.sampled_from([(24, 33), (12, 11), (6, 33), (2, 3), (24, 1)])),
         draw(st.sampled_from([2.0, 4.0, 6.5])),
         draw(st.sampled_from([0.0, 7.0, -9.0])),
         draw(st.sampled_from([1, 2])),
@@ -80,6 +84,26 @@ def test_peaks_are_the_plain_twins(case: tuple[Array, Array, Array, Parameters])
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@settings(max_examples=60, deadline=None)
+@given(cases(), st.sampled_from([1, 50]))
+def test_peaks_above_a_sampled_background_are_the_plain_twins(
+    case: tuple[Array, Array, Array, Parameters], per_bin: int
+) -> None:
+    frame, radius, mask, parameters = case
+    finder = made(radius, mask, parameters, per_bin=per_bin)
+    found = columns(finder.find(frame))
+    state = np.zeros((4, int(np.rint(radius.max())) + 1), np.float32)
+    state[:, : finder.background.n_bins] = finder.background.state[:, :-1]
+    expected = twin(frame, radius, mask, replace(parameters, stray=False), state)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(in_order(found), in_order(expected), rtol=1e-4, atol=1e-4)
+
+
+def in_order(peaks: Array) -> Array:
+    """Rows by place, as ASICs are not gone through one by one."""
+    return peaks[np.lexsort(np.round(peaks[:, :2], 2).T)]
+
+
 def field(seed: int = 0, peaks: int = 30) -> tuple[Array, Array, Array]:
     """Noise with spots of 3 x 3 pixels; the spots' (segment, row, col), and the radius of each pixel."""
     rng = np.random.default_rng(seed)
@@ -99,6 +123,30 @@ def test_spots_are_found_where_they_are() -> None:
     assert sorted(found.tolist()) == sorted(places.tolist())
     assert np.allclose(peaks.y, found[:, 0] * 96 + found[:, 1], atol=0.3)
     assert peaks.cxi()["nPeaks"] == peaks.found == 30
+
+
+def test_a_sampled_background_finds_the_same_spots() -> None:
+    frame, places, radius = field(3)
+    peaks = PeakFinder8(radius, per_bin=50).find(frame)
+    assert sorted(zip(peaks.segment, peaks.row, peaks.col, strict=True)) == sorted(
+        map(tuple, places.tolist())
+    )
+
+
+@pytest.mark.parametrize("per_bin", [None, 50])
+def test_segments_that_are_calibrated_one_by_one_have_the_peaks_of_their_array(per_bin: int | None) -> None:
+    shape = (2, 512, 1024)
+    raw = frame_of(shape, [1], 14, 0x3FFF)
+    correction = calibration(setup_of("jungfrau", 2), constants_of((3, *shape), [41.5, -1.39, -0.11]))
+    radius = np.hypot(*np.indices(shape)[1:]).astype(np.float32)
+    finder = PeakFinder8(radius, correction.mask(), min_snr=3.5, min_pix_count=1, per_bin=per_bin)
+    expected = columns(finder.find(correction.calib(raw)))
+    assert len(expected) > 5
+    for cmpars in (None, (7, 2, 1e6, 1)):  # single pixels cannot be calibrated with common mode
+        finder.find(np.zeros(shape, np.float32))
+        found = columns(finder.find(correction.segments(raw, cmpars=cmpars)))
+        expected = columns(finder.find(correction.calib(raw, cmpars=cmpars)))
+        assert np.array_equal(found, expected)
 
 
 def test_more_peaks_than_room_are_counted() -> None:
@@ -141,9 +189,10 @@ def test_kernels_are_compiled_before_the_first_event() -> None:
         if hasattr(one, "signatures")
     ]
     frame, _, radius = field()
-    finder = PeakFinder8(radius)
+    finders = [PeakFinder8(radius, per_bin=per_bin) for per_bin in (None, 50)]
     before = [len(one.signatures) for one in kernels]
-    assert finder.find(frame).found
+    for finder in finders:
+        assert finder.find(frame).found
     assert [len(one.signatures) for one in kernels] == before
 
 

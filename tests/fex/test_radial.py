@@ -18,9 +18,7 @@ SHAPE = (2, 30, 64)
 def check(background: RadialBackground, frame: Array, radius: Array, mask: Array) -> None:
     """Compare with the twin."""
     bins = np.where(mask != 0, np.rint(radius), 0).astype(int)
-    mean, deviation, _, threshold = radial(
-        frame, bins, mask != 0, background.min_snr, float(background.least)
-    )
+    mean, deviation, _, threshold = radial(frame, bins, mask != 0, *background.clipping[:2])
     assert background.mean.dtype == background.deviation.dtype == np.float32
     np.testing.assert_allclose(background.mean, mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(background.deviation, deviation, rtol=1e-5, atol=1e-3)
@@ -76,14 +74,17 @@ def test_bins_without_pixels_and_frames_without_mask() -> None:
 
 
 def test_a_sample_is_always_the_same_and_close() -> None:
-    frame, radius, mask = rings(5, 4)
-    first, second = (RadialBackground(radius, mask, per_bin=200) for _ in range(2))
-    whole = RadialBackground(radius, mask)
-    for one in (first, second, whole):
+    rng = np.random.default_rng(5)
+    radius = np.broadcast_to(np.arange(SHAPE[2]), SHAPE).astype(np.float32)
+    frame = (rng.normal(radius / 50, 1) + 500 * (rng.random(SHAPE) < 0.003)).astype(np.float32)
+    first, second = (RadialBackground(radius, per_bin=20, min_snr=6) for _ in range(2))
+    for one in (first, second):
         one.update(frame)
     assert np.array_equal(first.mean, second.mean)
-    assert not np.array_equal(first.mean, whole.mean)
-    assert (abs(first.mean - whole.mean) < 4 * whole.deviation / np.sqrt(200)).all()
+    assert (
+        abs(first.mean - np.arange(SHAPE[2]) / 50) < 5 / np.sqrt(60)
+    ).all()  # at an end three bins are pooled
+    assert (abs(first.deviation - 1) < 5 / np.sqrt(2 * 60)).all()
 
 
 def test_a_sample_has_as_many_pixels_of_each_bin_as_there_are() -> None:

@@ -20,18 +20,18 @@ from calib.detectors.photons import MOST
 from drp.fex._photon_kernels import LISTED, PHOTONS, WORD, bits_of, entry
 
 PARTS = 65536
-FEW = 64
-"""Pixels of a droplet up to which those that get a photon more are found by comparing each with each."""
 MOST_PIXELS = 1 << 24
 """Pixels of a segment: what `sums` can count beside the sum of so many fractions."""
-NUMBERS, SUMS = 4, 3
+NUMBERS, SUMS = 4, 2
 """Scratch arrays of uint32 and of uint64, each as long as a segment has pixels."""
+FEW = 4
+"""How many pixels more or less than those of a half are found one by one."""
 _KEY_BITS = 48
 _at = np.uintp
 _u32, _u64 = np.uint32, np.uint64
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
 _FRACTION = np.uint32(PARTS - 1)
-_SUM = np.uint64((1 << 40) - 1)
+_SUM, _HALVES = np.uint64((1 << 40) - 1), np.uint64(40)
 _HALF, _NOBODY = np.uint64(1 << 47), np.uint64(1 << 48)
 
 
@@ -43,7 +43,8 @@ def parts_of(kev: Any, per_kev: Any) -> Any:
 
 @within
 def root_of(joined: Any, at: Any) -> Any:
-    """Return the first pixel of a droplet, as far as it is known."""
+    """Return the first pixel of a droplet, as far as it is known; it is usually that of the first of the pixel's row."""
+    at = _at(joined[joined[at]])
     while joined[at] != at:
         at = _at(joined[at])
     return at
@@ -112,60 +113,90 @@ def key(parts: Any, at: Any) -> Any:
 
 
 @within
-def add_up(count: Any, parts: Any, joined: Any, sums: Any, tails: Any, after: Any) -> None:
+def add_up(count: Any, parts: Any, joined: Any, after: Any, roots: Any, sums: Any) -> Any:
     """Lead each pixel to the first of its droplet, whose `sums` get the sum of fractions, and how many of them are halves or more.
 
-    The pixels of a droplet become a chain: `after` has the next, `tails` the last.
+    The pixels of a droplet become a ring: `after` has the next. `roots` are the first pixels; return how many these are.
     """
+    droplets = _ZERO
     for at in range(count):
         sums[at] = 0
-        tails[at] = at
+        after[at] = at
     for at in range(count):
         root = _at(joined[joined[at]])
         joined[at] = root
         fraction = _u64(parts[at] & _FRACTION)
-        sums[root] += fraction | (fraction >> _u64(15)) << _u64(40)
-        after[tails[root]] = at
-        tails[root] = at
+        sums[root] += fraction | (fraction >> _u64(15)) << _HALVES
+        after[at], after[root] = after[root], at
+        roots[droplets] = at
+        droplets += _u64(root == at)
+    return droplets
 
 
-@numba.njit(nogil=True)
-def least_key(first: Any, last: Any, extra: Any, parts: Any, after: Any, keys: Any) -> Any:
-    """Return the key that just `extra` of a droplet's pixels reach."""
-    size: Any
-    size, at = _ONE, _at(first)
-    keys[0] = key(parts, at)
-    while at != last:
-        at = _at(after[at])
+@within
+def bisected(root: Any, extra: Any, parts: Any, after: Any, keys: Any) -> Any:
+    """Return the key that just `extra` of a droplet's pixels reach, bit by bit; each time only the keys that agree so far are kept."""
+    size: Any = _ZERO
+    at = root
+    while size == _ZERO or at != root:
         keys[size] = key(parts, at)
         size += _ONE
-    for one in range(size if size <= _u64(FEW) else _ZERO):
-        reach: Any = _ZERO
-        for other in range(size):
-            reach += _u64(keys[other] >= keys[one])
-        if reach == extra:
-            return keys[one]
+        at = _at(after[at])
     least: Any = _ZERO
-    for bit in range(_u64(_KEY_BITS)):
-        trial = least | _ONE << (_u64(_KEY_BITS - 1) - bit)
+    bit = _u64(_KEY_BITS)
+    while extra < size:
+        bit -= _ONE
+        trial = least | _ONE << bit
         reach = _ZERO
         for one in range(size):
             reach += _u64(keys[one] >= trial)
-        least = trial if reach >= extra else least
+        reached = reach >= extra
+        least = trial if reached else least
+        extra -= _ZERO if reached else reach
+        kept = _ZERO
+        for one in range(size):
+            value = keys[one]
+            keys[kept] = value
+            kept += _u64((value >= trial) == reached)
+        size = kept
+    return least
+
+
+@numba.njit(nogil=True)
+def least_key(root: Any, halves: Any, extra: Any, parts: Any, after: Any, keys: Any) -> Any:
+    """Return the key that just `extra` of a droplet's pixels reach, of whom so many reach a half."""
+    least: Any = _HALF
+    if max(halves, extra) - min(halves, extra) > _u64(FEW):
+        return bisected(root, extra, parts, after, keys)
+    for _ in range(halves, extra):
+        below, at = _ZERO, root
+        while True:
+            one = key(parts, at)
+            below = max(below, one if one < least else _ZERO)
+            at = _at(after[at])
+            if at == root:
+                break
+        least = below
+    for _ in range(extra, halves):
+        lowest, at = _NOBODY, root
+        while True:
+            one = key(parts, at)
+            lowest = min(lowest, one if one >= least else _NOBODY)
+            at = _at(after[at])
+            if at == root:
+                break
+        least = lowest + _ONE
     return least
 
 
 @within
-def choose(
-    count: Any, up: Any, parts: Any, joined: Any, sums: Any, tails: Any, after: Any, least: Any, keys: Any
-) -> None:
-    """Leave for each droplet the key from which on its pixels get a photon more: that of a half, if just so many are, which is usual."""
-    for root in range(count):
-        if joined[root] == root:
-            extra = ((sums[root] & _SUM) + up) >> _u64(16)
-            least[root] = _HALF
-            if extra != sums[root] >> _u64(40):
-                least[root] = least_key(root, tails[root], extra, parts, after, keys) if extra else _NOBODY
+def choose(droplets: Any, up: Any, parts: Any, after: Any, roots: Any, sums: Any, keys: Any) -> None:
+    """Replace a droplet's sum by the key from which on its pixels get a photon more: that of a half, if just so many are, which is usual."""
+    for droplet in range(droplets):
+        root = _at(roots[droplet])
+        extra = ((sums[root] & _SUM) + up) >> _u64(16)
+        halves = sums[root] >> _HALVES
+        sums[root] = _HALF if extra == halves else least_key(root, halves, extra, parts, after, keys)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -191,17 +222,17 @@ def find_droplets(
     uint32 (NUMBERS, pixels), `sums` uint64 (SUMS, pixels).
     """
     starts, before = rows[used.shape[1] :], rows[: used.shape[1]]
-    parts, joined, tails, after = numbers[0], numbers[1], numbers[2], numbers[3]
-    sums, least, keys = sums[0], sums[1], sums[2]
+    parts, joined, after, roots = numbers[0], numbers[1], numbers[2], numbers[3]
+    sums, keys = sums[0], sums[1]
     count = connect(kev, used, per_kev, low, words, before, starts, cols, parts, joined)
-    add_up(count, parts, joined, sums, tails, after)
-    choose(count, up, parts, joined, sums, tails, after, least, keys)
+    droplets = add_up(count, parts, joined, after, roots, sums)
+    choose(droplets, up, parts, after, roots, sums, keys)
     entries, total, room = found[LISTED], found[PHOTONS], _u64(len(listed) - 1)
     for row in range(_at(kev.shape[0])):
         for col in range(_at(kev.shape[1])):
             photons[row, col] = 0
         for at in range(_at(starts[row]), _at(starts[row + _ONE])):
-            number = _u64(parts[at] >> _u32(16)) + _u64(key(parts, at) >= least[joined[at]])
+            number = _u64(parts[at] >> _u32(16)) + _u64(key(parts, at) >= sums[joined[at]])
             place = _at(cols[at])
             photons[row, place] = number
             listed[min(entries, room)] = entry(segment, row, place, number)

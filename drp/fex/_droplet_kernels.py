@@ -20,7 +20,7 @@ from calib.detectors.photons import MOST
 from drp.fex._photon_kernels import LISTED, PHOTONS, WORD, bits_of, entry
 
 PARTS = 65536
-MOST_PIXELS = 1 << 24
+MOST_PIXELS = (1 << 24) - 1
 """Pixels of a segment: what `sums` can count beside the sum of so many fractions."""
 NUMBERS, SUMS = 4, 2
 """Scratch arrays of uint32 and of uint64, each as long as a segment has pixels."""
@@ -78,7 +78,7 @@ def connect(
     count = _ZERO
     for row in range(_at(kev.shape[0])):
         starts[row] = count
-        last, last_both, first = _ZERO, _ZERO, count
+        last, first = _ZERO, count
         for word in range(_at(used.shape[1])):
             bits = bits_of(kev, row, word, np.float32(1), np.float32(0), low) & used[row, word]
             above, before_above = (words[word], _u64(before[word])) if row else (_ZERO, _ZERO)
@@ -96,8 +96,7 @@ def connect(
                 joined[count] = first
                 count += _ONE
             both = bits & above
-            rest = both & ~(both << _ONE | last_both)  # the next ones of a stretch are joined by it
-            last_both = both >> _u64(63)
+            rest = both & ~(both << _ONE)  # the others of a stretch are joined by its first
             while rest:
                 lower = (rest & (~rest + _ONE)) - _ONE
                 rest &= rest - _ONE

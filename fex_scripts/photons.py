@@ -61,9 +61,7 @@ for run in ds.runs():
         {"total": (np.uint32, 0), "lost": (np.uint32, 0), "sparse": (np.uint16, 2)},
     )
     for evt in run.events():
-        frame = det.raw.calib_segments(
-            evt
-        )  # calibrated as the finder asks for it; None where a segment is missing
+        frame = det.raw.calib_segments(evt)  # calibrated segment by segment; None where one is missing
         if frame is None:
             continue
         found = finder.find(frame)

@@ -1,6 +1,6 @@
 """Find the pulses in each waveform of a digitizer: times, heights and widths, by constant fraction discrimination.
 
-drp -p "fex_scripts/hsd_peaks.py --threshold 50" --source sim:digitizer:4000,pulses=8,rise=8
+drp -p "fex_scripts/hsd_peaks.py --threshold 50" --source sim:digitizer:4000,pulses=8,rise=8 -n 1000
 """
 
 import argparse

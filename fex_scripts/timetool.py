@@ -1,6 +1,6 @@
 """Find the edge in each line of a time tool, against the rolling average of the events without the beam.
 
-drp -p "fex_scripts/timetool.py --threshold 0.03" --source sim:timetool
+drp -p "fex_scripts/timetool.py --threshold 0.03" --source sim:timetool -n 1000
 """
 
 import argparse

@@ -15,6 +15,7 @@ import numpy as np
 
 from drp.fex import (
     AzimuthalIntegrator,
+    Compressor,
     Directions,
     EdgeFinder,
     Histogram,
@@ -25,6 +26,7 @@ from drp.fex import (
     Rebin,
     Roi,
     RoiStatistics,
+    decompress,
     sector,
 )
 from drp.fex.directions import UNITS
@@ -173,8 +175,32 @@ def azimuthal(figure: Any) -> None:
     right.legend()
 
 
+def compression(figure: Any) -> None:
+    """The pixels of a row before and after, and what bounds make of the size."""
+    figure.set_size_inches(9, 3.6)
+    truth = SimTruth(parse("epixhr,segments=3,ring=0.5,peaks=20"))
+    frame = ((truth.raw(0) & 0x3FFF) - truth.pedestals[0]) / truth.gains[0]
+    bounds, part = np.geomspace(0.01, 0.5, 10), (1, 72, slice(480, 540))
+    left, right = figure.subplots(1, 2)
+    found = Compressor(frame.shape, bound=0.4).of(frame)
+    after = decompress(found.data, found.sizes, found.shape, found.dtype, found.codec, found.bound)
+    column = np.arange(480, 540)
+    left.fill_between(
+        column, frame[part] - 0.4, frame[part] + 0.4, color="0.8", step="mid", label="before, ± 0.4 keV"
+    )
+    left.plot(column, after[part], "C3.", ms=3, label="after")
+    left.set(xlabel="column", ylabel="energy of a pixel, keV")
+    left.legend()
+    for name, one in ("simulated frame", frame), ("the same, photons only", np.where(frame > 5, frame, 0)):
+        ratio = [one.nbytes / len(Compressor(one.shape, bound=bound).of(one).data) for bound in bounds]
+        right.loglog(bounds, ratio, ".-", label=name)
+    right.set(xlabel="largest error, keV", ylabel="times smaller than float32")
+    right.legend()
+
+
 PICTURES: dict[str, Callable[[Any], None]] = {
     "azimuthal": azimuthal,
+    "compression": compression,
     "timetool": timetool,
     "digitizer_peaks": digitizer_peaks,
     "statistics": statistics,

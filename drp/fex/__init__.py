@@ -7,6 +7,8 @@ from drp.fex._names import look_up as __getattr__  # noqa: F401 - of names that 
 if TYPE_CHECKING:
     from drp.fex.averages import RunningAverage, StepAverage, average_of
     from drp.fex.azimuthal import AzimuthalIntegrator
+    from drp.fex.codecs import register_codec
+    from drp.fex.compress import Compressed, Compressor, decompress
     from drp.fex.digitizer import PulseFinder, Pulses
     from drp.fex.directions import Directions
     from drp.fex.errors import FexError
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AzimuthalIntegrator",
+    "Compressed",
+    "Compressor",
     "Directions",
     "Edge",
     "EdgeFinder",
@@ -48,7 +52,9 @@ __all__ = [
     "Threshold",
     "average_of",
     "decode_events",
+    "decompress",
     "dense_events",
     "edge_weights",
+    "register_codec",
     "sector",
 ]

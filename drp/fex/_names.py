@@ -9,6 +9,8 @@ from typing import Any
 
 MODULE_OF = {
     "AzimuthalIntegrator": "azimuthal",
+    "Compressed": "compress",
+    "Compressor": "compress",
     "Directions": "directions",
     "Edge": "timetool",
     "EdgeFinder": "timetool",
@@ -32,8 +34,10 @@ MODULE_OF = {
     "Threshold": "threshold",
     "average_of": "averages",
     "decode_events": "xpcs",
+    "decompress": "compress",
     "dense_events": "xpcs",
     "edge_weights": "timetool",
+    "register_codec": "codecs",
     "sector": "profiles",
 }
 """The module of each public name."""

@@ -20,15 +20,16 @@ FLOAT32 = np.dtype(np.float32)
 
 
 def input_segments(frame: Frame, shape: Shape, dtype: np.dtype[Any]) -> Iterator[Array]:
-    """Return the segments of an event, each read-only (rows, cols) in C order; FexError where it is not of this shape and dtype."""
+    """Return the segments of an event, each read-only (rows, cols) in C order; FexError where it is not of this shape and dtype.
+
+    Segments of whole numbers may lie apart, as those of `det.raw.raw(evt)` do; one that is not in C order, or at an odd address, is copied.
+    """
     if dtype == FLOAT32:
         return segments_of(frame, shape)
     if not isinstance(frame, np.ndarray) or frame.shape != shape or frame.dtype != dtype:
         found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
         raise FexError(f"an event is {found}, expected is an array of {dtype} {shape}")
-    if not (frame.flags.c_contiguous and frame.flags.aligned):
-        raise FexError("an event does not lie in C order, or at odd addresses", "Give event.copy()")
-    return iter(read_only(frame))
+    return (read_only(np.require(segment, requirements=["C", "A"])) for segment in frame)
 
 
 def checked_shape(shape: Any) -> Shape:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from drp.script._event import Stream
 from drp.script._fields import FieldReader
 from drp.script.calibrated_alg import CalibratedAlg
+from drp.script.compressed_alg import CompressedAlg, is_compressed
 from drp.script.env import EnvStore
 from drp.script.errors import CalibrationError, ScriptError, near_misses
 from drp.script.setup import Namespace, Part, Setup
@@ -65,6 +66,10 @@ class AlgInterface(CalibratedAlg):
         if isinstance(inner, Namespace):
             inner.put(rest, call)
 
+    def _holds_frames(self, setup: DetectorSetup) -> bool:
+        """Say whether the alg's data are frames of the detector that calibration knows."""
+        return setup.alg == self._alg and "raw" in self.fields
+
     def _seg_configs(self) -> dict[int, Namespace]:
         return self._setup.configs(self._det_name)
 
@@ -77,8 +82,14 @@ class AlgInterface(CalibratedAlg):
         return f"<{self._det_name}.{self._alg}: {', '.join(self._shown)}>"
 
 
+class CompressedInterface(CompressedAlg, AlgInterface):
+    """An alg of compressed frames: its fields, and `array`, `calib` and `image` of what is in them."""
+
+
 def main_field(alg: str, fields: tuple[Field, ...]) -> Field | None:
-    """Return the field that is an alg's data: the array named `raw` or as the alg, else its only array."""
+    """Return the field that is an alg's data: the array named `raw` or as the alg, else its only array; None for compressed frames."""
+    if is_compressed(fields):
+        return None
     arrays = [one for one in fields if one.rank and one.dtype != DataType.CHARSTR]
     for name in ("raw", alg):
         for one in arrays:
@@ -115,7 +126,9 @@ class Detector:
         self._setup = setup
         self._algs = algs
         for alg in algs:
-            self.__dict__[alg] = AlgInterface(stream, setup, name, alg)
+            fields = setup.parts[(name, alg)][0].names.fields
+            kind = CompressedInterface if is_compressed(fields) else AlgInterface
+            self.__dict__[alg] = kind(stream, setup, name, alg)
 
     @property
     def config(self) -> dict[int, Namespace]:

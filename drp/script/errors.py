@@ -41,6 +41,10 @@ class CalibrationError(ScriptError):
     """Calibrated data were asked for, and there are no constants."""
 
 
+class CompressedDataError(ScriptError):
+    """Compressed data of an event cannot be read back."""
+
+
 class DeclarationError(ScriptError):
     """New data were declared wrongly, twice, or too late."""
 

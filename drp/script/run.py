@@ -139,10 +139,10 @@ class Run(ScriptVerbs):
 
         session = self._session
         setup = session.setup.calibration().get(name)
-        if setup is None or setup.alg != alg._alg or "raw" not in alg.fields:
+        if setup is None or not alg._holds_frames(setup):
             raise CalibrationError(
                 f"{name}.{alg._alg} holds no frames that can be calibrated",
-                hint="Frames are an array of alg raw or fex.",
+                hint="Frames are an array of alg raw or fex, or compressed ones.",
             )
         return Calibration(setup, session, alg.segments, options)
 

@@ -77,8 +77,20 @@ def test_an_event_of_another_type_is_told() -> None:
     for event in (
         np.zeros((2, 4, 4), np.uint16),
         np.zeros((4, 4), np.uint8),
-        np.zeros((4, 4, 4), np.uint8)[::2],
-        "x",
+        [np.zeros((4, 4), np.uint8)] * 2,
+        None,
     ):
         with pytest.raises(FexError):
-            made.of(event)
+            made.of(event)  # type: ignore[arg-type]
+
+
+def test_segments_may_lie_apart_and_at_odd_addresses() -> None:
+    event = np.random.default_rng(1).integers(0, 999, (2, 4, 4), np.uint16)
+    apart = np.zeros((4, 4, 4), np.uint16)[::2]
+    apart[...] = event
+    odd = np.zeros(event.nbytes + 1, np.uint8)[1:].view(np.uint16).reshape(event.shape)
+    odd[...] = event
+    made = Rebin(event.shape, (2, 2), dtype=np.uint16)
+    expected = made.of(event).copy()
+    for other in (apart, odd, np.asfortranarray(event)):
+        assert np.array_equal(made.of(other), expected)

@@ -179,6 +179,8 @@ def machine() -> str:
 def say_where() -> None:
     """Print the machine and the command that makes these figures."""
     print(f"machine: {machine()}")
-    module = Path(sys.argv[0]).stem.replace("__main__", "")
-    print(f"command: python -m bench{'.' + module if module else ''} {shlex.join(sys.argv[1:])}".rstrip())
+    root, path = SCRIPTS.resolve().parents[1], Path(sys.argv[0]).resolve().with_suffix("")
+    parts = path.relative_to(root).parts if path.is_relative_to(root) else ("bench",)
+    module = ".".join(parts).removesuffix(".__main__")
+    print(f"command: python -m {module} {shlex.join(sys.argv[1:])}".rstrip())
     print("figures: median [least .. most] over the turns; ratios are taken turn by turn")

@@ -76,6 +76,10 @@ class AzimuthalIntegrator:
         for name, value, known in (("error model", error_model, ERROR_MODELS), ("method", method, METHODS)):
             if value not in known:
                 raise FexError(f"there is no {name} {value!r}", f"Known are {', '.join(map(str, known))}")
+        if not (math.isfinite(delta_dummy) and delta_dummy >= 0):
+            raise FexError(
+                f"delta_dummy is {delta_dummy}", "Give how far from dummy is still dummy, 0 or more"
+            )
         self.shape = directions.shape
         self.unit = unit
         self._empty = 0.0 if dummy is None else dummy

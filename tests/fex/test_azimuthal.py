@@ -196,6 +196,7 @@ KERNELS = ("scatter", "scatter_rest", "find_invalid")
         ({"method": "full"}, "no method 'full'.*pyFAI"),
         ({"mask": np.ones((1, 9, 14))}, r"mask is \(1, 9, 14\)"),
         ({"mask": np.zeros(SHAPE)}, "no pixel is left"),
+        ({"dummy": 3, "delta_dummy": -1}, "delta_dummy is -1"),
         ({"azimuth_range": (10, -10)}, "azimuth_range is 10 to -10"),
         ({"radial_range": (0, math.nan)}, "radial_range"),
         ({"radial_range": (500.0, 600.0)}, "no pixel lies between 500 and 600"),

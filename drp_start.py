@@ -27,6 +27,11 @@ def drp_ipc() -> int:
     return start("drp-ipc", "drp.cli.ipc")
 
 
+def drp_sparse() -> int:
+    """Run the `drp-sparse` command."""
+    return start("drp-sparse", "drp.cli.sparse")
+
+
 def xtc() -> int:
     """Run the `xtc` command."""
     return start("xtc", "xtc.cli")

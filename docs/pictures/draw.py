@@ -26,7 +26,9 @@ from drp.fex import (
     Rebin,
     Roi,
     RoiStatistics,
+    SparseBragg,
     decompress,
+    radius_in_pixels,
     sector,
 )
 from drp.fex.directions import UNITS
@@ -198,7 +200,41 @@ def compression(figure: Any) -> None:
     right.legend()
 
 
+def sparse_bragg(figure: Any) -> None:
+    """A part of a frame, its background by radius, and the same part made again."""
+    figure.set_size_inches(8.5, 3.3)
+    truth = SimTruth(parse("epixhr,segments=2,ring=1,peaks=60,seed=5"))
+    x, y = truth.positions_um
+    radius = radius_in_pixels(y, x)
+    raw = truth.raw(0)
+    ranges = (raw >> 15).astype(int)
+    pedestals, gains = (np.choose(ranges, one) for one in (truth.pedestals, truth.gains))
+    frame = ((raw & 0x3FFF) - pedestals) / gains
+    found = SparseBragg(radius, min_snr=5.0, adc_thresh=20.0).find(frame.astype(np.float32))
+    bins = np.arange(len(found.background_avg))
+    full = np.interp(radius, bins, found.background_avg)
+    full.flat[found.index] = found.intensity
+    panels = figure.subplots(1, 3, width_ratios=(1, 1.1, 1))
+    part = (0, slice(30, 114), slice(300, 384))
+    kept = 8 * (len(found.index) + len(bins)) / raw.nbytes
+    for axes, shown, title in (
+        (panels[0], frame, "calibrated"),
+        (panels[2], full, f"made of {100 * kept:.1f} % of the bytes"),
+    ):
+        axes.imshow(shown[part], vmin=0, vmax=40, cmap="gray_r", interpolation="nearest")
+        axes.set(xticks=[], yticks=[], title=title)
+    mean, deviation = found.background_avg, found.background_std
+    panels[1].fill_between(bins, mean - deviation, mean + deviation, color="C0", alpha=0.3, label="deviation")
+    panels[1].plot(bins, mean, color="C0", label="mean")
+    panels[1].scatter(
+        radius.flat[found.index], found.intensity, 3, color="C3", rasterized=True, label="bright pixels"
+    )
+    panels[1].set(xlabel="radius (pixels)", ylabel="keV", ylim=(-15, 120))
+    panels[1].legend(loc="upper right")
+
+
 PICTURES: dict[str, Callable[[Any], None]] = {
+    "sparse_bragg": sparse_bragg,
     "azimuthal": azimuthal,
     "compression": compression,
     "timetool": timetool,

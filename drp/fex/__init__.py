@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from drp.fex.photons import PhotonFinder, Photons
     from drp.fex.poni import Poni
     from drp.fex.profiles import Profile, sector
-    from drp.fex.radial import RadialBackground
+    from drp.fex.radial import RadialBackground, radius_in_pixels
     from drp.fex.rebin import Rebin
     from drp.fex.roi import Roi
+    from drp.fex.sparse import SparseBragg, SparseFrame
+    from drp.fex.sparse_hdf5 import SparseWriter
     from drp.fex.statistics import RoiStatistics
     from drp.fex.threshold import Threshold
     from drp.fex.timetool import Edge, EdgeFinder, edge_weights
@@ -47,7 +49,10 @@ __all__ = [
     "Roi",
     "RoiStatistics",
     "RunningAverage",
+    "SparseBragg",
     "SparseEvents",
+    "SparseFrame",
+    "SparseWriter",
     "StepAverage",
     "Threshold",
     "average_of",
@@ -55,6 +60,7 @@ __all__ = [
     "decompress",
     "dense_events",
     "edge_weights",
+    "radius_in_pixels",
     "register_codec",
     "sector",
 ]

@@ -29,7 +29,10 @@ MODULE_OF = {
     "Roi": "roi",
     "RoiStatistics": "statistics",
     "RunningAverage": "averages",
+    "SparseBragg": "sparse",
     "SparseEvents": "xpcs",
+    "SparseFrame": "sparse",
+    "SparseWriter": "sparse_hdf5",
     "StepAverage": "averages",
     "Threshold": "threshold",
     "average_of": "averages",
@@ -37,6 +40,7 @@ MODULE_OF = {
     "decompress": "compress",
     "dense_events": "xpcs",
     "edge_weights": "timetool",
+    "radius_in_pixels": "radial",
     "register_codec": "codecs",
     "sector": "profiles",
 }

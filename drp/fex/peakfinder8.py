@@ -71,7 +71,7 @@ class PeakFinder8:
     `local_bg_radius`: the background around a peak is that within twice as many pixels. `per_bin`: None finds the peaks of psana's peakfinder8; a
     number takes the radial background from so many pixels of each radius, which is fast. Raises FexError where one of them cannot be used.
 
-    `background` is the radial background of the last frame. One instance per thread.
+    `background` is the radial background of the last frame, and `bright`, with `keep_bright`, the pixels above it. One instance per thread.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class PeakFinder8:
         min_res: float | None = None,
         max_res: float | None = None,
         per_bin: int | None = None,
+        keep_bright: bool = False,
     ) -> None:
         limits = min_pix_count, max_pix_count, 2 * local_bg_radius
         if not (1 <= min_pix_count <= max_pix_count and local_bg_radius >= 0 and max_num_peaks >= 1):
@@ -111,6 +112,8 @@ class PeakFinder8:
         self._kinds = list(
             read_only(kinds_of(self.background.bins.reshape(segments, -1), self.background.n_bins))
         )
+        self._bright = (np.empty(segments * pixels, np.uint32), np.empty(segments * pixels, np.float32))
+        self._keep_bright, self._n_bright = keep_bright, 0
         self._floors = np.empty(self.background.n_bins + 2, np.float32)
         self._hot = np.zeros(pixels, np.uint8)
         self._candidates = np.empty(pixels, np.uint32)
@@ -123,8 +126,14 @@ class PeakFinder8:
     def find(self, frame: Frame) -> Peaks:
         """Find the peaks of a frame: float32 (segments, rows, cols), or calibrated segments; FexError where it does not fit."""
         self._members[: self._members_used + 1] = 0
-        self._members_used = 0
+        self._members_used = self._n_bright = 0
         return self._peaks(self._all(frame) if self.background.survey else self._fast(frame))
+
+    @property
+    def bright(self) -> tuple[npt.NDArray[np.uint32], Floats]:
+        """Index (flat, over all segments) and value of the last frame's pixels above the threshold of their radius; none without `keep_bright`."""
+        index, values = self._bright
+        return index[: self._n_bright], values[: self._n_bright]
 
     def _all(self, frame: Frame) -> int:
         whole, survey = self.background.whole(frame), self.background.survey
@@ -152,6 +161,8 @@ class PeakFinder8:
         return found
 
     def _search(self, frame: Floats, segment: int, n: int, found: int, stray: int) -> int:
+        if self._keep_bright:
+            self._add_bright(frame, segment, n)
         found, self._members_used = kernels.search(
             frame,
             segment,
@@ -173,6 +184,15 @@ class PeakFinder8:
             found,
         )
         return found
+
+    def _add_bright(self, frame: Floats, segment: int, n: int) -> None:
+        kept = slice(self._n_bright, self._n_bright + n)
+        index, values = self._bright
+        np.take(
+            frame, self._candidates[:n], out=values[kept], mode="clip"
+        )  # with "raise" it would make a copy
+        np.add(self._candidates[:n], np.uint32(segment * len(self._hot)), out=index[kept])
+        self._n_bright += n
 
     def _peaks(self, found: int) -> Peaks:
         n = min(found, len(self._numbers))

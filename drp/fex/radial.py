@@ -151,6 +151,20 @@ class Survey:
         return failed
 
 
+def radius_in_pixels(x: Array, y: Array, beam: tuple[float, float] = (0.0, 0.0)) -> Floats:
+    """Return the distance of each pixel from the beam in pixels, float32; `x` and `y` (at least two columns) and `beam` in one unit, of any kind.
+
+    A pixel is as large as the distance between neighbours in a row usually is. Raises FexError where that is not a positive number.
+    """
+    size = np.median(np.hypot(np.diff(x, axis=-1), np.diff(y, axis=-1))) if np.shape(x)[-1] > 1 else 0.0
+    if not (np.isfinite(size) and size > 0):
+        raise FexError(
+            "the coordinates of pixels do not say how large a pixel is",
+            "Give x and y of (..., rows, columns)",
+        )
+    return (np.hypot(x - beam[0], y - beam[1]) / size).astype(np.float32)
+
+
 def bins_by_radius(radius: Array, mask: Array | None) -> tuple[npt.NDArray[np.uint16], int]:
     """Return the bin of each pixel, read-only uint16 (segments, rows, cols), and how many there are, the bin of pixels that are not used."""
     radius = np.asarray(radius, np.float32)

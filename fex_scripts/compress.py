@@ -1,6 +1,6 @@
 """Compress every frame and leave the raw data out: raw data without loss, or calibrated frames within an absolute error.
 
-drp -W 2 -p "fex_scripts/compress.py --bound 0.5" --source "sim:epixhr,constants=calib.db" --calib calib.db -o out
+drp -W 2 -p "fex_scripts/compress.py --bound 0.5" --source "sim:epixhr,constants=calib.db" --calib calib.db -o out -n 1000
 
 `det.fex.array(evt)`, `.calib(evt)` and `.image(evt)` of what is recorded give the frames back.
 """

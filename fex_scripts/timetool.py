@@ -35,7 +35,7 @@ add("--background", help=".npy file of a background that stays, in place of the 
 add("--keep-every", type=int, default=100, help="keep raw too of every Nth event (0: never)")
 args = parser.parse_args()
 if not args.beam and not args.background:
-    raise SystemExit("--beam is empty, so no event gives a background: give one by --background")
+    parser.error("--beam is empty, so no event gives a background: give one by --background")
 
 weights = np.loadtxt(args.weights) if args.weights else edge_weights(args.taps, rising=args.rising)
 options = {"rows": args.rows, "sideband": args.sideband, "rate": args.rate, "threshold": args.threshold}

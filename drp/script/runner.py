@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from argparse import ArgumentError
+from argparse import ArgumentParser
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -116,10 +116,19 @@ def failure_of(error: BaseException, script: str) -> Failure:
         message = str(error)
     except Exception as inner:  # noqa: BLE001 - the script's own exception class may be broken
         message = f"<str() of the exception raised {type(inner).__name__}>"
-    if isinstance(error, SystemExit) and isinstance(error.__context__, ArgumentError):
-        message = f"{message} ({error.__context__})"
+    if isinstance(error, SystemExit):
+        message += _told_by_argparse(error.__traceback__)
     trace = "" if isinstance(error, NoRoomError) else script_traceback(error, script)
     return Failure(type(error).__name__, message[:MAX_MESSAGE_BYTES], trace)
+
+
+def _told_by_argparse(trace: TracebackType | None) -> str:
+    """Return what argparse printed before it gave up, in brackets; empty where it did not."""
+    while trace is not None:
+        if trace.tb_frame.f_code is ArgumentParser.error.__code__:
+            return f" ({trace.tb_frame.f_locals['message']})"
+        trace = trace.tb_next
+    return ""
 
 
 def script_traceback(error: BaseException, script: str) -> str:

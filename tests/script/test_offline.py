@@ -246,6 +246,20 @@ def test_myroi_finds_a_text_that_is_no_region_at_configure(tmp_path: Path, roi: 
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--rio", "1:2,3:4"], "unrecognized arguments: --rio 1:2,3:4"),
+        (["--keep-every"], "argument --keep-every: expected one argument"),
+    ],
+)
+def test_options_that_a_script_has_not_are_told(tmp_path: Path, words: list[str], said: str) -> None:
+    path = tmp_path / "in.xtc2"
+    path.write_bytes(Builder(1, (8, 6)).configure())
+    with pytest.raises(ScriptError, match=rf"SystemExit: 2 \({said}\)"):
+        run_offline([MYROI, *words], [path])
+
+
+@pytest.mark.parametrize(
     ("roi", "shape", "words"), [("1:9,0:2", (8, 6), "does not fit"), ("0:2,0:2", (30,), "1-d data")]
 )
 def test_myroi_says_what_is_wrong(tmp_path: Path, roi: str, shape: tuple[int, ...], words: str) -> None:

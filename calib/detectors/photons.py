@@ -27,10 +27,10 @@ def count_photons(
 ) -> npt.NDArray[np.uint16]:
     """Return how many photons of `photon_kev` each pixel of `calibrated` (float32, keV, any shape) holds, uint16 of its shape.
 
-    `threshold` is the part of a photon that counts as one, 0 < threshold <= 1. Negative pixels and NaN hold none; 65535 is the most. `out` is filled
-    and returned where it is given. Raises CalibError where energy, threshold, dtypes or shapes cannot be used.
+    `threshold` is the part of a photon that counts as one, above 1e-7 and up to 1. Negative pixels and NaN hold none; 65535 is the most. `out` is
+    filled and returned where it is given. Raises CalibError where energy, threshold, dtypes or shapes cannot be used.
     """
-    if not photon_kev > 0 or not 0 < threshold <= 1:
+    if not photon_kev > 0 or not 0 < threshold <= 1 or np.float32(1 - threshold) == 1:
         raise CalibError(
             f"photons of {photon_kev} keV from a part of {threshold} on cannot be counted",
             hint="Give a positive energy",

@@ -126,17 +126,18 @@ def photons(figure: Any) -> None:
     energy = truth.options.energy_kev
     frame = (truth.raw(0) - truth.pedestals[0]) / truth.gains[0]
     found = {
-        name: PhotonFinder(truth.shape, energy, method=name).find(frame) for name in ("single", "droplet")
+        "single": PhotonFinder(truth.shape, energy).find(frame),
+        "droplet": PhotonFinder(truth.shape, energy, method="droplet", spectrum=(170, 3.4)).find(frame),
     }
     left, right = figure.subplots(1, 2)
-    left.hist(
-        frame.ravel() / energy, np.arange(-0.2, 3.4, 0.02), histtype="stepfilled", color="0.6", log=True
-    )
-    left.axvline(0.1, color="C0", label="low = 0.1: of a droplet")
+    edges = np.linspace(0, 3.4, 171)
+    left.hist(frame.ravel() / energy, edges, histtype="stepfilled", color="0.7", log=True, label="pixels")
+    left.stairs(found["droplet"].spectrum, edges, color="C0", label="droplets")
+    left.axvline(0.1, color="0.3", lw=1, label="low: of a droplet")
     for number in range(1, 4):
-        label = "1, 2, 3 photons by itself" if number == 1 else None
-        left.axvline(number - 0.5, color="C3", ls="--", label=label)
-    left.set(xlabel="energy of a pixel, photons", ylabel="pixels", ylim=(1, None))
+        label = "threshold of 1, 2, 3 photons" if number == 1 else None
+        left.axvline(number - 0.5, color="C3", ls="--", lw=1, label=label)
+    left.set(xlabel="energy, photons", ylim=(1, None), xlim=(0, 3.4))
     left.legend()
     size = 16
     part = (0, slice(40, 40 + size), slice(40, 40 + size))

@@ -198,6 +198,21 @@ def choose(droplets: Any, up: Any, parts: Any, after: Any, roots: Any, sums: Any
         sums[root] = _HALF if extra == halves else least_key(root, halves, extra, parts, after, keys)
 
 
+@within
+def count_energies(
+    count: Any, droplets: Any, parts: Any, joined: Any, roots: Any, totals: Any, width: Any, spectrum: Any
+) -> None:
+    """Count the droplets by their energies in `spectrum`, whose bins are `width` parts wide; those beyond it are left out."""
+    for droplet in range(droplets):
+        totals[roots[droplet]] = 0
+    for at in range(count):
+        totals[joined[at]] += _u64(parts[at])
+    for droplet in range(droplets):
+        place = np.float64(totals[roots[droplet]]) / width
+        if place < len(spectrum):
+            spectrum[_at(place)] += _u32(1)
+
+
 @numba.njit(cache=True, nogil=True)
 def find_droplets(
     kev: Any,
@@ -210,6 +225,8 @@ def find_droplets(
     cols: Any,
     numbers: Any,
     sums: Any,
+    width: Any,
+    spectrum: Any,
     segment: Any,
     photons: Any,
     listed: Any,
@@ -218,13 +235,15 @@ def find_droplets(
     """Place the photons of each droplet into `photons` (rows, cols), and list the pixels that hold any.
 
     `low` in keV, `up` in parts. Room: `words` uint64 (words of a row), `rows` uint32 (words of a row + rows + 1), `cols` uint16 (pixels), `numbers`
-    uint32 (NUMBERS, pixels), `sums` uint64 (SUMS, pixels).
+    uint32 (NUMBERS, pixels), `sums` uint64 (SUMS, pixels). `spectrum` uint32 may have no bins.
     """
     starts, before = rows[used.shape[1] :], rows[: used.shape[1]]
     parts, joined, after, roots = numbers[0], numbers[1], numbers[2], numbers[3]
     sums, keys = sums[0], sums[1]
     count = connect(kev, used, per_kev, low, words, before, starts, cols, parts, joined)
     droplets = add_up(count, parts, joined, after, roots, sums)
+    if len(spectrum):
+        count_energies(count, droplets, parts, joined, roots, keys, width, spectrum)
     choose(droplets, up, parts, after, roots, sums, keys)
     entries, total, room = found[LISTED], found[PHOTONS], _u64(len(listed) - 1)
     for row in range(_at(kev.shape[0])):

@@ -13,12 +13,13 @@ A pixel that is masked, NaN or negative holds none; one of infinite energy holds
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from calib.detectors.photons import MOST
 from drp.fex._droplet_kernels import MOST_PIXELS, NUMBERS, PARTS, SUMS, find_droplets
 from drp.fex._photon_kernels import LISTED, PHOTONS, WORD, find_single
 from drp.fex.errors import FexError
@@ -26,6 +27,9 @@ from drp.fex.frames import Frame, Shape, read_only, segments_of
 
 METHODS = ("single", "droplet")
 MOST_ACROSS = 65535
+MOST_BINS = 1 << 20
+LEAST = 0.0001
+"""The least part of a photon that may be a threshold: single precision must tell 1 - threshold from 1."""
 U16 = npt.NDArray[np.uint16]
 
 
@@ -41,14 +45,17 @@ class Photons:
     """The pixels that hold any, (pixels, 4): segment, row, column, photons; in the order of the map."""
     lost: int
     """How many pixels there was no room for in `sparse`; `total` and `map` have them."""
+    spectrum: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    """How many droplets there are by energy, (bins,); no bins where none were asked for."""
 
 
 class PhotonFinder:
     """Finds photons of `photon_kev` in frames of `shape` (segments, rows, cols); one instance for a thread.
 
-    `threshold` is the part of a photon's energy from which on it counts as one, 0 < threshold <= 1. `low` is the part from which on a pixel
-    belongs to a droplet, 0 < low <= threshold: some 4 to 5 times the noise. `mask`: uint8 of `shape`, 1 for pixels that are used. `most`: how many
-    pixels the list has room for, by default all. Raises FexError.
+    `threshold` is the part of a photon's energy from which on it counts as one, up to 1. `low` is the part from which on a pixel
+    belongs to a droplet, up to the threshold: some 4 to 5 times the noise. `mask`: uint8 of `shape`, 1 for pixels that are used. `most`: how many
+    pixels the list has room for, by default all. `spectrum`: the droplets' energies are counted too, in so many bins from 0 to so many photons.
+    Raises FexError.
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class PhotonFinder:
         low: float = 0.1,
         mask: npt.NDArray[Any] | None = None,
         most: int | None = None,
+        spectrum: tuple[int, float] | None = None,
     ) -> None:
         self.shape = _checked_shape(shape)
         _check_energies(photon_kev, threshold, low)
@@ -79,12 +87,22 @@ class PhotonFinder:
         self._seen = read_only(self._map)
         self._segments = list(zip(self._used, self._map, strict=True))
         per_kev = np.float32(1 / photon_kev)
+        bins, top = _checked_spectrum(spectrum, method)
+        self._spectrum = np.zeros(bins, np.uint32)
+        self._energies = read_only(self._spectrum)
         self._kernel: Any = find_single
         self._law: tuple[Any, ...] = (per_kev, np.float32(1 - threshold))
         if method == "droplet":
             up = np.uint64((1 - threshold) * PARTS)
             self._kernel = find_droplets
-            self._law = per_kev, np.float32(low * photon_kev), up, *_scratch(self.shape)
+            self._law = (
+                per_kev,
+                np.float32(low * photon_kev),
+                up,
+                *_scratch(self.shape),
+                np.float64(top * PARTS / max(bins, 1)),
+                self._spectrum,
+            )
         self.find(np.zeros(self.shape, np.float32))
 
     def find(self, frame: Frame) -> Photons:
@@ -94,12 +112,13 @@ class PhotonFinder:
         """
         kernel, law, listed, found = self._kernel, self._law, self._listed, self._found
         found[:] = 0
+        self._spectrum[:] = 0
         for number, kev in enumerate(segments_of(frame, self.shape)):
             used, photons = self._segments[number]
             kernel(kev, used, *law, number, photons, listed, found)
         count = int(found[LISTED])
         sparse = self._sparse[: min(count, self._room)]
-        return Photons(int(found[PHOTONS]), self._seen, sparse, max(0, count - self._room))
+        return Photons(int(found[PHOTONS]), self._seen, sparse, max(0, count - self._room), self._energies)
 
 
 def mask_words(mask: npt.NDArray[Any] | None, shape: Shape) -> npt.NDArray[np.uint64]:
@@ -129,6 +148,19 @@ def _scratch(shape: Shape) -> tuple[npt.NDArray[Any], ...]:
     )
 
 
+def _checked_spectrum(spectrum: tuple[int, float] | None, method: str) -> tuple[int, float]:
+    """Return bins, and where they end in photons."""
+    if spectrum is None:
+        return 0, 1.0
+    bins, top = spectrum
+    if method != "droplet" or not 1 <= bins <= MOST_BINS or not LEAST <= top <= MOST:
+        raise FexError(
+            f"no spectrum of {bins} bins up to {top} photons can be made by {method}",
+            "Give method='droplet' and spectrum=(200, 4.0); drp.fex.Histogram counts energies of pixels",
+        )
+    return int(bins), float(top)
+
+
 def _checked_shape(shape: Shape) -> Shape:
     fits = len(shape) == 3 and all(1 <= one <= MOST_ACROSS for one in shape)
     if not fits or shape[1] * shape[2] > MOST_PIXELS:
@@ -143,15 +175,15 @@ def _checked_shape(shape: Shape) -> Shape:
 def _check_energies(photon_kev: float, threshold: float, low: float) -> None:
     if not 1e-6 <= photon_kev <= 1e6:
         raise FexError(f"a photon of {photon_kev} keV cannot be counted", "Give its energy in keV")
-    if not 0 < threshold <= 1:
+    if not LEAST <= threshold <= 1:
         raise FexError(
             f"photons cannot be counted from {threshold} of one on",
-            "Give threshold=0.5, or another of 0 to 1",
+            f"Give threshold=0.5, or another of {LEAST} to 1",
         )
-    if not 0 < low <= threshold:
+    if not LEAST <= low <= threshold:
         raise FexError(
             f"pixels of {low} photons are no limit of droplets whose threshold is {threshold}",
-            "Give low=0.1, or another above 0 and up to the threshold",
+            f"Give low=0.1, or another of {LEAST} to the threshold",
         )
 
 

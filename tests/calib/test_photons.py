@@ -32,7 +32,12 @@ def test_photons_of_an_event_are_those_of_its_calibrated_pixels() -> None:
 
 def test_what_cannot_be_counted_is_refused() -> None:
     pixels = np.zeros((2, 3), np.float32)
-    for wrong in ({"photon_kev": 0.0}, {"photon_kev": float("nan")}, {"photon_kev": 8.0, "threshold": 0.0}):
+    for wrong in (
+        {"photon_kev": 0.0},
+        {"photon_kev": float("nan")},
+        {"photon_kev": 8.0, "threshold": 0.0},
+        {"photon_kev": 8.0, "threshold": 1e-9},
+    ):
         with pytest.raises(CalibError, match="cannot be counted"):
             count_photons(pixels, **wrong)
     with pytest.raises(CalibError, match="calibrated is float64"):

@@ -25,17 +25,33 @@ def single(frame: Any, mask: Any, photon_kev: float, threshold: float) -> np.nda
 def droplet(frame: Any, mask: Any, photon_kev: float, threshold: float, low: float) -> np.ndarray:
     """Put connected pixels together, and place the photons of their sum one after the other where most energy is left."""
     found = np.zeros(frame.shape, np.uint16)
-    belongs = (frame >= F32(low * photon_kev)) & (mask != 0)
-    waiting = {tuple(map(int, one)) for one in np.argwhere(belongs)}
-    while waiting:
-        pixels = grown(waiting.pop(), waiting)
-        left = {one: parts(frame[one], photon_kev) for one in pixels}
+    for left in droplets(frame, mask, photon_kev, low):
         number = (sum(left.values()) + int((1 - threshold) * PARTS)) // PARTS
         for _ in range(number):
             best = min(left, key=lambda one: (-left[one], one))
             found[best] += 1
             left[best] -= PARTS
     return found
+
+
+def droplets(frame: Any, mask: Any, photon_kev: float, low: float) -> list[dict[tuple[int, int, int], int]]:
+    """Return the droplets, each the energies of its pixels in 65536ths of a photon."""
+    belongs = (frame >= F32(low * photon_kev)) & (mask != 0)
+    waiting = {tuple(map(int, one)) for one in np.argwhere(belongs)}
+    found = []
+    while waiting:
+        found.append({one: parts(frame[one], photon_kev) for one in grown(waiting.pop(), waiting)})
+    return found
+
+
+def spectrum(frame: Any, mask: Any, photon_kev: float, low: float, bins: int, top: float) -> list[int]:
+    """Count droplets by their energies."""
+    counts = [0] * bins
+    for one in droplets(frame, mask, photon_kev, low):
+        place = int(sum(one.values()) / (top * PARTS / bins))
+        if place < bins:
+            counts[place] += 1
+    return counts
 
 
 def grown(first: tuple[int, int, int], waiting: set[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

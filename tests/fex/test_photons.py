@@ -39,7 +39,7 @@ def cases(draw: Any) -> dict[str, Any]:
         "frame": frame,
         "mask": (rng.random(shape) < draw(st.sampled_from([0.0, 0.8, 1.0]))).astype(np.uint8),
         "threshold": threshold,
-        "low": threshold * draw(st.sampled_from([0.01, 0.2, 1.0])),
+        "low": threshold * draw(st.sampled_from([0.02, 0.2, 1.0])),
         "most": draw(st.sampled_from([None, 1, 5])),
     }
 
@@ -61,6 +61,25 @@ def test_photons_are_those_of_the_plain_twin(method: str, case: dict[str, Any]) 
     entries = plain.listed(expected)
     assert found.sparse.tolist() == entries[: case["most"]]
     assert found.lost == len(entries) - len(found.sparse)
+
+
+@settings(deadline=None, max_examples=100)
+@given(case=cases(), bins=st.integers(1, 9), top=st.sampled_from([0.7, 2.0, 50.0]))
+def test_droplets_are_counted_by_their_energies(case: dict[str, Any], bins: int, top: float) -> None:
+    frame, mask, low = (case[one] for one in ("frame", "mask", "low"))
+    finder = PhotonFinder(
+        frame.shape,
+        ENERGY,
+        method="droplet",
+        threshold=case["threshold"],
+        low=low,
+        mask=mask,
+        spectrum=(bins, top),
+    )
+    finder.find(np.full(frame.shape, ENERGY / 2, np.float32))
+    found = finder.find(frame)
+    assert found.spectrum.tolist() == plain.spectrum(frame, mask, ENERGY, low, bins, top)
+    assert np.array_equal(found.map, plain.droplet(frame, mask, ENERGY, case["threshold"], low))
 
 
 def test_a_pixel_by_itself_is_counted_as_calib_counts() -> None:
@@ -114,7 +133,8 @@ def test_no_kernel_is_compiled_for_a_second_kind_of_arguments() -> None:
     for method, kernel in (("single", find_single), ("droplet", find_droplets)):
         warm_up()
         for most, mask in ((None, None), (3, correction.mask())):
-            finder = PhotonFinder((2, 512, 1024), ENERGY, method=method, mask=mask, most=most)
+            bins = (5, 2.0) if method == "droplet" and most else None
+            finder = PhotonFinder((2, 512, 1024), ENERGY, method=method, mask=mask, most=most, spectrum=bins)
             whole = finder.find(correction.calib(raw)).map.copy()
             assert np.array_equal(finder.find(correction.segments(raw)).map, whole)
         assert len(kernel.nopython_signatures) == 1
@@ -138,7 +158,12 @@ def test_no_kernel_is_compiled_for_a_second_kind_of_arguments() -> None:
         ({"mask": np.ones((1, 4, 3), np.uint8)}, r"uint8 \(1, 4, 3\), expected is uint8 \(1, 3, 4\)"),
         ({"mask": np.ones((1, 3, 4))}, "the mask is float64"),
         ({"mask": 1}, "the mask is int"),
+        ({"threshold": 1e-9}, "1e-09 of one"),
+        ({"low": 1e-9}, "1e-09 photons are no limit"),
         ({"most": 0}, "a list of 0"),
+        ({"spectrum": (10, 2.0)}, "10 bins up to 2.0 photons can be made by single"),
+        ({"spectrum": (0, 2.0), "method": "droplet"}, "0 bins"),
+        ({"spectrum": (5, 0.0), "method": "droplet"}, "0.0 photons"),
     ],
 )
 def test_what_cannot_be_used_is_refused(wrong: dict[str, Any], says: str) -> None:

@@ -29,19 +29,23 @@ info = ds.drp_info
 for run in ds.runs():
     det = run.Detector(info.det_name, calib=args.bound > 0)
     dtype, rank = det.raw.fields["raw"]
-    if rank < 2 or not all(det.setup.panel_shape):
-        raise SystemExit(f"{info.det_name} gives no frames of a known shape, which is what can be compressed")
-    shape = (len(det.setup.panels), *det.setup.panel_shape)
-    compress = Compressor(shape, "float32" if args.bound else dtype, args.bound, args.codec)
+    if rank < 2:
+        raise SystemExit(f"{info.det_name} gives {rank}-d data; only frames can be compressed")
+    dtype = "float32" if args.bound else dtype
+    Compressor((1, 1, 1), dtype, args.bound, args.codec)  # what is wrong with them ends the run here
+    compress = None
     fex = run.add_detector(
-        DetectorDef(info.det_name, info.det_type, info.det_id), AlgDef("fex", 1, 0, 0), compress.fields
+        DetectorDef(info.det_name, info.det_type, info.det_id), AlgDef("fex", 1, 0, 0), Compressor.fields
     )
     for evt in run.events():
         if args.keep_every and evt.index % args.keep_every == 0:
             continue
-        frame = det.raw.calib(evt) if args.bound else det.raw.raw(evt)
+        frame = det.raw.calib_segments(evt) if args.bound else det.raw.raw(evt)
         if frame is None:
             continue
-        compress.of(frame.reshape(shape)).fill(fex.fex)
+        if not args.bound:
+            frame = frame.reshape(-1, *frame.shape[-2:])  # (segments, rows, columns)
+        compress = compress or Compressor(frame.shape, dtype, args.bound, args.codec)
+        compress.of(frame).fill(fex.fex)
         ds.add_data(fex.fex)
         ds.remove_data(info.det_name, "raw")

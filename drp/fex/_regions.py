@@ -26,6 +26,8 @@ def input_segments(frame: Frame, shape: Shape, dtype: np.dtype[Any]) -> Iterator
     """
     if dtype == FLOAT32:
         return segments_of(frame, shape)
+    if isinstance(frame, np.ndarray) and frame.ndim == 2:
+        frame = frame[np.newaxis]
     if not isinstance(frame, np.ndarray) or frame.shape != shape or frame.dtype != dtype:
         found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
         raise FexError(f"an event is {found}, expected is an array of {dtype} {shape}")

@@ -22,6 +22,8 @@ from drp.fex.statistics import in_any_order
 Floats = npt.NDArray[np.float64]
 Limits = tuple[float, float]
 LANES = 8
+CACHE_BYTES = 1 << 14
+"""Lanes that together are larger do not stay in the fastest cache, and there are fewer of them."""
 MOST_BINS = 65_535
 _at = np.uintp
 _f32 = np.float32
@@ -58,7 +60,7 @@ class Profile:
         self._tables = list(self._table) if self._table.ndim == 3 else [self._table] * shape[0]
         count = len(self.centers)
         self._n = np.bincount(self._bins[used], minlength=count)
-        self._lanes = np.zeros((LANES, count))
+        self._lanes = np.zeros((lanes_for(count, 8), count))
         self._curve = Curve(np.zeros(count), np.zeros(count), self._n.copy())
         self._used = used
         self.of(np.zeros(shape, np.float32))
@@ -194,6 +196,14 @@ def _turned(x: npt.ArrayLike, y: npt.ArrayLike, first: float) -> Floats:
     return turned
 
 
+def lanes_for(bins: int, itemsize: int) -> int:
+    """Return how many lanes of sums there are to be: neighbours that fall in one bin then do not wait for each other. A power of two."""
+    lanes = LANES
+    while lanes > 2 and lanes * bins * itemsize > CACHE_BYTES:
+        lanes //= 2
+    return lanes
+
+
 def warm_up() -> None:
     """Compile the kernels for what workers pass."""
     one = np.ones((1, 1, 1))
@@ -231,11 +241,12 @@ def _span_sum(pixels: Any, row: Any, begin: Any, end: Any) -> Any:
 @numba.njit(cache=True, nogil=True)
 def add_binned(pixels: Any, bins: Any, spans: Any, lanes: Any) -> None:
     """Add each pixel to its bin. Neighbours often share one: they go to lanes of their own, so that no addition waits for the one before."""
+    which = _at(lanes.shape[0] - 1)
     for k in range(spans.shape[0]):
         row, begin, end = spans[k, 0], _at(spans[k, 1]), _at(spans[k, 2])
         eights = begin + (end - begin) // _at(LANES) * _at(LANES)
         for i in range(begin, eights, _at(LANES)):
             for lane in range(_at(LANES)):
-                lanes[lane, bins[row, i + lane]] += np.float64(pixels[row, i + lane])
+                lanes[lane & which, bins[row, i + lane]] += np.float64(pixels[row, i + lane])
         for i in range(eights, end):
             lanes[0, bins[row, i]] += np.float64(pixels[row, i])

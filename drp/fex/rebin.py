@@ -57,10 +57,10 @@ class Rebin:
         self._out = np.zeros((segments, rows // down, cols // across), kind)
         self._parts = list(self._out)
         self._row = np.zeros(cols, kind)
-        self._used = used_pixels(self.shape, mask=mask)
-        blocks = self._used.reshape(segments, rows // down, down, cols // across, across)
+        used = used_pixels(self.shape, mask=mask)
+        blocks = used.reshape(segments, rows // down, down, cols // across, across)
         n = blocks.sum(axis=(2, 4))
-        self._masked = [np.argwhere(segment < down * across).astype(np.int32) for segment in n]
+        self._masked = [_masked_blocks(segment, down, across) for segment in used]
         self._share = (
             np.divide(1, n, out=np.zeros(n.shape, np.float32), where=n > 0) if how == "mean" else None
         )
@@ -76,13 +76,30 @@ class Rebin:
     def of(self, event: Frame) -> Array:
         """Return the rebinned event, valid until the next call. FexError where it is not of the shape and dtype given before."""
         segments = input_segments(event, self.shape, self._dtype)
-        for pixels, used, masked, out in zip(segments, self._used, self._masked, self._parts, strict=True):
+        for number, pixels in enumerate(segments):
+            out, masked = self._parts[number], self._masked[number]
             _rebin(pixels, *self.factors, self._row, out)
-            if len(masked):
-                _rebin_masked(pixels, used, masked, *self.factors, out)
-        if self._share is not None:
-            np.multiply(self._out, self._share, out=self._means, dtype=np.float32, casting="unsafe")
+            if len(masked[0]):
+                _rebin_masked(pixels.reshape(-1), *masked, out.reshape(-1))
+            if self._share is not None:
+                np.multiply(
+                    out, self._share[number], out=self._means[number], dtype=np.float32, casting="unsafe"
+                )
         return self._means
+
+
+def _masked_blocks(used: npt.NDArray[np.bool_], down: int, across: int) -> tuple[Array, Array, Array]:
+    """Return the blocks of a segment that have masked pixels: where they are in the result, where the used pixels of each begin and end in the
+    third, and which these are; flat indices.
+    """
+    rows, cols = used.shape
+    number = np.arange(rows)[:, None] // down * (cols // across) + np.arange(cols) // across
+    n = np.bincount(number[used], minlength=rows * cols // (down * across))
+    masked = n < down * across
+    inside = np.flatnonzero(used & masked[number])
+    pixels = inside[np.argsort(number.reshape(-1)[inside], kind="stable")]
+    ends = np.concatenate([[0], np.cumsum(n[masked])])
+    return np.flatnonzero(masked).astype(np.int32), ends.astype(np.int32), pixels.astype(np.int32)
 
 
 def warm_up() -> None:
@@ -126,14 +143,11 @@ def _fold(row: Any, across: Any, out: Any, r: Any) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _rebin_masked(pixels: Any, used: Any, blocks: Any, down: Any, across: Any, out: Any) -> None:
+def _rebin_masked(pixels: Any, blocks: Any, ends: Any, used: Any, out: Any) -> None:
     """Do the blocks with masked pixels again."""
     kind = out.dtype.type
-    for k in range(blocks.shape[0]):
-        row, col = blocks[k, 0] * down, blocks[k, 1] * across
+    for k in range(len(blocks)):
         total = kind(0)
-        for i in range(row, row + down):
-            for j in range(col, col + across):
-                if used[i, j]:
-                    total += kind(pixels[i, j])
-        out[blocks[k, 0], blocks[k, 1]] = total
+        for j in range(ends[k], ends[k + 1]):
+            total += kind(pixels[used[j]])
+        out[blocks[k]] = total

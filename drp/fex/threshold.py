@@ -20,6 +20,7 @@ from drp.fex.frames import Floats, Frame, Shape, segments_of
 BLOCK = WIDTH
 _at = np.uintp
 _f32 = np.float32
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class Threshold:
         self.shape = checked_shape(shape)
         if not low < high:
             raise FexError(f"there are no values from {low} to below {high}", "Give the lower one first")
-        self._limits = (_f32(low), _f32(high))
+        with np.errstate(over="ignore"):
+            self._limits = (_f32(max(low, -LARGEST)), _f32(high))
         self._spans = spans_of(used_pixels(self.shape, region, mask))
         size = int(np.prod(self.shape))
         if size >= 1 << 32:

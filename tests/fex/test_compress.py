@@ -27,7 +27,7 @@ def back(found: Compressed, **others: Any) -> Any:
     return decompress(**(fields | others))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data(), shape=SHAPES, dtype=st.sampled_from([*WHOLE, "float32"]))
 def test_nothing_is_lost_without_a_bound(data: st.DataObject, shape: Any, dtype: str) -> None:
     event = data.draw(arrays(dtype, shape))
@@ -37,7 +37,7 @@ def test_nothing_is_lost_without_a_bound(data: st.DataObject, shape: Any, dtype:
     assert found.tobytes() == event.tobytes()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     data=st.data(), shape=SHAPES, bound=st.floats(1e-6, 1e6), scale=st.sampled_from([1e-3, 1, 100, 1e5, 1e9])
 )
@@ -151,7 +151,7 @@ def test_fields_that_do_not_belong_together_are_refused(others: dict[str, Any], 
         back(found, **others)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.data(), bound=st.sampled_from(sorted(SAMPLES)))
 def test_damaged_bytes_are_refused_or_read_as_a_frame(data: st.DataObject, bound: float) -> None:
     found = SAMPLES[bound]

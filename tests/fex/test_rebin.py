@@ -76,7 +76,7 @@ def test_an_event_of_another_type_is_told() -> None:
     made = Rebin((2, 4, 4), (2, 2), dtype=np.uint8)
     for event in (
         np.zeros((2, 4, 4), np.uint16),
-        np.zeros((4, 4), np.uint8),
+        np.zeros((8, 4), np.uint8),
         [np.zeros((4, 4), np.uint8)] * 2,
         None,
     ):
@@ -94,3 +94,4 @@ def test_segments_may_lie_apart_and_at_odd_addresses() -> None:
     expected = made.of(event).copy()
     for other in (apart, odd, np.asfortranarray(event)):
         assert np.array_equal(made.of(other), expected)
+    assert np.array_equal(Rebin((1, 4, 4), (2, 2), dtype=np.uint16).of(event[0])[0], expected[0])

@@ -43,6 +43,13 @@ def test_every_pixel_may_be_above_the_threshold() -> None:
     assert len(Threshold(frame.shape, 0.5).of(frame)) == 300
 
 
+@pytest.mark.parametrize("limits", [(-np.inf, np.inf), (-np.inf, 1), (-1e300, 1e300)])
+def test_limits_beyond_all_numbers_find_all_that_are_finite(limits: Any) -> None:
+    frame = np.tile(np.array([-np.inf, np.nan, -3e38, 0, 0.5, np.inf], np.float32), 9).reshape(1, 1, -1)
+    found = Threshold(frame.shape, *limits).of(frame)
+    assert np.array_equal(found.value, frame[np.isfinite(frame)])
+
+
 @pytest.mark.parametrize("limits", [(1, 1), (2, 1), (np.nan, 3)])
 def test_a_range_without_values_is_told(limits: Any) -> None:
     with pytest.raises(FexError, match="there are no values"):

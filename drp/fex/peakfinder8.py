@@ -7,7 +7,7 @@ The background at each radius gives a threshold; pixels above it that touch are 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,18 @@ class Peaks:
     (float32); `pixels` (int32). `found`: how many peaks there are, also those beyond `max_num_peaks` that have no room.
     """
 
+    cxi_types: ClassVar[dict[str, type]] = {
+        "peakXPosRaw": np.float32,
+        "peakYPosRaw": np.float32,
+        "peakTotalIntensity": np.float32,
+        "peakMaximumValue": np.float32,
+        "peakSNR": np.float32,
+        "peakNPixels": np.int32,
+        "peakSegment": np.int32,
+        "peakRow": np.int32,
+        "peakCol": np.int32,
+    }
+
     x: Floats
     y: Floats
     intensity: Floats
@@ -45,20 +57,10 @@ class Peaks:
     def __len__(self) -> int:
         return len(self.x)
 
-    def cxi(self) -> dict[str, Any]:
-        """Return the peaks by the names that CXI files have them by, which CrystFEL reads."""
-        return {
-            "nPeaks": len(self),
-            "peakXPosRaw": self.x,
-            "peakYPosRaw": self.y,
-            "peakTotalIntensity": self.intensity,
-            "peakMaximumValue": self.maximum,
-            "peakSNR": self.snr,
-            "peakNPixels": self.pixels,
-            "peakSegment": self.segment,
-            "peakRow": self.row,
-            "peakCol": self.col,
-        }
+    def cxi(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays by the names that CXI files have them by, which CrystFEL reads; their types are `cxi_types`."""
+        values = self.x, self.y, self.intensity, self.maximum, self.snr, self.pixels
+        return dict(zip(self.cxi_types, (*values, self.segment, self.row, self.col), strict=True))
 
 
 class PeakFinder8:

@@ -122,7 +122,8 @@ def test_spots_are_found_where_they_are() -> None:
     found = np.stack([peaks.segment, peaks.row, peaks.col], axis=1)
     assert sorted(found.tolist()) == sorted(places.tolist())
     assert np.allclose(peaks.y, found[:, 0] * 96 + found[:, 1], atol=0.3)
-    assert peaks.cxi()["nPeaks"] == peaks.found == 30
+    assert peaks.found == 30
+    assert {name: values.dtype for name, values in peaks.cxi().items()} == peaks.cxi_types
 
 
 def test_a_sampled_background_finds_the_same_spots() -> None:

@@ -3,7 +3,8 @@
 This script is run by a Python that has psana (`PSANA_PYTHON`), never by the one under test, and must not import anything of this repository: it
 is the judge. `psana_peaks.py CASES` reads a JSON list of cases. Each names an npz (`input`: `frames` float32 (frames, rows, cols), `mask` int8 and `radius` float32
 (rows, cols)), the layout `asic` (rows, cols) and `parameters`, and gets an npz `out`: `peaks` float64 (peaks, 8), columns x, y, sum, index, pixels, largest, sigma,
-SNR; `counts` of each frame; `seconds` of this thread for each frame.
+SNR; `counts` of each frame; `seconds` of this thread for each frame. `module`, if there is one, is the
+folder of another build of it.
 """
 
 import json
@@ -18,7 +19,11 @@ import numpy as np
 
 def answer(case: dict[str, Any]) -> dict[str, Any]:
     """Return the peaks of each frame of a case."""
-    from psana.peakfinder8 import peakfinder_8
+    if "module" in case:
+        sys.path.insert(0, case["module"])
+        from peakfinder8 import peakfinder_8
+    else:
+        from psana.peakfinder8 import peakfinder_8
 
     with np.load(case["input"]) as file:
         frames, mask, radius = (file[name] for name in ("frames", "mask", "radius"))

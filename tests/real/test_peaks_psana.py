@@ -13,7 +13,7 @@ import pytest
 
 from calib.detectors import correction_type
 from drp.fex.peakfinder8 import PeakFinder8, Peaks
-from tests.fex.plain_peakfinder8 import Array
+from tests.fex.plain_peakfinder8 import Array, connected
 from tests.real.conftest import Psana, psana_environment
 from tests.real.test_calib_psana import FILES, given_constants, recorded
 
@@ -140,12 +140,23 @@ def on_the_margin(peak: Array, frame: Array, finder: PeakFinder8, given: dict[st
     row, col = int(peak[1]), int(peak[0])
     near = slice(max(row - 12, 0), row + 13), slice(max(col - 12, 0), col + 13)
     upper = np.append(finder.background.threshold, np.nan)[finder.background.bins.reshape(frame.shape)[near]]
-    halfway = np.abs(peak[:2] % 1 - 0.5) <= MARGIN
     return bool(
         (np.abs(frame[near] - upper) <= MARGIN * np.abs(upper)).any()
         or abs(peak[5] - given["min_snr"]) <= MARGIN * given["min_snr"]
-        or halfway.any()
+        or (np.abs(centre_above(peak, frame, finder) % 1 - 0.5) <= MARGIN * peak[:2]).any()
     )
+
+
+def centre_above(peak: Array, frame: Array, finder: PeakFinder8) -> Array:
+    """Return the centre (x, y) of a peak by what is above the radial mean, which the local background is around."""
+    bins = finder.background.bins.reshape(frame.shape)
+    mean, upper = (np.append(one, np.nan) for one in (finder.background.mean, finder.background.threshold))
+    hot = frame > upper[bins]
+    places = np.argwhere(hot)
+    seed = places[np.argmin(np.hypot(*(places - peak[1::-1]).T))]
+    members = connected(*seed.tolist(), hot, np.zeros(frame.shape, bool), [(0, 0)] * (hot.size + 1), False)
+    weights = np.array([frame[at] - mean[bins[at]] for at in members], float)
+    return np.array(weights @ np.array(members)[:, ::-1] / weights.sum())
 
 
 def compare(

@@ -29,6 +29,8 @@ CHUNK = 16
 """Pixels that are looked at at once; a stretch has as many chunks as a uint64 has bits."""
 MANY = 16
 """Mixed chunks of a stretch from which on another range may be the usual one."""
+AHEAD = 16
+"""How many pixels ahead of one what single pixels need is asked for."""
 _at = np.uintp
 
 
@@ -181,17 +183,47 @@ def apply_single(raw: Any, tables: Any, out: Any) -> None:
             out[s, i] = (np.float32(raw[s, i]) - tables[s, 0, _at(2) * i]) * tables[s, 0, _at(2) * i + _at(1)]
 
 
+@within
+def prefetch_pixel(raw: Any, tables: Any, s: Any, planes: Any, i: Any, bits: Any) -> None:
+    """Have what the tables hold for a pixel fetched."""
+    plane = _at(max(planes[_at((raw[s, i] & bits[1]) >> bits[2])], 0))
+    start = _at(tables.ctypes.data) + _at(s) * _at(tables.strides[0]) + plane * _at(tables.strides[1])
+    prefetch(start + _at(8) * i)
+
+
+@within
+def segment_of(at: Any, s: Any, size: Any) -> Any:
+    """Return the segment of a pixel, which is none before `s`; a division for each pixel takes longer."""
+    while at >= (s + _at(1)) * size:
+        s += _at(1)
+    return s
+
+
 @numba.njit(cache=True, nogil=True)
 def pick_ranges(raw: Any, tables: Any, planes: Any, bits: Any, index: Any, start: Any, out: Any) -> None:
-    """Calibrate as `apply_ranges` does the pixels at `index`, flat over all segments, less `start`; `out` is flat."""
+    """Calibrate as `apply_ranges` does the pixels at `index`, flat over all segments, less `start`; `out` is flat.
+
+    They lie apart, so raw data are asked for 2 * AHEAD pixels before they are used, and tables, whose plane raw data tell, AHEAD pixels before.
+    """
     size = _at(raw.shape[1])
-    for j in range(_at(len(index))):
-        s, i = _at(index[j] - start) // size, _at(index[j] - start) % size
-        word = raw[s, i]
-        plane = planes[_at((word & bits[1]) >> bits[2])]
-        p = _at(max(plane, 0))
-        value = (data_of(word, bits[0]) - tables[s, p, _at(2) * i]) * tables[s, p, _at(2) * i + _at(1)]
-        out[j] = value if plane >= 0 else np.float32(0)
+    n = _at(len(index))
+    s = ahead = _at(0)
+    for j in range(n + _at(AHEAD)):
+        if j + _at(AHEAD) < n:
+            prefetch(_at(raw.ctypes.data) + _at(raw.itemsize) * _at(index[j + _at(AHEAD)] - start))
+        if j < n:
+            at = _at(index[j] - start)
+            ahead = segment_of(at, ahead, size)
+            prefetch_pixel(raw, tables, ahead, planes, at - ahead * size, bits)
+        if j >= _at(AHEAD):
+            at = _at(index[j - _at(AHEAD)] - start)
+            s = segment_of(at, s, size)
+            i = at - s * size
+            word = raw[s, i]
+            plane = planes[_at((word & bits[1]) >> bits[2])]
+            p = _at(max(plane, 0))
+            value = (data_of(word, bits[0]) - tables[s, p, _at(2) * i]) * tables[s, p, _at(2) * i + _at(1)]
+            out[j - _at(AHEAD)] = value if plane >= 0 else np.float32(0)
 
 
 @numba.njit(cache=True, nogil=True)

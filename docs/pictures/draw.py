@@ -19,6 +19,7 @@ from drp.fex import (
     Directions,
     EdgeFinder,
     Histogram,
+    PeakFinder8,
     PhotonFinder,
     Poni,
     Profile,
@@ -234,6 +235,32 @@ def sparse_bragg(figure: Any) -> None:
     panels[1].legend(loc="upper right")
 
 
+def peakfinder8(figure: Any) -> None:
+    """A part of an event with the peaks found in it, and the radial background beside the pixels."""
+    truth = SimTruth(parse("epixhr,segments=8,photons=0.02,peaks=40,ring=0.5"))
+    x, y = truth.positions_um
+    radius = radius_in_pixels(x, y)
+    frame = (truth.raw(0) - truth.pedestals[0]) / truth.gains[0]
+    frame[truth.raw(0) >= 1 << 15] = np.nan  # of another gain range
+    finder = PeakFinder8(radius, adc_thresh=30, min_snr=6)
+    peaks = finder.find(frame)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
+    left.imshow(frame[1, :, :200], vmin=0, vmax=60, cmap="gray_r", interpolation="nearest")
+    here = (peaks.segment == 1) & (peaks.col < 200)
+    left.plot(peaks.col[here], peaks.row[here], "o", ms=12, mfc="none", mec="C3")
+    left.set(xticks=[], yticks=[], title="a part of a segment, peaks")
+    some = np.random.default_rng(1).choice(frame.size, 20000, replace=False)
+    right.plot(radius.reshape(-1)[some], frame.reshape(-1)[some], ",", color="0.6")
+    background = finder.background
+    right.plot(background.mean, lw=1, label="mean")
+    right.plot(background.mean + background.deviation, lw=1, label="mean + deviation")
+    right.plot(background.threshold, lw=1, color="C3", label="threshold")
+    at = radius[peaks.segment, peaks.row, peaks.col]
+    right.plot(at, frame[peaks.segment, peaks.row, peaks.col], "o", ms=5, mfc="none", mec="C3", label="peaks")
+    right.set(xlabel="radius, pixels", ylabel="keV", ylim=(-3, 120))
+    right.legend(loc="upper right")
+
+
 PICTURES: dict[str, Callable[[Any], None]] = {
     "sparse_bragg": sparse_bragg,
     "azimuthal": azimuthal,
@@ -241,6 +268,7 @@ PICTURES: dict[str, Callable[[Any], None]] = {
     "timetool": timetool,
     "digitizer_peaks": digitizer_peaks,
     "statistics": statistics,
+    "peakfinder8": peakfinder8,
     "photons": photons,
 }
 

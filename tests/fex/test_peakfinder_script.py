@@ -41,7 +41,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Events]:
         ("live", SEARCH, ("-W", 2, "--check-jit")),
         ("offline", SEARCH, ("--offline",)),
         ("exact", f"{SEARCH} --exact --asic 72 192", ("-W", 1, "--check-jit")),
-        ("few", f"{SEARCH} --max-num-peaks 3", ("--offline",)),
     ):
         done = drp("-p", f"{SCRIPT} {words}", "--source", run, "--calib", store, "-o", folder / name, *how)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -70,10 +69,3 @@ def test_what_is_recorded_are_the_peaks_of_the_truth(runs: dict[str, Events], na
     assert seen == 12 * EVENTS
     assert missed <= 0.02 * seen
     assert wrong <= 0.02 * seen
-
-
-def test_peaks_that_there_is_no_room_for_are_counted(runs: dict[str, Events]) -> None:
-    for few, live in zip(runs["few"], runs["live"], strict=True):
-        assert few["nPeaks"] == 3
-        assert few["found"] == live["found"] > 3
-        assert few["peakXPosRaw"] == live["peakXPosRaw"][:3]

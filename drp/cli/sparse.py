@@ -12,12 +12,15 @@ import numpy as np
 
 from drp.core.errors import DrpError
 from drp.fex.errors import FexError
-from drp.fex.sparse_hdf5 import SparseWriter
+from drp.fex.sparse_hdf5 import PEAKS, SparseWriter
 from xtc import Dgram, Reader, TransitionId, XtcError
 
 ALG = "bragg"
 RADIUS, CUTOFF = "bragg_radius", "bragg_cutoff"
 FRAME = ("index", "intensity", "background_avg", "background_std")
+RANKS = dict.fromkeys((*FRAME, *PEAKS), 1) | {"is_hit": 0}
+COMMON = {RADIUS: 3, CUTOFF: 1}
+"""Dimensions of what is read: of an event, and of the end of a step."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,7 +87,15 @@ def values(dgram: Dgram, alg: str, detector: str | None, path: Path) -> dict[str
         found = {name: fields for name, fields in found.items() if RADIUS in fields}
     if len(found) > 1:
         raise FexError(f"{path} has frames of {', '.join(found)}", "Say which with --detector")
-    return next(iter(found.values()), {})
+    fields: dict[str, Any] = next(iter(found.values()), {})
+    ranks = COMMON if alg == "reduce" else RANKS
+    wrong = [name for name, rank in ranks.items() if fields and np.ndim(fields.get(name, [[[[]]]])) != rank]
+    if wrong:
+        raise FexError(
+            f"{path}: {alg} of {next(iter(found))} has no {', '.join(wrong)}, or another kind of it",
+            "Give what sparse_bragg.py recorded",
+        )
+    return fields
 
 
 def keep(common: dict[str, Any], fields: dict[str, Any], path: Path) -> None:

@@ -34,8 +34,9 @@ fields = {"intensity": (np.float32, 1)} | ({"sigma": (np.float32, 1)} if args.er
 
 for run in ds.runs():
     det = run.Detector(name, calib=True)
+    z_um = det.raw.pixel_coords(all_segs=True)[2].mean()  # so that drps of its segments take the same
     integrator = AzimuthalIntegrator(
-        Directions.of_coords(det.raw.pixel_coords(), poni),
+        Directions.of_coords(det.raw.pixel_coords(), poni, z_um=z_um),
         args.bins,
         unit=args.unit,
         mask=det.raw.mask(),

@@ -109,14 +109,18 @@ class Bins:
     def __init__(self, axis: Axis, middle: Floats, reach: Floats, used: NDArray[np.bool_]) -> None:
         self.axis = axis
         used = used & ~axis.outside(middle, reach)
-        pieces = [_Piece(axis, *one) for one in zip(middle, reach, used, strict=True)]
-        self.layers = _layers(np.concatenate([one.depth for one in pieces]))
-        whole = np.zeros(axis.bins)
-        for one in pieces:
-            for lane in range(one.lanes):
-                bins, weights = one.shares(lane)
+        whole, depths = np.zeros(axis.bins), np.zeros(axis.bins + 1, np.int64)
+        for one in zip(middle, reach, used, strict=True):
+            piece = _Piece(axis, *one)
+            depths += np.bincount(piece.depth, minlength=len(depths))
+            for lane in range(piece.lanes):
+                bins, weights = piece.shares(lane)
                 whole += np.bincount(bins, weights, axis.bins)
-        self._tables = [one.tables(self.layers, whole < THIN) for one in pieces]
+        self.layers = _layers(depths)
+        self._tables = [
+            _Piece(axis, *one).tables(self.layers, whole < THIN)
+            for one in zip(middle, reach, used, strict=True)
+        ]
 
     def sums(self) -> Sums:
         """Return sums of zero."""
@@ -172,10 +176,9 @@ class _Piece:
         )
 
 
-def _layers(depth: Indices) -> int:
-    """Return how many layers of LANES bins are kept for all pixels, by how many bins each is in."""
-    used = depth[depth > 0]
+def _layers(depths: Indices) -> int:
+    """Return how many layers of LANES bins are kept for all pixels, from how many pixels are in 0, 1, 2 ... bins."""
     layers = 1
-    while used.size and np.mean(used > layers * LANES) > DENSE:
+    while depths[layers * LANES + 1 :].sum() > DENSE * depths[1:].sum():
         layers += 1
     return layers

@@ -8,7 +8,7 @@ pyFAI's documentation). Data are not known here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,11 @@ def _radius(t: Floats, _: float = 0.0) -> Floats:
 def _angle(t: Floats, _: float = 0.0) -> Floats:
     angle: Floats = np.arctan2(_radius(t), t[2])
     return angle
+
+
+def _azimuth(t: Floats) -> Floats:
+    azimuth: Floats = np.arctan2(t[0], t[1])
+    return azimuth
 
 
 def _vector(t: Floats, wavelength: float) -> Floats:
@@ -104,12 +109,14 @@ class Directions:
         return cls(poni, places, rows, cols)
 
     @classmethod
-    def of_coords(cls, coords: Sequence[NDArray[Any]], poni: Poni | None = None) -> Directions:
+    def of_coords(
+        cls, coords: Sequence[NDArray[Any]], poni: Poni | None = None, *, z_um: float | None = None
+    ) -> Directions:
         """Take the pixels as `det.raw.pixel_coords()` gives them: x down the rows, y along the columns, z against the beam, (segments, rows, cols)
         each, um.
 
-        Without a distance in `poni`, z says it; with one, z counts from its mean. The size of a panel's pixels is its usual step from one to the
-        next. Raises FexError.
+        Without a distance in `poni`, z says it. Else that distance is the one of the pixels at `z_um`: by default the mean z of these pixels, which
+        other segments of the detector do not share. The size of a panel's pixels is its usual step from one to the next. Raises FexError.
         """
         poni = poni or Poni()
         x, y, z = (np.asarray(one, np.float64) * 1e-6 for one in coords)
@@ -117,9 +124,10 @@ class Directions:
             raise FexError(
                 f"coordinates are {x.shape}, {y.shape}, {z.shape}; each has to be (segments, rows, columns)"
             )
-        places = np.stack([x, y, (z.mean() if poni.distance else 0) - z])
+        origin = float(z.mean()) if z_um is None else z_um * 1e-6
+        places = np.stack([x, y, origin - z])
         rows, cols = (np.median(np.diff(places, axis=axis), axis=(2, 3)) for axis in (2, 3))
-        return cls(poni, places, rows, cols)
+        return cls(replace(poni, distance=poni.distance or -origin), places, rows, cols)
 
     def radial(self, unit: str) -> tuple[Floats, Floats]:
         """Return the radial coordinate of each pixel's middle, and how far its farthest corner is from that, both before scaling; raise FexError."""
@@ -127,29 +135,19 @@ class Directions:
         wavelength = self.poni.wavelength
         if one.needs_wavelength and wavelength is None:
             raise FexError(f"{unit} needs the wavelength", "Give a PONI with it, or take 2th_deg or r_mm")
-        middle = one.of(self._t, wavelength or 0.0)
-        reach = np.zeros(self.shape)
-        for corner in CORNERS:
-            np.maximum(reach, abs(one.of(self._corner(corner), wavelength or 0.0) - middle), out=reach)
-        return middle, reach
+        return self._reach(lambda t: one.of(t, wavelength or 0.0))
 
     def azimuth(self) -> tuple[Floats, Floats]:
         """Return the azimuth of each pixel's middle, from axis 2 towards axis 1, -pi to pi, and how far its farthest corner is from that."""
-        middle = np.arctan2(self._t[0], self._t[1])
-        reach = np.zeros(self.shape)
-        for corner in CORNERS:
-            t = self._corner(corner)
-            away = abs(np.arctan2(t[0], t[1]) - middle)
-            np.maximum(reach, np.minimum(away, 2 * np.pi - away), out=reach)
-        return middle, reach
+        return self._reach(_azimuth, period=2 * np.pi)
 
     def solid_angle(self) -> Floats:
-        """Return the solid angle of each pixel, over that of one that faces the sample at the panels' (median) distance."""
+        """Return the solid angle of each pixel over that of one that faces the sample at the detector's distance."""
         normal = np.cross(self._rows, self._cols, axis=0)
         normal /= np.linalg.norm(normal, axis=0)
         height = abs(np.einsum("as,asrc->src", normal, self._t))
-        away = np.sqrt((self._t**2).sum(axis=0))
-        relative: Floats = height * np.median(height) ** 2 / away**3
+        away = np.linalg.norm(self._t, axis=0)
+        relative: Floats = height * self.poni.distance**2 / away**3
         return relative
 
     def polarization(self, factor: float) -> Floats:
@@ -160,12 +158,20 @@ class Directions:
         if not -1 <= factor <= 1:
             raise FexError(f"a polarization factor of {factor} cannot be", "Give -1 to 1")
         cos2 = np.cos(_angle(self._t)) ** 2
-        left: Floats = 0.5 * (1 + cos2 - factor * np.cos(2 * self.azimuth()[0]) * (1 - cos2))
+        left: Floats = 0.5 * (1 + cos2 - factor * np.cos(2 * _azimuth(self._t)) * (1 - cos2))
         return left
 
-    def _corner(self, corner: tuple[float, float]) -> Floats:
-        moved: Floats = self._t + (corner[0] * self._rows + corner[1] * self._cols)[:, :, None, None]
-        return moved
+    def _reach(self, of: Callable[[Floats], Floats], period: float = np.inf) -> tuple[Floats, Floats]:
+        """Return a coordinate of each pixel's middle, and how far its farthest corner is from that; by segments, as that takes less memory."""
+        middle, reach = np.zeros((2, *self.shape))
+        for segment in range(self.shape[0]):
+            t = self._t[:, segment]
+            middle[segment] = of(t)
+            for row, col in CORNERS:
+                step = row * self._rows[:, segment] + col * self._cols[:, segment]
+                away = abs(of(t + step[:, None, None]) - middle[segment])
+                np.maximum(reach[segment], np.minimum(away, period - away), out=reach[segment])
+        return middle, reach
 
 
 def unit_of(name: str) -> Unit:

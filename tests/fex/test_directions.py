@@ -62,6 +62,18 @@ def test_without_a_distance_z_of_the_coordinates_is_it() -> None:
     assert angle[0, 0, 3] == pytest.approx(math.atan2(300, 2000))
 
 
+@pytest.mark.parametrize("distance", [0.0, 0.2])
+def test_segments_have_the_directions_that_they_have_in_the_whole(distance: float) -> None:
+    segment, row, col = np.indices((3, 4, 5)).astype(float)
+    x, y, z = row * 100, (col + 10 * segment) * 100, -5e4 - 1000 * segment
+    poni = Poni(distance=distance, rot1=0.1)
+    whole = Directions.of_coords((x, y, z), poni)
+    part = Directions.of_coords((x[1:], y[1:], z[1:]), poni, z_um=z.mean())
+    for one, other in zip(whole.radial("2th_deg"), part.radial("2th_deg"), strict=True):
+        assert np.allclose(one[1:], other, rtol=1e-12)
+    assert np.allclose(whole.solid_angle()[1:], part.solid_angle(), rtol=1e-12)
+
+
 def test_panels_that_look_away_are_told() -> None:
     segment, row, col = np.indices((1, 4, 4)).astype(float)
     with pytest.raises(FexError, match=r"beside or behind the sample.*PONI with the distance"):

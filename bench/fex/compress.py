@@ -37,8 +37,8 @@ def each(encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> Way:
     """Return the way of a library, segment by segment."""
     return (
         lambda event: [encode(segment) for segment in event],
-        lambda chunks: np.stack([decode(chunk) for chunk in chunks]),
-        lambda chunks: sum(len(chunk) for chunk in chunks),
+        lambda pieces: np.stack([decode(piece) for piece in pieces]),
+        lambda pieces: sum(len(piece) for piece in pieces),
     )
 
 
@@ -47,7 +47,7 @@ def bitshuffle_alone(shape: tuple[int, int, int], dtype: str) -> Way:
     import bitshuffle  # noqa: PLC0415 - it starts as many threads as OMP_NUM_THREADS said when it was loaded
 
     kind = np.dtype(dtype)
-    return each(bitshuffle.compress_lz4, lambda chunk: bitshuffle.decompress_lz4(chunk, shape[1:], kind))
+    return each(bitshuffle.compress_lz4, lambda piece: bitshuffle.decompress_lz4(piece, shape[1:], kind))
 
 
 def others(shape: tuple[int, int, int], bound: float) -> Iterator[tuple[str, Way]]:

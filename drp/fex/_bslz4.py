@@ -37,30 +37,30 @@ def encoder(_shape: tuple[int, int], dtype: np.dtype[Any], _bound: float) -> Cal
     compress, block = library().compress_lz4, BLOCK_BYTES // dtype.itemsize
 
     def encode(segment: Array) -> Bytes:
-        chunk: Bytes = compress(segment, block)
-        return chunk
+        piece: Bytes = compress(segment, block)
+        return piece
 
     return encode
 
 
-def decode(chunk: Bytes, shape: tuple[int, int], dtype: np.dtype[Any], _bound: float) -> Array:
-    """Return the segment of a chunk; FexError where it is damaged."""
+def decode(piece: Bytes, shape: tuple[int, int], dtype: np.dtype[Any], _bound: float) -> Array:
+    """Return the segment of a piece; FexError where it is damaged."""
     size = math.prod(shape)
-    check_blocks(chunk, size, dtype.itemsize)
+    check_blocks(piece, size, dtype.itemsize)
     try:
-        segment: Array = library().decompress_lz4(chunk, shape, dtype, BLOCK_BYTES // dtype.itemsize)
+        segment: Array = library().decompress_lz4(piece, shape, dtype, BLOCK_BYTES // dtype.itemsize)
     except RuntimeError as error:
         raise FexError(f"the bytes are damaged: {error}") from None
     return segment
 
 
-def check_blocks(chunk: Bytes, size: int, itemsize: int) -> None:
-    """Raise FexError unless the lengths of the blocks of `size` elements come to the length of the chunk."""
+def check_blocks(piece: Bytes, size: int, itemsize: int) -> None:
+    """Raise FexError unless the lengths of the blocks of `size` elements come to the length of the piece."""
     whole, at = size - size % WHOLE, 0
     for _ in range(-(-whole * itemsize // BLOCK_BYTES)):
-        at += LENGTH_BYTES + int.from_bytes(chunk[at : at + LENGTH_BYTES].tobytes(), "big")
-        if at > len(chunk):
+        at += LENGTH_BYTES + int.from_bytes(piece[at : at + LENGTH_BYTES].tobytes(), "big")
+        if at > len(piece):
             break
     expected = at + size % WHOLE * itemsize
-    if expected != len(chunk):
-        raise FexError(f"the bytes are damaged: the blocks end at {expected}, there are {len(chunk)} bytes")
+    if expected != len(piece):
+        raise FexError(f"the bytes are damaged: the blocks end at {expected}, there are {len(piece)} bytes")

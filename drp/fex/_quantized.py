@@ -1,6 +1,6 @@
 """The codec `quantized`: float32 within an absolute error, as whole numbers of steps, which bitshuffle and LZ4 then make small.
 
-A chunk begins with a header, little-endian:
+A piece begins with a header, little-endian:
 
     0   uint32    n, how many pixels are kept as they are; 0xFFFFFFFF: all of them, as bslz4 of float32, and that is all
     4   float32   the step
@@ -75,13 +75,13 @@ def encoder(shape: tuple[int, int], dtype: np.dtype[Any], bound: float) -> Calla
     return encode
 
 
-def decode(chunk: Bytes, shape: tuple[int, int], dtype: np.dtype[Any], bound: float) -> Array:
-    """Return the segment of a chunk; FexError where it is damaged."""
+def decode(piece: Bytes, shape: tuple[int, int], dtype: np.dtype[Any], bound: float) -> Array:
+    """Return the segment of a piece; FexError where it is damaged."""
     size = math.prod(shape)
-    if dtype != np.float32 or len(chunk) < HEADER.itemsize:
-        raise FexError(f"the bytes are damaged: {len(chunk)} of them, said to be {dtype} in steps")
-    kept, step = (one.item() for one in chunk[: HEADER.itemsize].view(HEADER)[0])
-    rest = chunk[HEADER.itemsize :]
+    if dtype != np.float32 or len(piece) < HEADER.itemsize:
+        raise FexError(f"the bytes are damaged: {len(piece)} of them, said to be {dtype} in steps")
+    kept, step = (one.item() for one in piece[: HEADER.itemsize].view(HEADER)[0])
+    rest = piece[HEADER.itemsize :]
     if kept == ALL:
         return _bslz4.decode(rest, shape, dtype, 0)
     if kept > size * MOST_KEPT or kept * 8 > len(rest) or not 0 < step <= 2 * bound:

@@ -34,8 +34,8 @@ class Codec(Protocol):
     ) -> Callable[[Array], Bytes]:
         """Return what encodes segments of `shape` and `dtype` with an absolute error of at most `bound` (0: none): C order in, uint8 (bytes,) out."""
 
-    def decode(self, chunk: Bytes, shape: tuple[int, int], dtype: np.dtype[Any], bound: float, /) -> Array:
-        """Return the segment of a chunk, an array of `shape` and `dtype`. The chunk may come from anywhere: it is checked before it is used."""
+    def decode(self, piece: Bytes, shape: tuple[int, int], dtype: np.dtype[Any], bound: float, /) -> Array:
+        """Return the segment of a piece, an array of `shape` and `dtype`. The piece may come from anywhere: it is checked before it is used."""
 
 
 def register_codec(name: str, codec: Codec) -> None:

@@ -1,6 +1,6 @@
 """Compression of frames, segment by segment: without loss, or within an absolute error. What is recorded says how it is read back.
 
-The fields of an event are `FIELDS`: `data`, the chunks of all segments one after the other, and `sizes`, how long each is; `shape` and `dtype` of the
+The fields of an event are `FIELDS`: `data`, the pieces of all segments one after the other, and `sizes`, how long each is; `shape` and `dtype` of the
 frame, the name of the codec, and `bound`, the largest absolute error, 0 for none. `decompress` needs nothing else. It takes what a file says, so each
 number is checked against a limit before memory is asked for.
 """
@@ -86,12 +86,12 @@ class Compressor:
         """Return an event compressed. FexError where it is not of the shape and dtype given before."""
         end = 0
         for number, segment in enumerate(input_segments(event, self.shape, self._dtype)):
-            chunk = self._encode(segment)
-            begin, end = end, end + len(chunk)
+            piece = self._encode(segment)
+            begin, end = end, end + len(piece)
             if end > len(self._data):
                 self._data = np.concatenate([self._data, np.zeros(end, np.uint8)])
-            self._data[begin:end] = chunk
-            self._sizes[number] = len(chunk)
+            self._data[begin:end] = piece
+            self._sizes[number] = len(piece)
         return Compressed(self._data[:end], self._sizes, self._told, self._dtype.name, self.codec, self.bound)
 
 
@@ -108,10 +108,10 @@ def decompress(
     if dtype not in DTYPES:
         raise FexError(f"a compressed frame says that it is {dtype!r}", f"Known are {', '.join(DTYPES)}")
     kind = np.dtype(dtype)
-    sizes, chunks = np.asarray(sizes), np.ascontiguousarray(data)
+    sizes, pieces = np.asarray(sizes), np.ascontiguousarray(data)
     told = np.asarray(shape)
-    if chunks.dtype != np.uint8 or chunks.ndim != 1 or told.shape != (3,) or told.dtype.kind not in "iu":
-        raise FexError(f"no compressed frame: {chunks.dtype} of rank {chunks.ndim}, shape {told.tolist()}")
+    if pieces.dtype != np.uint8 or pieces.ndim != 1 or told.shape != (3,) or told.dtype.kind not in "iu":
+        raise FexError(f"no compressed frame: {pieces.dtype} of rank {pieces.ndim}, shape {told.tolist()}")
     segments, rows, cols = checked_shape(told)
     size = segments * rows * cols * kind.itemsize
     if segments > MOST_SEGMENTS or size > MOST_BYTES:
@@ -119,16 +119,16 @@ def decompress(
     if (
         sizes.shape != (segments,)
         or sizes.dtype.kind not in "iu"
-        or sum(sizes.tolist()) != len(chunks)
+        or sum(sizes.tolist()) != len(pieces)
         or (sizes < 0).any()
     ):
-        raise FexError(f"{len(chunks)} bytes of data are not the {sizes.size} chunks of {segments} segments")
+        raise FexError(f"{len(pieces)} bytes of data are not the {sizes.size} pieces of {segments} segments")
     if not 0 <= bound < np.inf:
         raise FexError(f"a compressed frame says that its absolute error is {bound}")
     decode, frame, at = codec_of(codec).decode, np.zeros((segments, rows, cols), kind), 0
     for number, length in enumerate(sizes.tolist()):
         try:
-            frame[number] = decode(read_only(chunks[at : at + length]), (rows, cols), kind, bound)
+            frame[number] = decode(read_only(pieces[at : at + length]), (rows, cols), kind, bound)
         except FexError as error:
             raise FexError(f"segment {number} of {segments} ({codec}): {error.what}", error.hint) from None
         at += length

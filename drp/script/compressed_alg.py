@@ -13,16 +13,23 @@ from numpy.typing import NDArray
 
 from drp.script.calibrated_alg import CalibratedAlg
 from drp.script.errors import CompressedDataError, ScriptError
-from xtc import Field
+from xtc import DataType, Field
 
 Array = NDArray[Any]
-FIELDS = ("data", "sizes", "shape", "dtype", "codec", "bound")
+FIELDS = {
+    "data": (DataType.UINT8, 1),
+    "sizes": (DataType.UINT32, 1),
+    "shape": (DataType.UINT32, 1),
+    "dtype": (DataType.CHARSTR, 1),
+    "codec": (DataType.CHARSTR, 1),
+    "bound": (DataType.DOUBLE, 0),
+}
 """Those of drp.fex.Compressor, which is not imported here: it needs numba."""
 
 
 def is_compressed(fields: Iterable[Field]) -> bool:
     """Say whether an alg with these fields holds compressed frames."""
-    return set(FIELDS) <= {one.name for one in fields}
+    return FIELDS.items() <= {one.name: (one.dtype, one.rank) for one in fields}.items()
 
 
 class CompressedAlg(CalibratedAlg):

@@ -125,7 +125,7 @@ SAMPLES = {bound: Compressor(SAMPLE.shape, bound=bound).of(SAMPLE) for bound in 
     [
         ({"shape": [2, 60]}, "no compressed frame"),
         ({"shape": [2, 60, 91]}, "damaged"),
-        ({"shape": [3, 60, 90]}, "are not the 2 chunks of 3 segments"),
+        ({"shape": [3, 60, 90]}, "are not the 2 pieces of 3 segments"),
         ({"shape": [0, 60, 90]}, "no shape of a detector"),
         ({"shape": [-2, 60, 90]}, "no shape of a detector"),
         ({"shape": [2, 1 << 31, 1 << 31]}, "The limits are"),
@@ -139,8 +139,8 @@ SAMPLES = {bound: Compressor(SAMPLE.shape, bound=bound).of(SAMPLE) for bound in 
         ({"bound": -1.0}, "absolute error is -1"),
         ({"bound": np.nan}, "absolute error is nan"),
         ({"bound": 1e-4}, "for a bound of"),
-        ({"sizes": np.array([-5, 10], np.int64)}, "are not the 2 chunks"),
-        ({"sizes": np.array([1, 1], np.uint32)}, "are not the 2 chunks"),
+        ({"sizes": np.array([-5, 10], np.int64)}, "are not the 2 pieces"),
+        ({"sizes": np.array([1, 1], np.uint32)}, "are not the 2 pieces"),
         ({"data": np.zeros((2, 3), np.uint8)}, "no compressed frame"),
         ({"data": np.zeros(0, np.uint8), "sizes": np.zeros(2, np.uint32)}, "damaged"),
     ],
@@ -192,8 +192,8 @@ class Halves:
     def encoder(self, shape: Any, dtype: Any, bound: float) -> Callable[[Any], Any]:
         return lambda segment: np.frombuffer(segment.tobytes(), np.uint8)
 
-    def decode(self, chunk: Any, shape: Any, dtype: Any, bound: float) -> Any:
-        return chunk.view(dtype).reshape(shape)
+    def decode(self, piece: Any, shape: Any, dtype: Any, bound: float) -> Any:
+        return piece.view(dtype).reshape(shape)
 
 
 def test_a_codec_of_ones_own_is_used_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,36 +19,36 @@ SHAPE = (3, 145, 769)
 BLOCK = 8192
 
 
-def chunks(event: Any, bound: float = 0.0) -> list[bytes]:
+def pieces(event: Any, bound: float = 0.0) -> list[bytes]:
     """The bytes of each segment."""
     found = Compressor(event.shape, event.dtype, bound).of(event)
     ends = np.cumsum(found.sizes)
     return [found.data[end - size : end].tobytes() for size, end in zip(found.sizes, ends, strict=True)]
 
 
-def by_hdf5plugin(chunk: bytes, dtype: Any) -> Any:
-    """A segment as the HDF5 filter reads it, from a chunk written as it is behind the filter's header."""
+def by_hdf5plugin(piece: bytes, dtype: Any) -> Any:
+    """A segment as the HDF5 filter reads it, from a piece written as it is behind the filter's header."""
     header = (int(np.prod(SHAPE[1:])) * dtype.itemsize).to_bytes(8, "big") + BLOCK.to_bytes(4, "big")
     with h5py.File(io.BytesIO(), "w") as file:
         data = file.create_dataset(
             "x", SHAPE[1:], dtype, chunks=SHAPE[1:], **hdf5plugin.Bitshuffle(cname="lz4")
         )
-        data.id.write_direct_chunk((0, 0), header + chunk)
+        data.id.write_direct_chunk((0, 0), header + piece)
         return data[:]
 
 
-def by_imagecodecs(chunk: bytes, dtype: Any) -> Any:
+def by_imagecodecs(piece: bytes, dtype: Any) -> Any:
     """A segment from its blocks of LZ4."""
     at, left, out = 0, int(np.prod(SHAPE[1:])) * dtype.itemsize, b""
     while left >= 8 * dtype.itemsize:
         size = min(left // (8 * dtype.itemsize) * 8 * dtype.itemsize, BLOCK)
-        end = at + 4 + int.from_bytes(chunk[at : at + 4], "big")
-        plain = imagecodecs.lz4_decode(chunk[at + 4 : end], out=size)
+        end = at + 4 + int.from_bytes(piece[at : at + 4], "big")
+        plain = imagecodecs.lz4_decode(piece[at + 4 : end], out=size)
         out += imagecodecs.bitshuffle_decode(
             bytes(plain), itemsize=dtype.itemsize, blocksize=size // dtype.itemsize
         )
         at, left = end, left - size
-    return np.frombuffer(out + chunk[at:], dtype).reshape(SHAPE[1:])
+    return np.frombuffer(out + piece[at:], dtype).reshape(SHAPE[1:])
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "float32"])
@@ -56,19 +56,19 @@ def by_imagecodecs(chunk: bytes, dtype: Any) -> Any:
 def test_frames_without_loss_are_decompressed_by_others(dtype: str, judge: Any) -> None:
     rng = np.random.default_rng(1)
     event = (rng.poisson(3, SHAPE) + (rng.random(SHAPE) if dtype == "float32" else 0)).astype(dtype)
-    for chunk, segment in zip(chunks(event), event, strict=True):
-        assert np.array_equal(judge(chunk, event.dtype), segment)
+    for piece, segment in zip(pieces(event), event, strict=True):
+        assert np.array_equal(judge(piece, event.dtype), segment)
 
 
 @pytest.mark.parametrize("judge", [by_hdf5plugin, by_imagecodecs])
 def test_quantized_frames_are_read_by_what_the_page_says_of_them(judge: Any) -> None:
     event = np.random.default_rng(2).normal(5, 3, SHAPE).astype(np.float32)
     event[0, 3, 4:7] = [np.nan, 1e8, -np.inf]
-    for chunk, segment in zip(chunks(event, 0.25), event, strict=True):
-        kept, step = int.from_bytes(chunk[:4], "little"), np.frombuffer(chunk[4:8], "<f4")[0]
-        found = judge(chunk[8 + 8 * kept :], np.dtype(np.int16)).astype(np.float32) * step
-        index = np.frombuffer(chunk[8 : 8 + 4 * kept], "<u4")
-        found.reshape(-1)[index] = np.frombuffer(chunk[8 + 4 * kept : 8 + 8 * kept], "<f4")
+    for piece, segment in zip(pieces(event, 0.25), event, strict=True):
+        kept, step = int.from_bytes(piece[:4], "little"), np.frombuffer(piece[4:8], "<f4")[0]
+        found = judge(piece[8 + 8 * kept :], np.dtype(np.int16)).astype(np.float32) * step
+        index = np.frombuffer(piece[8 : 8 + 4 * kept], "<u4")
+        found.reshape(-1)[index] = np.frombuffer(piece[8 + 4 * kept : 8 + 8 * kept], "<f4")
         finite = np.isfinite(segment)
         assert np.abs(found[finite] - segment[finite]).max() <= 0.25
         assert np.array_equal(found[~finite], segment[~finite], equal_nan=True)
@@ -81,5 +81,5 @@ def test_the_filter_writes_what_we_write(tmp_path: Path) -> None:
             "x", data=event[0], chunks=SHAPE[1:], **hdf5plugin.Bitshuffle(nelems=BLOCK // 2, cname="lz4")
         )
         _, written = data.id.read_direct_chunk((0, 0))
-    ours = np.frombuffer(chunks(event)[0], np.uint8)
+    ours = np.frombuffer(pieces(event)[0], np.uint8)
     assert len(written) - 12 == len(ours)

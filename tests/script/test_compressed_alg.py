@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from drp import DataSource
 from drp.fex import Compressor
+from drp.script.compressed_alg import FIELDS
+from drp.script.declare import parse_fields
 from drp.script.errors import CompressedDataError, ScriptError
 from tests.support.constants_world import DET, DETTYPE, RAW_VALUE, SHAPE, Panels, put_constants, serial
 from xtc import Alg, DataType, Field, Names, TransitionId, encode_dgram, encode_shapes_data
@@ -18,13 +21,11 @@ from xtc import Alg, DataType, Field, Names, TransitionId, encode_dgram, encode_
 pytest.importorskip("bitshuffle")
 
 PANELS = Panels({0: 4, 1: 7})
-TYPES = {"data": (DataType.UINT8, 1), "sizes": (DataType.UINT32, 1), "shape": (DataType.UINT32, 1),
-         "dtype": (DataType.CHARSTR, 1), "codec": (DataType.CHARSTR, 1), "bound": (DataType.DOUBLE, 0)}  # fmt: skip
 
 
 def names(segment: int, alg: str = "fex") -> Names:
     """What a drp declares of its compressed frames."""
-    fields = tuple(Field(name, *TYPES[name]) for name in Compressor.fields)
+    fields = tuple(Field(name, *kind) for name, kind in FIELDS.items())
     return Names(1 << 8 | 100 + segment, DETTYPE, DET, serial(4), segment, Alg(alg, (1, 0, 0)), fields)
 
 
@@ -119,3 +120,13 @@ def test_other_algs_are_what_they_were(tmp_path: Path) -> None:
     for det, _ in events(write(tmp_path / "x.xtc2", [names(0)], [[fields(RAW)]])):
         assert not hasattr(det.raw, "array")
         assert det.raw.fields == {"raw": (np.dtype(np.uint16), 2)}
+
+
+def test_compressed_frames_are_known_by_the_fields_that_the_compressor_declares(tmp_path: Path) -> None:
+    declared = parse_fields(Compressor.fields)
+    assert {name: (dtype, rank) for name, dtype, rank in declared} == FIELDS
+    other = replace(names(0), fields=(*names(0).fields[1:], Field("data", DataType.UINT16, 1)))
+    values = fields(RAW) | {"data": np.zeros(3, np.uint16)}
+    for det, evt in events(write(tmp_path / "x.xtc2", [other], [[values]])):
+        assert not hasattr(det.fex, "array")
+        assert det.fex.data(evt).tolist() == [0, 0, 0]

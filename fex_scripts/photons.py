@@ -54,6 +54,7 @@ for run in ds.runs():
         low=args.low,
         mask=mask,
         most=args.most,
+        with_map=False,
     )
     fex = run.add_detector(
         DetectorDef(info.det_name, info.det_type, info.det_id),

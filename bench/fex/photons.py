@@ -1,7 +1,7 @@
 """ms per frame from raw to the list of photons, one core and both, single pixels and droplets; and how often photons are missed or made.
 
-Input: frames of the simulated epixHR of 20 segments of 144 x 768 pixels and of 5, with Bragg peaks and 0.02 photons per pixel: with a water ring of 0.5,
-without it, and with it and shared charge (a cloud of 0.2 pixels). They are calibrated segment by segment as the finder asks. Beside it: one read of raw,
+Input: frames of the simulated epixHR of 20 segments of 144 x 768 pixels and of 5, with Bragg peaks and 0.02 photons per pixel: with a water ring of 0.5
+and without, each with whole and with shared charge (a cloud of 0.2 pixels). They are calibrated segment by segment as the finder asks. Beside it: one read of raw,
 pedestal and gain (the floor); calibration alone; the dense map of `count_photons`, without mask and list; and scipy's label, sum and maximum position of
 droplets. Times are the calling thread's own, of the median frame. At last the whole command with one worker, nothing recorded: its rate is that of the clock on
 the wall, needs a second core for drp itself, and is taken from a long run and a short one, so that neither start nor constants are in it.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ METHODS = ("single", "droplet")
 TARGETS_MS = {20: "4.76 (210 Hz)", 5: "2.38 (420 Hz)"}
 DENSITIES = (0.01, 0.1, 1.0)
 NOISE = 8
+ROWS = (7, 1, 100, 10)
 CLOUD = 0.2
 
 
@@ -47,13 +48,18 @@ def lights(segments: int) -> dict[str, Camera]:
         "ring": Camera(segments),
         "no ring": Camera(segments, ring=0.0),
         "ring, shared": SharingCamera(segments),
+        "no ring, shared": SharingCamera(segments, ring=0.0),
     }
 
 
-def finding(camera: Camera, method: str) -> Work:
+def finding(
+    camera: Camera, method: str, cmpars: tuple[float, ...] | None = None, with_map: bool = False
+) -> Work:
     """Return what finds the photons of an event of raw segments."""
-    finder = PhotonFinder(camera.shape, camera.energy_kev, method=method, mask=camera.correction.mask())
-    return lambda event: finder.find(camera.correction.segments(camera.event(event)))
+    finder = PhotonFinder(
+        camera.shape, camera.energy_kev, method=method, mask=camera.correction.mask(), with_map=with_map
+    )
+    return lambda event: finder.find(camera.correction.segments(camera.event(event), cmpars=cmpars))
 
 
 def calibrating(camera: Camera) -> Work:
@@ -92,9 +98,9 @@ def labelling(camera: Camera) -> Work:
 def contestants(camera: Camera) -> Iterator[tuple[str, Callable[[], Work]]]:
     """Yield what is measured on the frames of a camera."""
     yield "one read of raw and constants", camera.floor
-    yield "calibration alone", lambda: calibrating(camera)
+    yield "calibration alone", partial(calibrating, camera)
     for method in METHODS:
-        yield f"raw to photons, {method}", lambda method=method: finding(camera, method)
+        yield f"raw to photons, {method}", partial(finding, camera, method)
 
 
 def measure(settings: Setting, segments: int) -> None:
@@ -104,13 +110,16 @@ def measure(settings: Setting, segments: int) -> None:
         table = Table(f"{segments} segments, {light}: {camera.truth.photons(0).mean():.3f} photons per pixel")
         rows = dict(contestants(camera))
         if segments == 20 and light == "ring":
-            rows |= {"calibrated to dense map": lambda camera=camera: counting(camera)}
+            rows |= {"calibrated to dense map": partial(counting, camera)}
             try:
                 import scipy  # noqa: F401, PLC0415 - a rival, which need not be there
 
-                rows |= {"calibrated to droplets, scipy": lambda camera=camera: labelling(camera)}
+                rows |= {"calibrated to droplets, scipy": partial(labelling, camera)}
             except ImportError:
                 print("scipy is not there and is left out")
+            for method in METHODS:
+                rows |= {f"with common mode of rows, {method}": partial(finding, camera, method, ROWS)}
+                rows |= {f"with a map, {method}": partial(finding, camera, method, with_map=True)}
         work = {name: make() for name, make in rows.items()}
         each = [
             lambda name=name, one=one, table=table: table.add(name, "ms", 1e3 * typical(frames, one))
@@ -124,7 +133,7 @@ def measure(settings: Setting, segments: int) -> None:
         found = finding(camera, "droplet")(0)
         print(
             f"  bytes read and written per frame: {number(camera.floor_bytes)} of raw and constants, "
-            f"{number(found.map.nbytes)} of the map, {number(found.sparse.nbytes)} of the list"
+            f"{number(found.sparse.nbytes)} of the list"
         )
 
 

@@ -232,7 +232,7 @@ def find_droplets(
     listed: Any,
     found: Any,
 ) -> None:
-    """Place the photons of each droplet into `photons` (rows, cols), and list the pixels that hold any.
+    """List the pixels on which the photons of droplets are placed, and set `photons` (rows, cols), or nothing where that has no pixels.
 
     `low` in keV, `up` in parts. Room: `words` uint64 (words of a row), `rows` uint32 (words of a row + rows + 1), `cols` uint16 (pixels), `numbers`
     uint32 (NUMBERS, pixels), `sums` uint64 (SUMS, pixels). `spectrum` uint32 may have no bins.
@@ -247,12 +247,13 @@ def find_droplets(
     choose(droplets, up, parts, after, roots, sums, keys)
     entries, total, room = found[LISTED], found[PHOTONS], _u64(len(listed) - 1)
     for row in range(_at(kev.shape[0])):
-        for col in range(_at(kev.shape[1])):
+        for col in range(_at(photons.shape[1])):
             photons[row, col] = 0
         for at in range(_at(starts[row]), _at(starts[row + _ONE])):
             number = _u64(parts[at] >> _u32(16)) + _u64(key(parts, at) >= sums[joined[at]])
             place = _at(cols[at])
-            photons[row, place] = number
+            if photons.size:
+                photons[row, place] = number
             listed[min(entries, room)] = entry(segment, row, place, number)
             entries += _u64(number > _ZERO)
             total += number

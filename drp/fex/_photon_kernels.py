@@ -51,10 +51,10 @@ def entry(segment: Any, row: Any, col: Any, number: Any) -> Any:
 def find_single(
     kev: Any, used: Any, per_kev: Any, up: Any, segment: Any, photons: Any, listed: Any, found: Any
 ) -> None:
-    """Count the photons of each pixel by itself into `photons` (rows, cols), and list the pixels that hold any."""
+    """List the pixels that hold photons, each counted by itself, and set `photons` (rows, cols), or nothing where that has no pixels."""
     count, total, room = found[LISTED], found[PHOTONS], _u64(len(listed) - 1)
     for row in range(_at(kev.shape[0])):
-        for col in range(_at(kev.shape[1])):
+        for col in range(_at(photons.shape[1])):
             photons[row, col] = 0
         for word in range(_at(used.shape[1])):
             bits = bits_of(kev, row, word, per_kev, up, np.float32(1)) & used[row, word]
@@ -62,7 +62,8 @@ def find_single(
                 col = word * _at(WORD) + first_bit(bits)
                 bits &= bits - _ONE
                 number = whole(kev[row, col], per_kev, up)
-                photons[row, col] = number
+                if photons.size:
+                    photons[row, col] = number
                 listed[min(count, room)] = entry(segment, row, col, number)
                 count += _ONE
                 total += _u64(number)

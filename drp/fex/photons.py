@@ -40,7 +40,7 @@ class Photons:
     total: int
     """All photons of the frame."""
     map: U16
-    """How many each pixel holds, (segments, rows, cols)."""
+    """How many each pixel holds, (segments, rows, cols); it has no pixels where the finder makes none."""
     sparse: U16
     """The pixels that hold any, (pixels, 4): segment, row, column, photons; in the order of the map."""
     lost: int
@@ -54,8 +54,8 @@ class PhotonFinder:
 
     `threshold` is the part of a photon's energy from which on it counts as one, up to 1. `low` is the part from which on a pixel
     belongs to a droplet, up to the threshold: some 4 to 5 times the noise. `mask`: uint8 of `shape`, 1 for pixels that are used. `most`: how many
-    pixels the list has room for, by default all. `spectrum`: the droplets' energies are counted too, in so many bins from 0 to so many photons.
-    Raises FexError.
+    pixels the list has room for, by default all. `with_map`: whether to make the map; the list alone is quicker. `spectrum`: the energies of
+    droplets are counted too, in so many bins from 0 to so many photons. Raises FexError.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class PhotonFinder:
         low: float = 0.1,
         mask: npt.NDArray[Any] | None = None,
         most: int | None = None,
+        with_map: bool = True,
         spectrum: tuple[int, float] | None = None,
     ) -> None:
         self.shape = _checked_shape(shape)
@@ -79,7 +80,7 @@ class PhotonFinder:
         if room < 1:
             raise FexError(f"a list of {most} pixels holds nothing", "Give most=1 or more, or leave it out")
         self._used = [read_only(one) for one in mask_words(mask, self.shape)]
-        self._map = np.zeros(self.shape, np.uint16)
+        self._map = np.zeros(self.shape if with_map else (self.shape[0], 0, 0), np.uint16)
         self._listed = np.zeros(room + 1, np.uint64)
         self._found = np.zeros(2, np.uint64)
         self._room = room

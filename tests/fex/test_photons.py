@@ -61,6 +61,10 @@ def test_photons_are_those_of_the_plain_twin(method: str, case: dict[str, Any]) 
     entries = plain.listed(expected)
     assert found.sparse.tolist() == entries[: case["most"]]
     assert found.lost == len(entries) - len(found.sparse)
+    bare = PhotonFinder(
+        frame.shape, ENERGY, method=method, threshold=threshold, low=low, mask=mask, with_map=False
+    ).find(frame)
+    assert (bare.total, bare.sparse.tolist(), bare.map.size) == (found.total, entries, 0)
 
 
 @settings(deadline=None, max_examples=100)
@@ -133,10 +137,10 @@ def test_no_kernel_is_compiled_for_a_second_kind_of_arguments() -> None:
     for method, kernel in (("single", find_single), ("droplet", find_droplets)):
         warm_up()
         for most, mask in ((None, None), (3, correction.mask())):
-            bins = (5, 2.0) if method == "droplet" and most else None
-            finder = PhotonFinder((2, 512, 1024), ENERGY, method=method, mask=mask, most=most, spectrum=bins)
-            whole = finder.find(correction.calib(raw)).map.copy()
-            assert np.array_equal(finder.find(correction.segments(raw)).map, whole)
+            options = {"spectrum": (5, 2.0)} if method == "droplet" and most else {"with_map": not most}
+            finder = PhotonFinder((2, 512, 1024), ENERGY, method=method, mask=mask, most=most, **options)
+            whole = finder.find(correction.calib(raw)).sparse.copy()
+            assert np.array_equal(finder.find(correction.segments(raw)).sparse, whole)
         assert len(kernel.nopython_signatures) == 1
 
 

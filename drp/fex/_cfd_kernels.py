@@ -83,7 +83,7 @@ def half_at(raw: Any, base: Any, polarity: Any, top: Any, step: Any, end: Any, h
         i += step
         before, v = v, polarity * (raw[i] - base)
     away = np.float64(abs(i - top))
-    return away - (half - v) / (before - v) if v < half and before > v else away
+    return away - (half - v) / (before - v) if -np.inf < v < half and before > v else away
 
 
 @numba.njit(cache=True, nogil=True)

@@ -83,9 +83,9 @@ def half_width(values: Any, top: Any) -> Any:
     """Return the width of the highest peak at half its prominence, as scipy.signal.peak_widths has it."""
     left = right = values[top]
     for i in range(top):
-        left = values[i] if values[i] < left else left
+        left = values[i] if -np.inf < values[i] < left else left
     for i in range(top + 1, len(values)):
-        right = values[i] if values[i] < right else right
+        right = values[i] if -np.inf < values[i] < right else right
     half = values[top] - (values[top] - max(left, right)) * np.float64(0.5)
     return _crossing(values, top, -1, half) + _crossing(values, top, 1, half)
 
@@ -97,7 +97,7 @@ def _crossing(values: Any, top: Any, step: Any, half: Any) -> Any:
     while 0 <= i + step < len(values) and values[i] > half:
         i += step
     away = np.float64(abs(i - top))
-    if values[i] < half:
+    if -np.inf < values[i] < half:
         away -= (half - values[i]) / (values[i - step] - values[i])
     return away
 

@@ -143,6 +143,8 @@ def test_what_is_no_number_spoils_no_other_pulse(bad: float) -> None:
     waveform[200] = bad
     after = finder.find(waveform).samples
     assert set(far) <= set(after)
+    waveform[int(far[0]) + 3] = bad  # beside the top of a pulse
+    assert np.isfinite(finder.find(waveform).widths).all()
     assert not len(finder.find(np.full(SAMPLES, bad, np.float32)).samples)
     assert not len(PulseFinder(SAMPLES, 100, baseline=(190, 210)).find(waveform).samples)
 

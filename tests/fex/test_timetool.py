@@ -138,14 +138,16 @@ def test_an_edge_is_found_beside_saturated_and_dead_pixels() -> None:
 def test_what_is_no_number_spoils_its_neighbourhood_and_no_background(bad: float) -> None:
     line = np.where(np.arange(COLS) < 80, 100, 60).astype(np.float32)
     broken = line.copy()
-    broken[10] = bad
+    broken[[10, 100]] = bad
     finder = EdgeFinder((COLS,), WEIGHTS, rate=0.5)
     light = np.full(COLS, 100, np.float32)
     broken_light = np.where(np.isfinite(broken), light, broken)
     for one in (broken_light, light, broken_light):
         finder.add_background(one)
     assert finder.background[10] == 50
-    assert finder.find(broken).position == pytest.approx(79.5, abs=0.01)
+    edge = finder.find(broken)
+    assert edge.position == pytest.approx(79.5, abs=0.01)
+    assert 0 < edge.fwhm < 24
     assert not finder.find(np.full(COLS, bad, np.float32)).found
 
 

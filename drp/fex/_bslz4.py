@@ -24,11 +24,17 @@ WHOLE = 8
 
 
 def library() -> Any:
-    """Return the library; FexError where it is not installed."""
+    """Return bitshuffle, or what does the same by imagecodecs; FexError where neither is installed."""
     try:
         import bitshuffle  # noqa: PLC0415 - an extra: only who compresses needs it
-    except ImportError as error:
-        raise FexError(f"bitshuffle cannot be imported: {error}", "pip install 'drp[compress]'") from None
+    except ImportError:
+        try:
+            from drp.fex import _bitshuffle  # noqa: PLC0415 - as above
+        except ImportError as error:
+            raise FexError(
+                f"neither bitshuffle nor imagecodecs can be imported: {error}", "pip install 'drp[compress]'"
+            ) from None
+        return _bitshuffle
     return bitshuffle
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from drp.fex import Compressor
+from drp.fex import Compressor, FexError, decompress
 
 pytestmark = pytest.mark.real
 h5py, hdf5plugin = pytest.importorskip("h5py"), pytest.importorskip("hdf5plugin")
 imagecodecs = pytest.importorskip("imagecodecs")
-pytest.importorskip("bitshuffle")
+_bitshuffle = pytest.importorskip("drp.fex._bitshuffle")
 SHAPE = (3, 145, 769)
 BLOCK = 8192
 
@@ -83,3 +84,33 @@ def test_the_filter_writes_what_we_write(tmp_path: Path) -> None:
         _, written = data.id.read_direct_chunk((0, 0))
     ours = np.frombuffer(pieces(event)[0], np.uint8)
     assert len(written) - 12 == len(ours)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32", "float32"])
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 4096, 8192 * 3 + 17])
+def test_without_bitshuffle_the_same_bytes_are_written_and_read(dtype: str, size: int) -> None:
+    bitshuffle, kind = pytest.importorskip("bitshuffle"), np.dtype(dtype)
+    segment = np.random.default_rng(size).integers(0, 50, (1, size)).astype(kind)
+    block = BLOCK // kind.itemsize
+    written = _bitshuffle.compress_lz4(segment, block)
+    assert np.array_equal(written, bitshuffle.compress_lz4(segment, block))
+    assert np.array_equal(_bitshuffle.decompress_lz4(written, segment.shape, kind, block), segment)
+
+
+def test_without_bitshuffle_frames_come_back_and_damage_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = np.random.default_rng(2).normal(5, 3, SHAPE).astype(np.float32)
+    with_it = Compressor(SHAPE, bound=0.25).of(event).data.copy()
+    monkeypatch.setitem(sys.modules, "bitshuffle", None)
+    found = Compressor(SHAPE, bound=0.25).of(event)
+    assert np.array_equal(found.data, with_it)
+    fields = {name: getattr(found, name) for name in Compressor.fields}
+    assert np.abs(decompress(**fields) - event).max() <= 0.25
+    rng, told = np.random.default_rng(3), 0
+    for _ in range(300):
+        damaged = found.data.copy()
+        damaged[rng.integers(len(damaged), size=4)] = rng.integers(256, size=4)
+        try:
+            decompress(**fields | {"data": damaged})
+        except FexError:
+            told += 1
+    assert told > 10

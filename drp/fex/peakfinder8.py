@@ -205,6 +205,10 @@ class PeakFinder8:
 
 def in_resolution(radius: Array, mask: Array | None, min_res: float | None, max_res: float | None) -> Array:
     """Return which pixels are used: those of the mask whose radius is from `min_res` to `max_res`."""
+    if not (-np.inf if min_res is None else min_res) <= (np.inf if max_res is None else max_res):
+        raise FexError(
+            f"no pixel is from {min_res} to {max_res} pixels from the beam", "Give min_res, then max_res"
+        )
     radius = np.asarray(radius)
     used = np.ones(radius.shape, bool) if mask is None else np.asarray(mask) != 0
     if used.shape == radius.shape and min_res is not None:

@@ -209,6 +209,8 @@ def test_kernels_are_compiled_before_the_first_event() -> None:
         ({"max_num_peaks": 0}, "0 at most"),
         ({"local_bg_radius": -1}, "radius -1"),
         ({"per_bin": 0}, "0 pixels of each radius"),
+        ({"min_res": 9, "max_res": 8}, "no pixel is from 9 to 8"),
+        ({"min_res": np.nan}, "no pixel is from nan to None"),
         ({"mask": np.ones((2, 6, 9))}, r"mask \(2, 6, 9\)"),
         ({"radius": np.zeros(8)}, r"radius is \(8,\)"),
         ({"radius": np.full((2, 6, 8), 1e6)}, "radii are from 1e"),

@@ -19,7 +19,8 @@ from calib.detectors._lanes import WIDTH, any_less, load, splat, within
 NO_SIGMA = np.float32(0.01)
 """The reference's deviation where no pixel of the local background is left."""
 NO_SIGNAL = np.float32(1e-10)
-LARGEST = np.finfo(np.float32).max
+LARGEST = np.float32(1e30)
+"""What is further from 0 is no pixel: its sums would not be numbers, nor a place in the frame."""
 _at = np.uintp
 _f = np.float32
 
@@ -199,8 +200,7 @@ def search(
     frame: Any, segment: Any, shape: Any, asic: Any, bins: Any, every_bin: Any, state: Any, hot: Any, candidates: Any, n: Any,
     limits: Any, snr: Any, stray: Any, members: Any, most: Any, numbers: Any, places: Any, found: Any,
 ) -> Any:  # fmt: skip
-    """Search a segment from its `n` candidates on, and unmark those; return (peaks, members ever
-    used).
+    """Search a segment from its `n` candidates on, and unmark those; return how many peaks there are so far, and how many `members` were ever used.
 
     `every_bin` has the bins of pixels that are not used too. `limits`: fewest and most pixels, reach of the local background. `numbers` (peaks, 6)
     become column, row (in the frame's segments one below the other), sum, largest, deviation, SNR; `places` (peaks, 4) segment, row, column,
@@ -224,15 +224,15 @@ def search(
         )
         if abs(above) < NO_SIGNAL or abs(plain) < NO_SIGNAL:
             continue
-        y = np.int64(np.rint(above_y / above)) - top
-        x = np.int64(np.rint(above_x / above))
+        y = min(max(np.int64(np.rint(above_y / above)) - top, 0), shape[0] - 1)
+        x = min(max(np.int64(np.rint(above_x / above)), 0), cols - 1)
         centre = y - corner[0], x - corner[1]
         around, total, squares, largest = surroundings(
             frame, bins, upper, hot, corner, asic, cols, centre, limits[2]
         )
         offset, sigma = local_background(around, total, squares, mean[every_bin[_at(y * cols + x)]])
         intensity, peak = signal(frame, corner, cols, members, size, offset)
-        if not sigma > 0 or intensity / sigma < snr or peak < largest - offset:
+        if not (sigma > 0 and intensity / sigma >= snr and peak >= largest - offset):
             continue
         if found < len(numbers):
             numbers[found, 0] = plain_x / plain

@@ -22,6 +22,7 @@ from calib.detectors._lanes import within
 FARTHEST = np.float32(1e9)
 """Pixels as far from 0 as this are not counted in the first turn."""
 NEARBY = 2
+"""How far from a bin a guess looks for a quieter one."""
 _at = np.uintp
 
 

@@ -16,7 +16,7 @@ from calib.detectors._lanes import WIDTH
 from drp.fex import _peak_kernels as kernels
 from drp.fex.errors import FexError
 from drp.fex.frames import Array, Floats, Frame, read_only, segments_of
-from drp.fex.radial import RadialBackground
+from drp.fex.radial import RadialBackground, unlisted
 
 Ints = npt.NDArray[np.int32]
 
@@ -123,7 +123,8 @@ class PeakFinder8:
         self._members_used = 0
         self._numbers = np.empty((max_num_peaks, 6), np.float32)
         self._places = np.empty((max_num_peaks, 4), np.int32)
-        self.find(np.zeros(self.shape, np.float32))
+        self.find(unlisted(self.shape))
+        self.background.state[:2] = 0
 
     def find(self, frame: Frame) -> Peaks:
         """Find the peaks of a frame: float32 (segments, rows, cols), or calibrated segments; FexError where it does not fit."""
@@ -190,9 +191,7 @@ class PeakFinder8:
     def _add_bright(self, frame: Floats, segment: int, n: int) -> None:
         kept = slice(self._n_bright, self._n_bright + n)
         index, values = self._bright
-        np.take(
-            frame, self._candidates[:n], out=values[kept], mode="clip"
-        )  # with "raise" it would make a copy
+        np.take(frame, self._candidates[:n], out=values[kept], mode="clip")  # "raise" would make a copy
         np.add(self._candidates[:n], np.uint32(segment * len(self._hot)), out=index[kept])
         self._n_bright += n
 

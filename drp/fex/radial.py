@@ -15,12 +15,14 @@ from drp.fex.frames import Array, Floats, Frame, Shape, frame_array, read_only, 
 
 TURNS = 5
 POOLED = 2
+"""Bins on either side whose sample a bin is clipped together with."""
 LEAST = float(np.finfo(np.float32).tiny)
 """No upper threshold of the reference is lower than this, whatever adc_thresh says."""
 MOST_BINS = 65000
 GUESS_PER_BIN = 32
 GUESS_FEWEST = 8
 GUESS_REACH = 0.6
+"""The part of min_snr within which pixels of a bin are guessed to count every time. Less lists more pixels, more fails more often."""
 SEED = 8
 
 
@@ -66,7 +68,8 @@ class RadialBackground:
         self._work = np.empty((3, self.n_bins))
         self._whole = np.empty(self.shape, np.float32)
         self.survey = Survey(self) if per_bin is None else None
-        self.update(np.zeros(self.shape, np.float32))
+        self.update(unlisted(self.shape))
+        self.state[:2] = 0
 
     def update(self, frame: Frame) -> None:
         """Find mean and deviation of a frame: float32 (segments, rows, cols), or calibrated segments; FexError where it does not fit."""
@@ -163,6 +166,13 @@ def radius_in_pixels(x: Array, y: Array, beam: tuple[float, float] = (0.0, 0.0))
             "Give x and y of (..., rows, columns)",
         )
     return (np.hypot(x - beam[0], y - beam[1]) / size).astype(np.float32)
+
+
+def unlisted(shape: Shape) -> Floats:
+    """Return a frame to compile with, of which a survey lists next to nothing: memory that no frame needs is left untouched."""
+    frame = np.zeros(shape, np.float32)
+    frame.reshape(-1)[::2] = 1
+    return frame
 
 
 def bins_by_radius(radius: Array, mask: Array | None) -> tuple[npt.NDArray[np.uint16], int]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 NEIGHBOURS = [(0, 0), *((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))]
 F32 = np.float32
+LARGEST = F32(1e30)
 
 
 @dataclass
@@ -54,7 +55,7 @@ def find(
     used = mask != 0
     if state is None:
         state = radial(frame, bins, used, given.min_snr, given.adc_thresh)
-    hot = used & np.isfinite(frame) & (frame > state[3][bins])
+    hot = used & (frame <= LARGEST) & (frame > state[3][bins])
     rows, cols = given.asic
     left = [(0, 0)] * (
         rows * cols + 1
@@ -112,7 +113,7 @@ def measured(
         for col in range(max(x - reach, corner[1]), min(x + reach, corner[1] + given.asic[1]))
         if (row - y) ** 2 + (col - x) ** 2 <= reach**2
         and cold[row, col]
-        and -np.inf < frame[row, col] < state[3][bins[row, col]]
+        and -LARGEST <= frame[row, col] < state[3][bins[row, col]]
     ]
     offset, sigma = state[0][bins[y, x]], F32(0.01)
     if around:

@@ -18,7 +18,7 @@ from tests.calib.detector_frames import made as calibration
 from tests.fex.plain_peakfinder8 import Array, Parameters, find
 
 SHAPE = (2, 24, 33)
-ODD = [np.nan, np.inf, -np.inf, 3e9, -3e9]
+ODD = [np.nan, np.inf, -np.inf, 3e9, -3e9, 9e29, 3e38, -3e38]
 
 
 def columns(peaks: Peaks) -> Array:

@@ -136,15 +136,32 @@ def differing(ours: Array, theirs: Array) -> Array:
 
 
 def on_the_margin(peak: Array, frame: Array, finder: PeakFinder8, given: dict[str, Any]) -> bool:
-    """Say whether rounding decides on a peak: a pixel about it lies on its threshold, its SNR does, or its centre halfway between two pixels."""
+    """Say whether rounding decides on a peak: a pixel about it lies on its threshold, or one of its bin on one while it is clipped; the
+    peak's SNR lies on its threshold; or its centre halfway between two pixels.
+    """
     row, col = int(peak[1]), int(peak[0])
-    near = slice(max(row - 12, 0), row + 13), slice(max(col - 12, 0), col + 13)
-    upper = np.append(finder.background.threshold, np.nan)[finder.background.bins.reshape(frame.shape)[near]]
+    bins = finder.background.bins.reshape(frame.shape)
+    near = np.unique(bins[max(row - 12, 0) : row + 13, max(col - 12, 0) : col + 13])
     return bool(
-        (np.abs(frame[near] - upper) <= MARGIN * np.abs(upper)).any()
+        any(
+            clipped_on_the_margin(frame[bins == one], given) for one in near if one < finder.background.n_bins
+        )
         or abs(peak[5] - given["min_snr"]) <= MARGIN * given["min_snr"]
         or (np.abs(centre_above(peak, frame, finder) % 1 - 0.5) <= MARGIN * peak[:2]).any()
     )
+
+
+def clipped_on_the_margin(pixels: Array, given: dict[str, Any]) -> bool:
+    """Say whether one of a bin's pixels lies on a threshold in any turn."""
+    thresholds = np.array([-1e9, 1e9])
+    for _ in range(5):
+        inside = pixels[(pixels > thresholds[0]) & (pixels < thresholds[1])].astype(float)
+        if len(inside):
+            away = given["min_snr"] * inside.std()
+            thresholds = np.array([inside.mean() - away, max(inside.mean() + away, given["adc_thresh"])])
+        if (np.abs(pixels[:, None] - thresholds) <= MARGIN * np.abs(thresholds)).any():
+            return True
+    return False
 
 
 def centre_above(peak: Array, frame: Array, finder: PeakFinder8) -> Array:

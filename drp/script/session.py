@@ -315,7 +315,7 @@ class Session:
         if declaration.key in taken:
             raise DeclarationError(
                 f"the detector already has {declaration} of segment {declaration.segment}",
-                hint="Give the alg another name.",
+                hint="Give the alg another name. Where a script added it before, trigger words too, reduce the data that one began with.",
             )
         return AddedData(declaration, self.declarations.declare(declaration))
 

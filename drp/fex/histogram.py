@@ -31,6 +31,7 @@ MOST_BINS = 65_000
 LANES = 8
 BLOCK = 128
 LARGE = 1e30  # within it nothing that counts leaves the range of float32
+LARGEST = float(np.finfo(np.float32).max)
 EPSILON = float(np.finfo(np.float32).eps)
 _at = np.uintp
 _f32 = np.float32
@@ -82,7 +83,7 @@ class Histogram:
         self.shape = checked_shape(shape)
         self._dtype = checked_dtype(dtype, DTYPES)
         low, high = (float(one) for one in limits)
-        if not 1 <= bins <= MOST_BINS or not -np.inf < low < high < np.inf:
+        if not 1 <= bins <= MOST_BINS or not -LARGEST <= low < high <= LARGEST:
             raise FexError(
                 f"{bins} bins between {low:g} and {high:g} are no histogram",
                 f"Give 1 to {MOST_BINS}, and (least, largest)",

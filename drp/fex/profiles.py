@@ -47,19 +47,17 @@ class Profile:
     def __init__(
         self, shape: Shape, used: npt.NDArray[np.bool_], bins: Array, centers: Array, add: Any
     ) -> None:
-        """Prepare for frames of `shape`, of which the pixels `used` belong to `bins`, whole numbers (segments, rows, cols) or what broadcasts to it.
+        """Prepare for frames of `shape`, of which the pixels `used` belong to `bins`, uint16 of that shape, or (rows, cols) for every segment.
 
         `add` is the kernel that adds a segment up.
         """
         self.shape = shape
         self.centers = np.asarray(centers, np.float64)
         self._spans = spans_of(used)
-        self._bins = np.broadcast_to(bins, shape)
         self._add: Callable[..., None] = add
-        self._table = np.ascontiguousarray(bins, np.uint16)
-        self._tables = list(self._table) if self._table.ndim == 3 else [self._table] * shape[0]
+        self._bins = list(bins) if bins.ndim == 3 else [bins] * shape[0]
         count = len(self.centers)
-        self._n = np.bincount(self._bins[used], minlength=count)
+        self._n = np.bincount(np.broadcast_to(bins, shape)[used], minlength=count)
         self._lanes = np.zeros((lanes_for(count, 8), count))
         self._curve = Curve(np.zeros(count), np.zeros(count), self._n.copy())
         self._used = used
@@ -85,11 +83,18 @@ class Profile:
     @classmethod
     def _along(cls, axis: int, shape: Shape, region: Any, mask: Any, add: Any) -> Profile:
         shape = checked_shape(shape)
-        region = region or (slice(None), slice(None))
+        region = (slice(None), slice(None)) if region is None else region
+        if not isinstance(region, Roi | tuple):
+            raise FexError(
+                "a profile along rows or columns is of a rectangle",
+                "Give a Roi, or slices of rows and columns",
+            )
         used = used_pixels(shape, region, mask)
         of_axis = checked_slices(shape, region)[axis]
         numbers = np.clip(np.arange(shape[1 + axis]) - of_axis.start, 0, of_axis.stop - of_axis.start - 1)
-        bins = np.broadcast_to(numbers if axis else numbers[:, None], shape[1:])
+        bins = np.ascontiguousarray(
+            np.broadcast_to(numbers if axis else numbers[:, None], shape[1:]), np.uint16
+        )
         return cls(shape, used, bins, np.arange(of_axis.start, of_axis.stop), add)
 
     @classmethod
@@ -132,7 +137,7 @@ class Profile:
         shape = checked_shape(at.shape)
         low, high = limits
         width = (high - low) / bins
-        numbers = np.clip((at - low) / width, 0, bins - 1).astype(np.int64)
+        numbers = np.clip((at - low) / width, 0, bins - 1).astype(np.uint16)
         return cls(
             shape,
             used_pixels(shape, inside, mask),
@@ -144,10 +149,8 @@ class Profile:
     def of(self, frame: Frame) -> Curve:
         """Return the profile of a float32 frame."""
         self._lanes[...] = 0
-        for segment, table, spans in zip(
-            segments_of(frame, self.shape), self._tables, self._spans, strict=True
-        ):
-            self._add(segment, table, spans, self._lanes)
+        for segment, bins, spans in zip(segments_of(frame, self.shape), self._bins, self._spans, strict=True):
+            self._add(segment, bins, spans, self._lanes)
         curve = self._curve
         self._lanes.sum(axis=0, out=curve.sum)
         curve.n[...] = self._n

@@ -85,6 +85,7 @@ def test_the_last_bin_holds_the_upper_edge() -> None:
         ({"bins": 65_001, "limits": (0, 1)}, "no histogram"),
         ({"bins": 3, "limits": (1, 1)}, "no histogram"),
         ({"bins": 3, "limits": (0, np.inf)}, "no histogram"),
+        ({"bins": 3, "limits": (-1e308, 1e308)}, "no histogram"),
         ({"bins": 3, "limits": (np.nan, 1)}, "no histogram"),
         ({"bins": 9, "limits": (1.0, np.nextafter(1.0, 2))}, "narrower than numbers can tell"),
         ({"bins": 3, "limits": (0, 1), "dtype": np.int64}, "int64 cannot be worked with"),

@@ -88,6 +88,7 @@ def test_a_sector_that_is_none_is_told(limits: Any) -> None:
     [
         (lambda: Profile.along_rows(SHAPE, Roi("0:9,0:2")), "does not fit"),
         (lambda: Profile.along_rows(SHAPE, mask=np.zeros(SHAPE)), "no pixel that is used"),
+        (lambda: Profile.along_columns(SHAPE, np.ones(SHAPE)), "is of a rectangle"),
         (lambda: Profile.radial(X, Y, 0), "1 to 65535"),
         (lambda: Profile.radial(X, Y, 3, (500, 600)), "no pixel that is used"),
         (lambda: Profile.radial(X, Y[:1], 3, (0, 600)), "x has shape"),

@@ -75,8 +75,8 @@ class PhotonFinder:
         _check_energies(photon_kev, threshold, low)
         if method not in METHODS:
             raise FexError(f"there is no method {method!r}", f"Give {' or '.join(METHODS)}")
-        pixels = self.shape[1] * self.shape[2]
-        room = self.shape[0] * pixels if most is None else most
+        pixels = self.shape[0] * self.shape[1] * self.shape[2]
+        room = pixels if most is None else min(most, pixels)
         if room < 1:
             raise FexError(f"a list of {most} pixels holds nothing", "Give most=1 or more, or leave it out")
         self._used = [read_only(one) for one in mask_words(mask, self.shape)]

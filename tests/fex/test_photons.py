@@ -120,6 +120,11 @@ def test_photons_meet_over_edges_of_pixels_and_not_over_corners_or_segments() ->
     assert found.sparse.tolist() == [[0, 0, 63, 1]]
 
 
+def test_a_list_has_room_for_no_more_than_there_is() -> None:
+    found = PhotonFinder((1, 2, 3), ENERGY, most=10**15).find(np.full((2, 3), ENERGY, np.float32))
+    assert (len(found.sparse), found.lost) == (6, 0)
+
+
 def test_what_is_found_cannot_be_written_and_is_overwritten_by_the_next() -> None:
     finder = PhotonFinder((1, 2, 3), ENERGY)
     first = finder.find(np.full((2, 3), ENERGY, np.float32))

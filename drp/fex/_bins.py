@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from drp.fex._scatter import LANES, WHOLE, scatter, scatter_rest
+from drp.fex._scatter import LANES, STREAMS, WHOLE, scatter, scatter_rest
 from drp.fex.frames import read_only
 
 Floats = NDArray[np.float64]
@@ -25,6 +25,8 @@ THIN = 32.0
 """Bins with fewer pixels than this are kept in float32."""
 DENSE = 0.2
 """A layer of four bins is kept for all pixels where more than this part of them reaches it."""
+FEW = 200
+"""Bins of which sums for each stream still lie in the nearest cache."""
 MOST = 60_000
 """Bins there may be; 16 bits have to hold their number."""
 BEYOND = 1 + float(np.finfo(np.float32).eps)
@@ -81,10 +83,12 @@ class Sums:
     """What is in the bins of one event, as `Bins.add` leaves it."""
 
     def __init__(self, bins: int, layers: int) -> None:
-        room = (bins + LANES * layers + LANES) * LANES
-        buffer = np.zeros(room * 8 + ALIGNED, np.uint8)
+        streams = STREAMS if bins <= FEW else 1
+        shape = (streams, bins + LANES * layers + LANES, LANES)
+        size = 8 * int(np.prod(shape))
+        buffer = np.zeros(size + ALIGNED, np.uint8)
         begin = -buffer.ctypes.data % ALIGNED
-        self.lanes = buffer[begin : begin + room * 8].view(np.float64).reshape(-1, LANES)
+        self.lanes = buffer[begin : begin + size].view(np.float64).reshape(shape)
         self.rest = np.zeros(bins)
 
     def clear(self) -> None:
@@ -95,9 +99,10 @@ class Sums:
     def fold(self, out: Floats, *, squared: bool = False) -> Floats:
         """Put what each bin holds into `out` and return it."""
         bins = len(out)
-        out[:] = self.lanes[:bins, 0]
-        for lane in range(1, min(LANES, bins)):
-            out[lane:] += self.lanes[: bins - lane, lane]
+        out.fill(0)
+        for stream in self.lanes:
+            for lane in range(min(LANES, bins)):
+                out[lane:] += stream[: bins - lane, lane]
         out /= WHOLE**2 if squared else WHOLE
         out += self.rest
         return out
@@ -114,7 +119,7 @@ class Bins:
             piece = _Piece(axis, *one)
             depths += np.bincount(piece.depth, minlength=len(depths))
             for lane in range(piece.lanes):
-                bins, weights = piece.shares(lane)
+                _, bins, weights = piece.shares(lane)
                 whole += np.bincount(bins, weights, axis.bins)
         self.layers = _layers(depths)
         self._tables = [
@@ -144,33 +149,31 @@ class _Piece:
         self.depth = np.where(used, last - self._first + 1, 0)
         self.lanes = int(self.depth.max(initial=0))
 
-    def shares(self, lane: int) -> tuple[Indices, Floats]:
-        """Return the bin of each pixel that is so many after its first, and the pixel's share of that."""
-        bins = np.minimum(self._first + lane, self._axis.bins - 1)
-        weights = np.where(self.depth > lane, self._axis.weights(self._begin, self._end, bins), 0.0)
-        return bins, weights
+    def shares(self, lane: int) -> tuple[Indices, Indices, Floats]:
+        """Return the pixels that reach the bin which is so many after their first, that bin, and their share of it."""
+        pixels = np.flatnonzero(self.depth > lane)
+        bins = self._first[pixels] + lane
+        return pixels, bins, self._axis.weights(self._begin[pixels], self._end[pixels], bins)
 
     def tables(self, layers: int, thin: NDArray[np.bool_]) -> Tables:
         """Return the tables: `layers` times LANES shares in 16 bits, but those of `thin` bins, and the others as rest."""
-        size = len(self._first)
-        packed = np.zeros((layers, size, LANES), np.uint16)
-        pixels, bins_of, singles = [], [], []
+        packed = np.zeros((layers, len(self._first), LANES), np.uint16)
+        pixels_of, bins_of, singles = [], [], []
         for lane in range(self.lanes):
-            bins, weights = self.shares(lane)
+            pixels, bins, weights = self.shares(lane)
             single = (weights > 0) & (thin[bins] | (lane >= layers * LANES))
-            at = np.flatnonzero(single)
-            pixels.append(at.astype(np.int32))
-            bins_of.append(bins[at].astype(np.uint16))
-            singles.append(weights[at].astype(np.float32))
+            pixels_of.append(pixels[single].astype(np.int32))
+            bins_of.append(bins[single].astype(np.uint16))
+            singles.append(weights[single].astype(np.float32))
             if lane < layers * LANES:
-                packed[lane // LANES, :, lane % LANES] = np.rint(np.where(single, 0, weights) * WHOLE)
+                packed[lane // LANES, pixels, lane % LANES] = np.rint(np.where(single, 0, weights) * WHOLE)
         first = np.where(self._used, self._first, 0)
         return Tables(
             tuple(
                 (read_only((first + layer * LANES).astype(np.uint16)), read_only(one))
                 for layer, one in enumerate(packed)
             ),
-            read_only(np.concatenate([np.empty(0, np.int32), *pixels])),
+            read_only(np.concatenate([np.empty(0, np.int32), *pixels_of])),
             read_only(np.concatenate([np.empty(0, np.uint16), *bins_of])),
             read_only(np.concatenate([np.empty(0, np.float32), *singles])),
         )
@@ -179,6 +182,6 @@ class _Piece:
 def _layers(depths: Indices) -> int:
     """Return how many layers of LANES bins are kept for all pixels, from how many pixels are in 0, 1, 2 ... bins."""
     layers = 1
-    while depths[layers * LANES + 1 :].sum() > DENSE * depths[1:].sum():
+    while depths[layers * LANES + 1 :].sum() > DENSE * depths.sum():
         layers += 1
     return layers

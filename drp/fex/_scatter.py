@@ -1,10 +1,10 @@
 """The kernel that adds pixels to bins, each split over up to four neighbouring ones. It knows numbers, no geometry, and checks nothing.
 
 `sums` has four numbers for each bin: pixels are added to those of their *first* bin, sums[first, lane] += value * weight[lane], so that a pixel
-costs one addition of four numbers, whichever bins it is in, and what a bin holds is sums[bin, 0] + sums[bin - 1, 1] + ... (`Bins.fold`). An
-addition that begins before the one to the same bin is done waits for it, and neighbouring pixels are often in one bin: so four quarters of the
-pixels, far from each other, are gone through together. Sums are float64. The compiler does not find additions of four by itself; they are made
-here.
+costs one addition of four numbers, whichever bins it is in, and what a bin holds is sums[bin, 0] + sums[bin - 1, 1] + ... (`Sums.fold`). An
+addition that begins before the one to the same bin is done waits for it, and neighbouring pixels are often in one bin: so four streams, quarters of
+the pixels that lie far from each other, are gone through together; where bins are few, each stream has sums of its own. Sums are float64. The
+compiler does not find additions of four by itself; they are made here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
+
+from calib.detectors._lanes import within
 
 LANES = 4
 WHOLE = 0xFFFF
@@ -57,25 +59,31 @@ add_squared = _operation(2)
 """The same with the square of each weight."""
 
 
+@within
+def add_one(values: Any, first: Any, weights: Any, squared: Any, sums: Any, p: Any) -> None:
+    """Add one pixel to the sums that begin at the address `sums`."""
+    place = sums + _at(first[p]) * _at(8 * LANES)
+    weight = _at(weights.ctypes.data) + p * _at(2 * LANES)
+    if squared:
+        add_squared(place, weight, np.float64(values[p]))
+    else:
+        add(place, weight, np.float64(values[p]))
+
+
 @numba.njit(cache=True, nogil=True)
 def scatter(values: Any, first: Any, weights: Any, squared: bool, sums: Any) -> None:
-    """Add `values` (pixels,), float32, to `sums` (bins, LANES), float64, times `weights` (pixels, LANES), uint16, or their squares."""
+    """Add `values` (pixels,), float32, to `sums`, float64, times `weights` (pixels, LANES), uint16, or their squares.
+
+    `sums` are (STREAMS, bins, LANES), or (1, bins, LANES) for all.
+    """
     quarter = _at(values.shape[0] // STREAMS)
-    to, of = _at(sums.ctypes.data), _at(weights.ctypes.data)
+    begin = _at(sums.ctypes.data)
+    apart = _at(sums.strides[0] if sums.shape[0] > 1 else 0)
     for i in range(_at(0), quarter):
         for stream in range(_at(0), _at(STREAMS)):
-            p = i + stream * quarter
-            place, weight = to + _at(first[p]) * _at(8 * LANES), of + p * _at(2 * LANES)
-            if squared:
-                add_squared(place, weight, np.float64(values[p]))
-            else:
-                add(place, weight, np.float64(values[p]))
+            add_one(values, first, weights, squared, begin + stream * apart, i + stream * quarter)
     for last in range(_at(STREAMS) * quarter, _at(values.shape[0])):
-        place, weight = to + _at(first[last]) * _at(8 * LANES), of + last * _at(2 * LANES)
-        if squared:
-            add_squared(place, weight, np.float64(values[last]))
-        else:
-            add(place, weight, np.float64(values[last]))
+        add_one(values, first, weights, squared, begin, last)
 
 
 @numba.njit(cache=True, nogil=True)

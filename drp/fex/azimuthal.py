@@ -145,8 +145,6 @@ def _used(
         middle, reach = directions.azimuth()
         away = np.angle(np.exp(1j * (middle - math.radians((first + last) / 2))))
         used &= abs(away) <= math.radians((last - first) / 2) + reach
-    if not used.any():
-        raise FexError("no pixel is left to integrate", "Look at the mask and the azimuth range")
     return used
 
 
@@ -159,12 +157,14 @@ def _axis(
     scale: float,
 ) -> Axis:
     """Return the bins: of a range, or from the first corner of any pixel to the last."""
+    if not used.any():
+        raise FexError("no pixel is left to integrate", "Look at the mask and the azimuth range")
     if radial_range is None:
         low, high = max(0.0, (middle - reach)[used].min()), (middle + reach)[used].max()
     else:
         low, high = (one / scale for one in _pair("radial_range", radial_range))
     axis = Axis(low, (high * BEYOND - low) / bins, bins)
-    if not (used & ~axis.outside(middle, reach)).any():
+    if not (axis.width > 0 and (used & ~axis.outside(middle, reach)).any()):
         raise FexError(
             f"no pixel lies between {low * scale:g} and {high * scale:g}",
             "Look at the radial range and the geometry",

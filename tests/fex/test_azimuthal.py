@@ -45,7 +45,7 @@ def frame_of(seed: int, invalid: float) -> Any:
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 1000),
-    bins=st.integers(1, 150),
+    bins=st.integers(1, 150) | st.integers(195, 300),
     unit=st.sampled_from(sorted(UNITS)),
     model=st.sampled_from([None, "poisson", "azimuthal"]),
     split=st.booleans(),
@@ -205,6 +205,17 @@ KERNELS = ("scatter", "scatter_rest", "find_invalid")
 def test_what_cannot_be_integrated_is_told(options: dict[str, Any], told: str) -> None:
     with pytest.raises(FexError, match=told):
         AzimuthalIntegrator(DIRECTIONS, **options)
+
+
+def test_pixels_that_are_all_in_the_beam_are_told() -> None:
+    one = np.zeros((1, 1))
+    poni = Poni(distance=0.1, poni1=5e-5, poni2=5e-5, pixel_m=(1e-4, 1e-4))
+    with pytest.raises(FexError, match="no pixel lies between 0 and 0"):
+        AzimuthalIntegrator(Directions.of_poni(poni, one.shape), 3, unit="r_mm", split=False)
+    curve = AzimuthalIntegrator(Directions.of_poni(poni, one.shape), 3, unit="r_mm").integrate(
+        np.ones((1, 1, 1), np.float32)
+    )
+    assert curve.norm.sum() == pytest.approx(1)
 
 
 def test_a_frame_or_monitor_that_does_not_fit_is_told() -> None:

@@ -117,7 +117,7 @@ def grow(row: Any, col: Any, hot: Any, corner: Any, asic: Any, cols: Any, stray:
     while size != before:
         before = size
         p = 0
-        while p < max(size + stray, 1):
+        while p < size + stray or p < 1:
             size = add_neighbours(p, size, hot, corner, asic, cols, members)
             p += 1
     return size

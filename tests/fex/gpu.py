@@ -31,6 +31,15 @@ def choose_gpu() -> None:
         del os.environ["NUMBA_ENABLE_CUDASIM"]
     if "numba.cuda.simulator.kernel" not in sys.modules or not cuda.is_available():
         pytest.skip("numba.cuda was imported without its simulator", allow_module_level=True)
+    if cuda.device_array is not dirty_array:
+        cuda.device_array = dirty_array
+
+
+def dirty_array(shape: Any, dtype: Any) -> Any:
+    """An array on the simulated device that holds what another program left there."""
+    from numba import cuda
+
+    return cuda.to_device(np.random.default_rng(0).integers(0, 9, shape).astype(dtype))
 
 
 def correction_of(shape: tuple[int, int, int], *, dettype: str = "epixm320", seed: int = 1) -> Correction:

@@ -23,6 +23,15 @@ Event = Sequence[npt.NDArray[Any]] | npt.NDArray[Any]
 MOST_FRAMES = 4096
 
 
+def check_shape(shape: Shape, correction: Correction) -> None:
+    """Raise FexError where a finder of `shape` cannot search what `correction` calibrates."""
+    if shape != correction.shape:
+        raise FexError(
+            f"the finder is for frames of {shape}, {correction.setup.name} has {correction.shape}",
+            "Make the finder for the shape of det.raw.mask()",
+        )
+
+
 class Batch:
     """Room for the raw and the calibrated pixels of up to `frames` events of one detector; `calibrate` fills it.
 
@@ -74,9 +83,10 @@ class Batch:
             self.run(kernel, self._raw, self._tables, *self._coded, count, self.kev)
         return count
 
-    def run(self, kernel: Any, *arguments: Any, shared_bytes: int = 0) -> None:
-        """Launch a kernel."""
-        kernel[self._launch.blocks, self._launch.threads, self.stream, shared_bytes](*arguments)
+    def run(self, kernel: Any, *arguments: Any, shared_bytes: int = 0, threads: int | None = None) -> None:
+        """Launch a kernel, in blocks of `threads`, else in those of the launch."""
+        threads = threads or self._launch.threads
+        kernel[self._launch.blocks, threads, self.stream, shared_bytes](*arguments)
 
 
 @cuda.jit

@@ -9,24 +9,34 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
+import numpy as np
 from numba import cuda
 from numba.core import config
 
 from drp.fex.errors import FexError
 
-MOST_THREADS = 1024
+MOST_THREADS = 256
+"""Threads of a block for whose registers there is room."""
 SIMULATED: bool = config.ENABLE_CUDASIM  # type: ignore[attr-defined]
 
 product: Callable[[Any, Any], Any] = operator.mul
 """product(a, b): of two float32 numbers."""
 total: Callable[[Any, Any], Any] = operator.add
 """total(a, b): of two float32 numbers."""
+wide_product: Callable[[Any, Any], Any] = operator.mul
+"""wide_product(a, b): of two float64 numbers."""
+wide_total: Callable[[Any, Any], Any] = operator.add
+"""wide_total(a, b): of two float64 numbers."""
+nearest: Callable[[Any], Any] = np.rint
+"""nearest(a): the nearest whole number of a float32, of two the even one."""
 if not SIMULATED:
     from numba.cuda import libdevice
 
-    product, total = libdevice.fmul_rn, libdevice.fadd_rn
+    product, total, nearest = libdevice.fmul_rn, libdevice.fadd_rn, libdevice.rintf
+    wide_product, wide_total = libdevice.dmul_rn, libdevice.dadd_rn
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,24 @@ class Launch:
 def smaller(a: Any, b: Any) -> Any:
     """Return the smaller of two whole numbers, for kernels; numba's own CUDA target fails to compile `min`."""
     return a if a < b else b
+
+
+@cuda.jit(device=True)
+def larger(a: Any, b: Any) -> Any:
+    """Return the larger of two whole numbers."""
+    return a if a > b else b
+
+
+def of_cpu(kernel: Any) -> Any:
+    """Return a kernel of the CPU for kernels of the device, which compile it anew; for the simulator, the Python it is made of."""
+    return _plain(kernel) if SIMULATED else kernel
+
+
+def _plain(kernel: Any) -> Any:
+    function = kernel.py_func
+    names = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+    inner = {name: _plain(one) for name, one in names.items() if hasattr(one, "py_func")}
+    return FunctionType(function.__code__, {**function.__globals__, **inner})
 
 
 def check_device() -> None:

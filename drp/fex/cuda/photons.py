@@ -13,9 +13,9 @@ from numba import cuda
 from calib.detectors.base import Correction
 from drp.fex._photon_kernels import LISTED, PHOTONS
 from drp.fex.cuda import _photon_kernels as kernels
-from drp.fex.cuda.batch import Batch, Event
+from drp.fex.cuda._lists import BYTES_EACH, RUN, begin_runs
+from drp.fex.cuda.batch import Batch, Event, check_shape
 from drp.fex.cuda.device import Launch
-from drp.fex.errors import FexError
 from drp.fex.frames import read_only
 from drp.fex.photons import PhotonFinder, Photons
 
@@ -36,30 +36,27 @@ class GpuPhotonFinder:
         common_mode: bool | None = None,
         launch: Launch | None = None,
     ) -> None:
-        if finder.shape != correction.shape:
-            raise FexError(
-                f"the finder is for frames of {finder.shape}, {correction.setup.name} has {correction.shape}",
-                "Make the finder for the shape of det.raw.mask()",
-            )
+        check_shape(finder.shape, correction)
         launch = launch or Launch()
         self._batch = Batch(correction, batch, launch, common_mode=common_mode)
         self._law, self._most = finder._law, finder._room
         segments, rows, cols = finder.shape
         pixels = segments * rows * cols
-        runs = -(-pixels // kernels.RUN)
+        runs = -(-pixels // RUN)
         words = np.stack(finder._used).view(np.uint8)
         used = np.unpackbits(words, axis=-1, count=cols, bitorder="little")
         self._used = cuda.to_device(used.reshape(-1))
         self._photons = cuda.device_array((batch, pixels), np.uint16)
-        self._starts = cuda.device_array((batch, runs + 1), np.int32)
+        self._starts = cuda.device_array((batch, runs), np.int64)
         self._sums = cuda.device_array((batch, runs), np.int64)
         self._listed = cuda.device_array((batch, self._most), np.uint64)
-        self._found = cuda.device_array((batch, 2), np.int64)
-        self._shared_bytes = 16 * launch.threads
-        self._host_photons = cuda.pinned_array((batch, pixels), np.uint16)
+        self._found = cuda.device_array((2, batch), np.int64)
+        self._totals = self._found[LISTED], self._found[PHOTONS]
+        self._shared_bytes = BYTES_EACH * launch.threads
+        self._host_photons = cuda.pinned_array((batch, finder._map.size), np.uint16)
         self._host_listed = cuda.pinned_array((batch, self._most), np.uint64)
-        self._host_found = cuda.pinned_array((batch, 2), np.int64)
-        self._maps = read_only(self._host_photons.reshape(batch, *finder.shape))
+        self._host_found = cuda.pinned_array((2, batch), np.int64)
+        self._maps = read_only(self._host_photons.reshape(batch, *finder._map.shape))
         self._sparse = read_only(self._host_listed.view(np.uint16).reshape(batch, -1, 4))
         self.find([np.zeros(finder.shape, np.uint16)])
 
@@ -73,10 +70,11 @@ class GpuPhotonFinder:
             return []
         self._search(count)
         stream = self._batch.stream
-        self._found[:count].copy_to_host(self._host_found[:count], stream=stream)
-        self._photons[:count].copy_to_host(self._host_photons[:count], stream=stream)
+        self._found.copy_to_host(self._host_found, stream=stream)
+        if self._maps.size:
+            self._photons[:count].copy_to_host(self._host_photons[:count], stream=stream)
         stream.synchronize()
-        for at, listed in enumerate(self._host_found[:count, LISTED].tolist()):
+        for at, listed in enumerate(self._host_found[LISTED, :count].tolist()):
             if listed:
                 held = min(listed, self._most)
                 self._listed[at, :held].copy_to_host(self._host_listed[at, :held], stream=stream)
@@ -89,11 +87,12 @@ class GpuPhotonFinder:
         per_kev, up = self._law
         run(kernels.count_single, self._batch.kev, self._used, per_kev, up, count, self._photons)
         run(kernels.tally, self._photons, count, self._starts, self._sums)
-        run(kernels.sum_up, count, self._starts, self._sums, self._found, shared_bytes=self._shared_bytes)
+        for counts, sums in zip((self._starts, self._sums), self._totals, strict=True):
+            run(begin_runs, count, counts, sums, shared_bytes=self._shared_bytes)
         run(kernels.list_pixels, self._photons, self._starts, cols, rows * cols, count, self._listed)
 
     def _photons_of(self, at: int) -> Photons:
-        listed, photons = int(self._host_found[at, LISTED]), int(self._host_found[at, PHOTONS])
+        listed, photons = int(self._host_found[LISTED, at]), int(self._host_found[PHOTONS, at])
         return Photons(
             photons, self._maps[at], self._sparse[at, : min(listed, self._most)], max(0, listed - self._most)
         )

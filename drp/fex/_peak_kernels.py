@@ -202,8 +202,8 @@ def search(
 ) -> Any:  # fmt: skip
     """Search a segment from its `n` candidates on, and unmark those; return how many peaks there are so far, and how many `members` were ever used.
 
-    `every_bin` has the bins of pixels that are not used too. `limits`: fewest and most pixels, reach of the local background. `numbers` (peaks, 6)
-    become column, row (in the frame's segments one below the other), sum, largest, deviation, SNR; `places` (peaks, 4) segment, row, column,
+    `every_bin` has the bins of pixels that are not used too. `limits`: fewest and most pixels, reach of the local background. `numbers` (6, peaks)
+    become column, row (in the frame's segments one below the other), sum, largest, deviation, SNR; `places` (4, peaks) segment, row, column,
     pixels; from `found` on, as far as there is room.
     """
     cols = shape[1]
@@ -234,17 +234,17 @@ def search(
         intensity, peak = signal(frame, corner, cols, members, size, offset)
         if not (sigma > 0 and intensity / sigma >= snr and peak >= largest - offset):
             continue
-        if found < len(numbers):
-            numbers[found, 0] = plain_x / plain
-            numbers[found, 1] = plain_y / plain
-            numbers[found, 2] = intensity
-            numbers[found, 3] = peak
-            numbers[found, 4] = sigma
-            numbers[found, 5] = intensity / sigma
-            places[found, 0] = segment
-            places[found, 1] = min(max(np.int64(np.rint(plain_y / plain)) - top, 0), shape[0] - 1)
-            places[found, 2] = min(max(np.int64(np.rint(plain_x / plain)), 0), cols - 1)
-            places[found, 3] = size
+        if found < numbers.shape[1]:
+            numbers[0, found] = plain_x / plain
+            numbers[1, found] = plain_y / plain
+            numbers[2, found] = intensity
+            numbers[3, found] = peak
+            numbers[4, found] = sigma
+            numbers[5, found] = intensity / sigma
+            places[0, found] = segment
+            places[1, found] = min(max(np.int64(np.rint(plain_y / plain)) - top, 0), shape[0] - 1)
+            places[2, found] = min(max(np.int64(np.rint(plain_x / plain)), 0), cols - 1)
+            places[3, found] = size
         found += 1
     for c in range(n):
         hot[candidates[c]] = 0

@@ -121,8 +121,8 @@ class PeakFinder8:
         self._candidates = np.empty(pixels, np.uint32)
         self._members = np.zeros((self._asic[0] * self._asic[1] + 1, 2), np.int32)
         self._members_used = 0
-        self._numbers = np.empty((max_num_peaks, 6), np.float32)
-        self._places = np.empty((max_num_peaks, 4), np.int32)
+        self._numbers = np.empty((6, max_num_peaks), np.float32)
+        self._places = np.empty((4, max_num_peaks), np.int32)
         self.find(unlisted(self.shape))
         self.background.state[:2] = 0
 
@@ -196,9 +196,9 @@ class PeakFinder8:
         self._n_bright += n
 
     def _peaks(self, found: int) -> Peaks:
-        n = min(found, len(self._numbers))
-        x, y, intensity, maximum, sigma, snr = self._numbers[:n].T
-        segment, row, col, pixels = self._places[:n].T
+        n = min(found, self._numbers.shape[1])
+        x, y, intensity, maximum, sigma, snr = self._numbers[:, :n]
+        segment, row, col, pixels = self._places[:, :n]
         return Peaks(x, y, intensity, maximum, sigma, snr, segment, row, col, pixels, found)
 
 

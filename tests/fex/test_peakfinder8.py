@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from drp.fex import _peak_kernels, _radial_kernels
 from drp.fex.errors import FexError
 from drp.fex.peakfinder8 import PeakFinder8, Peaks
+from drp.fex.radial import radius_in_pixels
+from drp.source.simoptions import parse
+from drp.source.truth import SimTruth
 from tests.calib.detector_frames import constants_of, frame_of, setup_of
 from tests.calib.detector_frames import made as calibration
 from tests.fex.plain_peakfinder8 import Array, Parameters, find
@@ -132,6 +135,36 @@ def test_a_sampled_background_finds_the_same_spots() -> None:
     assert sorted(zip(peaks.segment, peaks.row, peaks.col, strict=True)) == sorted(
         map(tuple, places.tolist())
     )
+
+
+def test_simulated_peaks_are_found_and_a_sampled_background_finds_those_of_all_pixels() -> None:
+    truth = SimTruth(parse("epixhr,segments=4,photons=0.02,ring=0.5,peaks=80"))
+    radius = radius_in_pixels(*truth.positions_um)
+    finders = [PeakFinder8(radius, min_snr=6, adc_thresh=30, per_bin=per_bin) for per_bin in (None, 64)]
+    kept: list[list[Array]] = [[], []]
+    true = []
+    for number in range(10):
+        frame = np.maximum(truth.raw(number) & 0x3FFF, 0) - truth.pedestals[0]
+        frame = np.where(truth.raw(number) >> 15, 600, frame / truth.gains[0]).astype(
+            np.float32
+        )  # of low gain: bright
+        for one, finder in zip(kept, finders, strict=True):
+            peaks = finder.find(frame)
+            one.append(np.stack([peaks.segment * 1000, peaks.row, peaks.col], axis=1))
+        peaks = truth.peaks(number)
+        true.append(np.stack([peaks["segment"] * 1000.0, peaks["row"], peaks["col"]], axis=1))
+    exact, sampled = kept
+    for found in kept:
+        assert share(true, found) >= 0.98  # recall
+        assert share(found, true) >= 0.98  # precision
+    assert share(exact, sampled) >= 0.99
+    assert share(sampled, true) >= share(exact, true) - 0.005  # at an equal false rate
+
+
+def share(here: list[Array], there: list[Array]) -> float:
+    """How many of the places here are there too, to three pixels."""
+    near = [np.abs(a[:, None] - b).max(axis=2).min(axis=1) < 3 for a, b in zip(here, there, strict=True)]
+    return float(np.concatenate(near).mean())
 
 
 @pytest.mark.parametrize("per_bin", [None, 50])

@@ -184,14 +184,13 @@ def _segment_statistics(pixels: Any, columns: Any, spans: Any, out: Any, scratch
         n = np.float64(end - begin)
         total, weighted, least, largest = _sums(pixels, keys, columns, row, begin, end)
         mean = np.float64(total) / n
-        about = _f32(mean)
-        squares = np.float64(_squares(pixels, row, begin, end, about))
+        squares = np.float64(_squares(pixels, row, begin, end, _f32(mean)))
         if np.isfinite(weighted) and np.isfinite(squares) and (squares > _SMALL or least == largest):
             low, high = min(low, _float_of(least)), max(high, _float_of(largest))
             out[_SUM] += total
             out[_ROW] += np.float64(total) * row
             out[_COL] += weighted
-            _join(out, n, mean, max(squares - n * (mean - about) ** 2, 0.0))
+            _join(out, n, mean, squares)
         else:
             _carefully(pixels, columns, row, begin, end, scratch)
             low, high = min(low, scratch[_MIN]), max(high, scratch[_MAX])

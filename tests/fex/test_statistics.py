@@ -73,6 +73,14 @@ def test_a_deviation_far_from_zero_keeps_its_digits() -> None:
     )
 
 
+@pytest.mark.parametrize("scale", [1e-38, 1e-25, 1e-12, 1e12, 1e20, 1e37])
+def test_a_deviation_is_that_of_numpy_where_squares_leave_the_range_of_float32(scale: float) -> None:
+    frame = (np.random.default_rng(5).normal(2, 1, (1, 20, 70)) * scale).astype(np.float32)
+    whole = RoiStatistics(frame.shape).of(frame).whole
+    assert whole.std == pytest.approx(frame.std(dtype=np.float64), rel=1e-5, abs=0)
+    assert whole.sum == pytest.approx(frame.sum(dtype=np.float64), rel=1e-5, abs=0)
+
+
 def test_regions_are_rows_and_columns_of_every_segment_less_the_mask() -> None:
     frame = np.arange(2 * 6 * 8, dtype=np.float32).reshape(2, 6, 8)
     mask = np.ones(frame.shape, np.uint8)

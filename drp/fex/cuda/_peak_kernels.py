@@ -160,14 +160,15 @@ def search_segment(
         )
         if abs(above) < NO_SIGNAL or abs(plain) < NO_SIGNAL:
             continue
-        y, x = np.int64(nearest(above_y / above)) - top, np.int64(nearest(above_x / above))
+        y = smaller(larger(np.int64(nearest(above_y / above)) - top, 0), shape[0] - 1)
+        x = smaller(larger(np.int64(nearest(above_x / above)), 0), cols - 1)
         centre = y - corner[0], x - corner[1]
         around, one, squares, largest = surroundings(
             pixels, bins, upper, hot, corner, asic, cols, centre, limits[2]
         )
         offset, sigma = local_background(around, one, squares, mean[every_bin[y * cols + x]])
         intensity, peak = signal(pixels, corner, cols, members, size, offset)
-        if not sigma > 0 or intensity / sigma < snr or peak < total(largest, -offset):
+        if not (sigma > 0 and intensity / sigma >= snr and peak >= total(largest, -offset)):
             continue
         if found < len(numbers):
             mean_x, mean_y = plain_x / plain, plain_y / plain

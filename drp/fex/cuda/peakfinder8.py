@@ -48,7 +48,7 @@ class GpuPeakFinder8:
         self._limits = tuple(int(one) for one in finder._limits)
         self._order = finder._asic if whole else (rows, cols)
         self._stray, self._together = (1, segments) if whole else (0, 1)
-        parts, room = batch * (segments // self._together), len(finder._numbers)
+        parts, room = batch * (segments // self._together), finder._numbers.shape[1]
         self._bins = cuda.to_device(finder.background.bins.reshape(segments, size))
         self._every_bin = cuda.to_device(np.stack(finder._every_bin))
         self._hot = cuda.device_array((batch * segments, size), np.uint8)

@@ -1,4 +1,4 @@
-"""Run all benchmarks, short: `python -m bench`. With arguments, those are given to each."""
+"""Run the benchmarks of drp itself, short: `python -m bench`; those of the algorithms are `python -m bench.fex`. With arguments, those are given to each."""
 
 from __future__ import annotations
 

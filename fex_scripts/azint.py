@@ -1,6 +1,6 @@
 """Integrate each event azimuthally: intensity against scattering angle, q or radius; and their sum over the run. Raw data are left out.
 
-drp -p "fex_scripts/azint.py --unit r_mm --bins 500" --source sim:epixhr,constants=calib.db --calib calib.db -o out -n 1000
+drp -p "fex_scripts/azint.py --unit r_mm --bins 500" --source sim:epixhr -o out -n 1000
 """
 
 import argparse

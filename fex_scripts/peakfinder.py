@@ -1,6 +1,6 @@
 """Find the Bragg peaks of each event, and keep raw data of hits only.
 
-drp -p "fex_scripts/peakfinder.py --adc-thresh 25" --source sim:epixhr,constants=calib.db --calib calib.db -o out -n 1000
+drp -p "fex_scripts/peakfinder.py --adc-thresh 25" --source sim:epixhr -o out -n 1000
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Find the photons of each event: how many there are, and the pixels that hold them. Raw is left out.
 
-drp -p "fex_scripts/photons.py --method droplet" --source sim:epixhr,constants=calib.db --calib calib.db -n 1000
+drp -p "fex_scripts/photons.py --method droplet" --source sim:epixhr -n 1000
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Reduce every frame to numbers and curves: statistics of a region, a radial profile, a histogram, and the average of each step.
 
-drp -W 2 -p "fex_scripts/roi_statistics.py --roi 40:140,50:150 --bins 200" --source "sim:epixhr,constants=calib.db" --calib calib.db -o out -n 1000
+drp -W 2 -p "fex_scripts/roi_statistics.py --roi 40:140,50:150 --bins 200" --source sim:epixhr -o out -n 1000
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Keep the bright pixels of each event, the background at each radius, and the Bragg peaks; raw data are left out. `drp-sparse` makes HDF5 of it.
 
-drp -p "fex_scripts/sparse_bragg.py --hit-peaks 20" --source sim:epixhr,constants=calib.db --calib calib.db -n 1000 -o out
+drp -p "fex_scripts/sparse_bragg.py --hit-peaks 20" --source sim:epixhr -n 1000 -o out
 drp-sparse out/drp/*/xtc/*-c000.xtc2 -o sparse.h5 && densify_Bragg sparse.h5
 """
 

@@ -29,7 +29,9 @@ from drp.core.config import (
     parse_size,
     parse_supervisor,
 )
-from drp.core.errors import ConfigError
+from drp.core.errors import ConfigError, SourceError
+from drp.engine.script_text import calibrates
+from drp.script.constants_source import check_constants, constants_of_simulator
 
 DEFAULT_EVENTS = 1000
 CALIB_VARIABLE = "DRP_CALIB"
@@ -187,7 +189,7 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
             "calib",
             str,
             "URL",
-            "where constants come from: a store's file or database, or a service (default: DRP_CALIB)",
+            "where constants come from: a store's file or database, a service, or sim:TYPE (default: DRP_CALIB, else a simulated camera's own)",
         ),
         (
             "--require-constants",
@@ -342,6 +344,12 @@ def parse(argv: Sequence[str]) -> DrpConfig:
         }
     config = DrpConfig(**{"script": "", **named}, notes=notes)
     check_paths(config)
+    if (
+        not config.has_constants
+        and (truth := constants_of_simulator(config.sources))
+        and calibrates(config.script)
+    ):
+        config = replace(config, calib=truth)
     if given.get("calib") and config.calib_address is not None and not config.supervises:
         unused = f"--calib has no effect: this drp has its constants from the supervisor, {config.calib_supervisor}"
         config = replace(config, notes=(*config.notes, unused))
@@ -351,11 +359,10 @@ def parse(argv: Sequence[str]) -> DrpConfig:
 def _check_address(address: str, option: str) -> None:
     """Refuse what constants cannot come from; whether there are any is seen when they are asked for."""
     from calib import CalibError  # noqa: PLC0415 - only a run with constants pays for SQLAlchemy or httpx
-    from calib.opening import check_address  # noqa: PLC0415 - as above
 
     try:
-        check_address(address)
-    except CalibError as error:
+        check_constants(address)
+    except (CalibError, SourceError) as error:
         raise ConfigError(error.what, option=option, hint=error.hint) from None
 
 

@@ -11,11 +11,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from calib import CalibError, Constant, DetectorId, open_source
+from calib import CalibError, Constant, DetectorId
 from calib.broadcast import Entry, pack
 from drp.core.config import DrpConfig
 from drp.core.errors import ConstantsError, SegmentError
 from drp.script.constants_set import Found, as_set, check_required, find, look_up
+from drp.script.constants_source import open_constants
 from drp.shm._segment import Segment, create
 from xtc import Config, Dgram
 
@@ -175,7 +176,7 @@ class OpenedLate:
     ) -> dict[str, Constant]:
         """As Source.find; also raises what opening raises."""
         if self._source is None:
-            self._source = open_source(self._url)
+            self._source = open_constants(self._url)
         return self._source.find(detector, experiment, run, ctypes=ctypes)
 
     def close(self) -> None:

@@ -24,9 +24,9 @@ from drp.engine.account import Account, info_of
 from drp.engine.crew import Berth, Crew
 from drp.engine.descriptors import secure_descriptors
 from drp.engine.feed import Feed
-from drp.engine.kernels import kernels_of
 from drp.engine.notices import Kind
 from drp.engine.rundir import RunDirectoryError, RunEntry, RunRecord, run_directory, sweep
+from drp.engine.script_text import kernels_of
 from drp.engine.signals import counted_signals
 from drp.engine.spawn import DEFAULT_PRELOAD, Nursery
 from drp.engine.transition import Transitions

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from drp.script import constants_set
 from drp.script.constants_set import DetectorConstants, Found, Lookup
+from drp.script.constants_source import open_constants
 from drp.script.errors import CalibrationError
 from drp.shm._segment import Segment, attach
 
@@ -193,9 +194,7 @@ def offline_constants(url: str | None, **options: Any) -> OfflineConstants | Non
         return None
 
     def opened() -> Source:
-        from calib import open_source  # noqa: PLC0415 - as above
-
-        return open_source(url)
+        return open_constants(url)
 
     return OfflineConstants(opened, kind=url.partition(":")[0], **options)
 

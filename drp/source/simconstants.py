@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,52 @@ from calib import CalibError, Constant, DetectorId
 from calib.dark.ranges import range_names
 from calib.detectors import DetectorSetup, Panel
 from calib.geometry import Geometry
+from calib.panels import for_panels
 from calib.store import open_store
 from drp.core.errors import SourceError
+from drp.source.cameras import CAMERAS
+from drp.source.simoptions import CAMERA_KINDS, parse
 from drp.source.truth import SimTruth
 
 VERSION = "simulated"
+SCHEME = "sim"
+
+
+class SimulatedConstants:
+    """A source of constants, as `calib.open_source` gives one, that knows the truth of `sim:...`, whose text is its address.
+
+    Everything is made when it is first asked for, and is valid for every experiment and run. Raises SourceError for options that are none.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.url = address
+        self._options = parse(address.removeprefix(SCHEME).removeprefix(":"))
+        self._made: dict[str, Constant] = {}
+
+    def find(
+        self,
+        detector: DetectorId,
+        experiment: str | None,  # noqa: ARG002 - as above
+        run: int,  # noqa: ARG002 - as above
+        *,
+        ctypes: Collection[str] | None = None,
+    ) -> dict[str, Constant]:
+        """Return the constants of the simulated detector's panels; nothing for another detector. Raises ConstantsMissing for other panels."""
+        if self._options.kind not in CAMERA_KINDS:
+            return {}
+        if not self._made:
+            self._made = {one.ctype: one for one in constants_of(SimTruth(self._options))}
+        if detector.dettype != CAMERAS[self._options.kind].dettype:
+            return {}
+        return {
+            ctype: for_panels(one, detector.serials, self.url)
+            for ctype, one in self._made.items()
+            if ctypes is None or ctype in ctypes
+        }
+
+    def close(self) -> None:
+        """Forget what was made."""
+        self._made = {}
 
 
 def put_truth(truth: SimTruth, url: str, experiment: str) -> bool:

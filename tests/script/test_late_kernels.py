@@ -13,7 +13,7 @@ from drp_command import COMMAND
 from script_feed import Script
 from sim_files import drp, write_run
 
-from drp.engine.kernels import kernels_of
+from drp.engine.script_text import kernels_of
 from drp.script.worker import EXIT_SCRIPT_FAILED, EXIT_STOPPED
 from xtc import TransitionId
 

@@ -1,7 +1,8 @@
-"""Which modules of drp.fex a script names, read from its text: the nursery compiles their kernels before the first fork.
+"""What a script's text tells before it runs: which modules of drp.fex it names, and whether it calibrates.
 
-Nothing is imported or run for that. A module is named by `from drp.fex import NAME`, `from drp.fex.MODULE import NAME` and `import drp.fex.MODULE`;
-what a script comes by otherwise is compiled when its worker makes the object, still before the first event.
+The nursery compiles the kernels of those modules before the first fork. Nothing is imported or run for that. A module is named by
+`from drp.fex import NAME`, `from drp.fex.MODULE import NAME` and `import drp.fex.MODULE`; what a script comes by otherwise is compiled when its
+worker makes the object, still before the first event.
 """
 
 from __future__ import annotations
@@ -14,17 +15,31 @@ from pathlib import Path
 from drp.fex._names import MODULE_OF
 
 PACKAGE = "drp.fex"
+CALIBRATING = frozenset(("calib", "calib_segments", "image", "mask", "pixel_coords"))
+"""What a script that needs constants asks a detector for; `calib` also as an argument of run.Detector."""
 WARM_UP = "warm_up"
 
 
 def kernels_of(script: str | Path) -> tuple[str, ...]:
     """Return what the nursery is to call, "module:warm_up" each; nothing for a script that cannot be read, which its worker will tell."""
-    try:
-        tree = ast.parse(Path(script).read_bytes())
-    except (OSError, ValueError, SyntaxError, RecursionError):
-        return ()
-    modules = sorted(set(_named(tree)))
+    modules = sorted(set(_named(_tree_of(script))))
     return tuple(f"{module}:{WARM_UP}" for module in modules if _warms_up(module))
+
+
+def calibrates(script: str | Path) -> bool:
+    """Say whether a script asks for calibrated data, by the names it uses; False for a script that cannot be read."""
+    return any(
+        (isinstance(node, ast.Attribute) and node.attr in CALIBRATING)
+        or (isinstance(node, ast.keyword) and node.arg == "calib")
+        for node in ast.walk(_tree_of(script))
+    )
+
+
+def _tree_of(script: str | Path) -> ast.AST:
+    try:
+        return ast.parse(Path(script).read_bytes())
+    except (OSError, ValueError, SyntaxError, RecursionError):
+        return ast.Module([], [])
 
 
 def _named(tree: ast.AST) -> Iterator[str]:

@@ -97,7 +97,7 @@ class Histogram:
         self._lanes = np.zeros((LANES, bins + _BESIDE), np.uint32)
         slots = np.zeros(bins + _BESIDE, np.int64)
         self._found = Counts(slots[1:-2], slots)
-        self._places = np.zeros(BLOCK, np.int32)
+        self._places = np.zeros((2, BLOCK), np.int32)
         scale = bins / (high - low)
         # What float32 can be wrong by: the difference, its factor and their product are rounded, and so is `low`.
         doubt = EPSILON * (2.5 * (bins + 2) + abs(low) * scale)
@@ -153,27 +153,25 @@ def _count_floats(pixels: Any, spans: Any, least: Any, law: Any, places: Any, la
             n = min(BLOCK, beyond - begin)
             if _place(pixels, row, begin, n, law, bins, places):
                 for i in range(n):
-                    if places[i] < 0:
-                        places[i] = _place_surely(pixels[row, begin + i], law, bins, least)
+                    if places[0, i] != places[1, i]:
+                        places[0, i] = _place_surely(pixels[row, begin + i], law, bins, least)
             _count(places, n, lanes)
 
 
 @within
 def _place(pixels: Any, row: Any, begin: Any, n: Any, law: Any, bins: Any, places: Any) -> Any:
-    """Write the slots of a block, -1 where it is doubtful; say whether any is."""
+    """Write the slots of a block, the lowest and the highest that rounding leaves open; say whether they differ anywhere."""
     low, scale, doubt = _f32(law[0]), _f32(law[1]), _f32(law[2])
-    sure, top = _f32(1) - doubt, _f32(bins) + _f32(0.5)
-    doubtful = np.int32(0)
+    top = _f32(bins) + _f32(0.5)
+    differ = np.int32(0)
     for i in range(_at(n)):
         at = (pixels[row, _at(begin) + i] - low) * scale
         inside = min(max(at, _f32(-0.5)), top) + _f32(1)
-        place = np.int32(inside)
-        part = inside - _f32(place)
-        # A NaN is not itself.
-        place = place if (part >= doubt) & (part <= sure) & (at == at) else np.int32(-1)  # noqa: PLR0124
-        doubtful |= place
-        places[i] = place
-    return doubtful < 0
+        lowest, highest = np.int32(inside - doubt), np.int32(inside + doubt)
+        highest = highest if at == at else np.int32(-1)  # noqa: PLR0124 - NaN is not itself
+        differ |= lowest ^ highest
+        places[0, i], places[1, i] = lowest, highest
+    return differ != 0
 
 
 @within
@@ -197,9 +195,9 @@ def _count(places: Any, n: Any, lanes: Any) -> None:
     eights = _at(n) // _at(LANES) * _at(LANES)
     for i in range(_at(0), eights, _at(LANES)):
         for lane in range(_at(LANES)):
-            lanes[lane, _at(places[i + lane])] += np.uint32(1)
+            lanes[lane, _at(places[0, i + lane])] += np.uint32(1)
     for i in range(eights, _at(n)):
-        lanes[0, _at(places[i])] += np.uint32(1)
+        lanes[0, _at(places[0, i])] += np.uint32(1)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -36,10 +36,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             measure(settings, camera, name, *made(camera))
 
 
-def photons(camera: Camera) -> tuple[Any, type]:
-    """Return the finders of single-pixel photons, of the CPU and of the GPU."""
+def photons(camera: Camera, method: str) -> tuple[Any, type]:
+    """Return the finders of photons, of the CPU and of the GPU."""
     mask = camera.correction.mask()
-    return PhotonFinder(camera.shape, camera.energy_kev, mask=mask, most=MOST), GpuPhotonFinder
+    finder = PhotonFinder(camera.shape, camera.energy_kev, method=method, mask=mask, most=MOST)
+    return finder, GpuPhotonFinder
 
 
 def peaks(camera: Camera, per_bin: int | None = None) -> tuple[Any, type]:
@@ -50,7 +51,8 @@ def peaks(camera: Camera, per_bin: int | None = None) -> tuple[Any, type]:
 
 
 FINDERS: dict[str, Callable[[Camera], tuple[Any, type]]] = {
-    "single-pixel photons": photons,
+    "photons of single pixels": partial(photons, method="single"),
+    "photons of droplets": partial(photons, method="droplet"),
     "peakfinder8, exact": peaks,
     "peakfinder8, fast": partial(peaks, per_bin=SAMPLE),
 }

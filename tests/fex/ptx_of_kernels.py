@@ -15,6 +15,7 @@ from unittest import mock
 from numba import cuda, types
 from numba.types import float32, float64, int8, int32, int64, uint8, uint16, uint32, uint64
 
+from drp.fex.cuda import _droplet_kernels as droplets
 from drp.fex.cuda import _lists, batch
 from drp.fex.cuda import _peak_kernels as peaks
 from drp.fex.cuda import _photon_kernels as photons
@@ -34,6 +35,8 @@ HOT, STATE, INNER = lines(uint8, 2), lines(float32, 3), lines(float32, 3)
 PAIR, LIMITS = types.UniTuple(int64, 2), types.UniTuple(int64, 3)
 BINS, CANDIDATES = lines(uint16, 2), lines(uint32, 2)
 CLIPPING = float64, float64, int64, int64
+JOINED, DROPLETS, SPECTRUM = lines(int32, 2), lines(uint64, 2), lines(uint32, 2)
+CHAINS = JOINED, JOINED, JOINED
 PEAKS = lines(float32, 3), lines(int32, 3), TOTALS
 BITS = uint16, uint16, uint16
 KERNELS: list[tuple[Any, tuple[Any, ...]]] = [
@@ -43,6 +46,17 @@ KERNELS: list[tuple[Any, tuple[Any, ...]]] = [
     (photons.tally, (MAPS, int64, STARTS, STARTS)),
     (_lists.begin_runs, (int64, STARTS, TOTALS)),
     (photons.list_pixels, (MAPS, STARTS, int64, int64, int64, lines(uint64, 2))),
+    (
+        droplets.begin,
+        (KEV, lines(uint8, 1), float32, int64, JOINED, JOINED, DROPLETS, DROPLETS, SPECTRUM),
+    ),
+    (droplets.connect, (int64, int64, int64, JOINED)),
+    (droplets.add_up, (KEV, float32, int64, *CHAINS, DROPLETS, DROPLETS)),
+    (
+        droplets.choose,
+        (KEV, float32, uint64, int64, *CHAINS, DROPLETS, float64, DROPLETS, SPECTRUM),
+    ),
+    (droplets.place, (KEV, float32, int64, JOINED, DROPLETS, MAPS)),
     (radial.clip_sample, (KEV, lines(int32, 2), int64, *CLIPPING, lines(float64, 3), STATE)),
     (radial.guess, (STATE, lines(int64, 1), int64, float32, float32, int64, INNER)),
     (radial.clip_all, (KEV, lines(int32, 1), lines(int64, 1), INNER, *CLIPPING, STATE)),

@@ -15,7 +15,7 @@ from tests.fex.gpu import Array, choose_gpu, correction_of, events_of
 choose_gpu()
 from drp.fex.cuda import GpuPeakFinder8, Launch  # noqa: E402 - after it is chosen
 
-SHAPE = (2, 16, 40)
+SHAPE = (2, 12, 30)
 SMALL = Launch(blocks=3, threads=8)
 COLUMNS = ("x", "y", "intensity", "maximum", "sigma", "snr", "segment", "row", "col", "pixels")
 
@@ -69,7 +69,7 @@ def assert_equal(pairs: list[tuple[Peaks, Peaks]]) -> None:
     ("seed", "options"),
     [
         (1, {"min_snr": 4.0}),
-        (2, {"min_snr": 3.0, "asic_shape": (8, 10), "min_pix_count": 1, "max_num_peaks": 5}),
+        (2, {"min_snr": 3.0, "asic_shape": (6, 10), "min_pix_count": 1, "max_num_peaks": 5}),
         (3, {"min_snr": 2.5, "max_pix_count": 6, "adc_thresh": 2.5, "local_bg_radius": 1}),
     ],
 )
@@ -103,7 +103,7 @@ def test_a_guess_of_the_background_that_fails_is_done_again(monkeypatch: pytest.
 
 
 def test_results_do_not_depend_on_the_launch() -> None:
-    correction = correction_of((2, 10, 33), dettype="camera")
+    correction = correction_of((2, 8, 25), dettype="camera")
     events = spotted(correction, 2, seed=5, spots=10)
     for launch, per_bin in ((Launch(blocks=1, threads=1), None), (Launch(blocks=5, threads=7), 20)):
         pairs = both(events, correction, launch, min_snr=3.0, per_bin=per_bin)

@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calib.detectors import DetectorSetup, Panel
 from calib.detectors.commonmode import CommonMode
+from calib.detectors.generic import Generic
 from calib.errors import CalibError
 from drp.fex import FexError, PhotonFinder
-from drp.fex.photons import Photons
+from drp.fex.photons import METHODS, Photons
 from tests.fex.gpu import KEV, choose_gpu, correction_of, events_of, photon_of
 
 choose_gpu()
 from drp.fex.cuda import GpuPhotonFinder, Launch  # noqa: E402 - after it is chosen
 
-SHAPE = (4, 13, 40)
+SHAPE = (4, 8, 20)
+ADU = {"pedestals": np.zeros((1, 8, 20), np.float32)}
 SMALL = Launch(blocks=3, threads=8)
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator's, of numbers that are none
@@ -42,6 +45,7 @@ def assert_equal(pairs: list[tuple[Photons, Photons]]) -> None:
         assert np.array_equal(found.map, expected.map)
         assert np.array_equal(found.sparse, expected.sparse)
         assert found.lost == expected.lost
+        assert np.array_equal(found.spectrum, expected.spectrum)
 
 
 @pytest.mark.parametrize(
@@ -64,11 +68,42 @@ def test_photons_are_those_of_the_cpu(
     assert all((found.lost > 0) == (options.get("most") is not None) for found, _ in pairs)
 
 
+@pytest.mark.parametrize(
+    ("shape", "dettype", "density", "options"),
+    [
+        ((4, 7, 40), "epixm320", 0.05, {"low": 0.07, "spectrum": (30, 3.0)}),
+        ((2, 4, 66), "camera", 0.2, {"threshold": 0.9, "low": 0.01, "most": 20}),
+        ((1, 8, 20), "camera", 3.0, {"threshold": 0.2, "spectrum": (3, 0.5), "with_map": False}),
+    ],
+)
+def test_droplets_are_those_of_the_cpu(
+    shape: tuple[int, int, int], dettype: str, density: float, options: dict[str, Any]
+) -> None:
+    seed = shape[1]
+    correction = correction_of(shape, dettype=dettype, seed=seed)
+    events = events_of(correction, 2, seed=seed, density=density)
+    pairs = both(events, correction, method="droplet", **options)
+    assert_equal(pairs)
+    assert all(found.total > 0 for found, _ in pairs)
+
+
+def test_of_equal_pixels_of_a_droplet_those_get_photons_that_the_cpu_chooses() -> None:
+    setup = DetectorSetup("det", "camera", "raw", (0, 0, 0), (Panel(0, "panel", {}),), (8, 20))
+    correction = Generic(setup, ADU, Generic.derive(setup, ADU))
+    event = np.random.default_rng(1).choice(np.array([0, 0, 0, 0, 2, 3, 5, 6, 12], np.uint16), (1, 8, 20))
+    finder = PhotonFinder((1, 8, 20), 8.0, method="droplet", spectrum=(20, 40.0))
+    (found,) = GpuPhotonFinder(finder, correction, batch=1, launch=SMALL).find([event])
+    assert_equal([(found, finder.find(correction.calib(event)))])
+    assert found.total > 20
+    assert found.spectrum.sum() > 5
+
+
 def test_results_do_not_depend_on_the_launch() -> None:
-    correction = correction_of((2, 9, 33), dettype="camera")
+    correction = correction_of((2, 5, 17), dettype="camera")
     events = events_of(correction, 2, density=0.5)
-    for launch in (Launch(blocks=1, threads=1), Launch(blocks=5, threads=7), Launch(blocks=2, threads=32)):
-        assert_equal(both(events, correction, launch, most=100))
+    for launch in (Launch(blocks=1, threads=1), Launch(blocks=2, threads=21)):
+        for method in METHODS:
+            assert_equal(both(events, correction, launch, method=method, most=30))
 
 
 def test_a_batch_may_be_less_than_full_or_empty() -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from numba import cuda
 
 from calib.detectors.base import Correction
-from drp.fex.cuda.device import Launch, check_device
+from drp.fex.cuda.device import Launch, check_device, host_array
 from drp.fex.errors import FexError
 from drp.fex.frames import Shape
 
@@ -65,7 +65,7 @@ class Batch:
             bits = coding.data_mask, coding.range_mask, coding.range_shift
             self._coded = cuda.to_device(planes), *map(np.uint16, bits)
         raw = np.float32 if coding is None else np.uint16
-        self._host = cuda.pinned_array((frames, segments, pixels), raw)
+        self._host = host_array((frames, segments, pixels), raw)
         self._raw = cuda.device_array((frames, segments, pixels), raw)
         self.kev = cuda.device_array((frames, segments * pixels), np.float32)
         """The calibrated frames, float32 (frames, pixels of all segments), on the device."""

@@ -13,6 +13,7 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import cuda
 from numba.core import config
 
@@ -64,6 +65,14 @@ def smaller(a: Any, b: Any) -> Any:
 def larger(a: Any, b: Any) -> Any:
     """Return the larger of two whole numbers."""
     return a if a > b else b
+
+
+def host_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return an array that the device copies to and from by itself."""
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    array: npt.NDArray[Any] = cuda.pinned_array(shape, dtype)
+    return array
 
 
 def of_cpu(kernel: Any) -> Any:

@@ -16,7 +16,7 @@ from drp.fex.cuda import _peak_kernels as kernels
 from drp.fex.cuda import _radial_kernels as radial
 from drp.fex.cuda._lists import BYTES_EACH, RUN, begin_runs
 from drp.fex.cuda.batch import Batch, Event, check_shape
-from drp.fex.cuda.device import Launch
+from drp.fex.cuda.device import Launch, host_array
 from drp.fex.frames import Shape, read_only
 from drp.fex.peakfinder8 import PeakFinder8, Peaks
 from drp.fex.radial import GUESS_FEWEST, GUESS_REACH, POOLED, RadialBackground
@@ -67,7 +67,7 @@ class GpuPeakFinder8:
             cuda.device_array((batch, room, kernels.PLACES), np.int32),
             cuda.device_array(batch, np.int64),
         )
-        self._host = tuple(cuda.pinned_array(one.shape, one.dtype) for one in self._joined)
+        self._host = tuple(host_array(one.shape, one.dtype) for one in self._joined)
         self._seen = tuple(read_only(one) for one in self._host)
         self._shared_bytes = BYTES_EACH * launch.threads
         self.find([np.zeros(finder.shape, np.uint16)])

@@ -15,7 +15,8 @@ from drp.fex._photon_kernels import LISTED, PHOTONS
 from drp.fex.cuda import _photon_kernels as kernels
 from drp.fex.cuda._lists import BYTES_EACH, RUN, begin_runs
 from drp.fex.cuda.batch import Batch, Event, check_shape
-from drp.fex.cuda.device import Launch
+from drp.fex.cuda.counting import counting_of
+from drp.fex.cuda.device import Launch, host_array
 from drp.fex.frames import read_only
 from drp.fex.photons import PhotonFinder, Photons
 
@@ -23,8 +24,8 @@ from drp.fex.photons import PhotonFinder, Photons
 class GpuPhotonFinder:
     """Finds in raw events of `correction`'s detector what `finder` finds in the calibrated ones, up to `batch` at a time.
 
-    On the device an event takes 8 bytes for each pixel and 8 for each entry of the list, on the host 4 and 8. Give the finder `most`: by default its
-    list has room for all pixels. Raises FexError, also where there is no device; see `Batch` for `common_mode`.
+    On the device an event takes 8 bytes for each pixel (28 with droplets) and 8 for each entry of the list, on the host 4 and 8. Give the finder
+    `most`: by default its list has room for all pixels. Raises FexError, also where there is no device; see `Batch` for `common_mode`.
     """
 
     def __init__(
@@ -39,13 +40,11 @@ class GpuPhotonFinder:
         check_shape(finder.shape, correction)
         launch = launch or Launch()
         self._batch = Batch(correction, batch, launch, common_mode=common_mode)
-        self._law, self._most = finder._law, finder._room
+        self._counting = counting_of(finder, self._batch)
+        self._most = finder._room
         segments, rows, cols = finder.shape
         pixels = segments * rows * cols
         runs = -(-pixels // RUN)
-        words = np.stack(finder._used).view(np.uint8)
-        used = np.unpackbits(words, axis=-1, count=cols, bitorder="little")
-        self._used = cuda.to_device(used.reshape(-1))
         self._photons = cuda.device_array((batch, pixels), np.uint16)
         self._starts = cuda.device_array((batch, runs), np.int64)
         self._sums = cuda.device_array((batch, runs), np.int64)
@@ -53,9 +52,11 @@ class GpuPhotonFinder:
         self._found = cuda.device_array((2, batch), np.int64)
         self._totals = self._found[LISTED], self._found[PHOTONS]
         self._shared_bytes = BYTES_EACH * launch.threads
-        self._host_photons = cuda.pinned_array((batch, finder._map.size), np.uint16)
-        self._host_listed = cuda.pinned_array((batch, self._most), np.uint64)
-        self._host_found = cuda.pinned_array((2, batch), np.int64)
+        self._host_photons = host_array((batch, finder._map.size), np.uint16)
+        self._host_listed = host_array((batch, self._most), np.uint64)
+        self._host_found = host_array((2, batch), np.int64)
+        self._host_spectrum = host_array(self._counting.spectrum.shape, np.uint32)
+        self._spectrum = read_only(self._host_spectrum)
         self._maps = read_only(self._host_photons.reshape(batch, *finder._map.shape))
         self._sparse = read_only(self._host_listed.view(np.uint16).reshape(batch, -1, 4))
         self.find([np.zeros(finder.shape, np.uint16)])
@@ -73,6 +74,8 @@ class GpuPhotonFinder:
         self._found.copy_to_host(self._host_found, stream=stream)
         if self._maps.size:
             self._photons[:count].copy_to_host(self._host_photons[:count], stream=stream)
+        if self._spectrum.size:
+            self._counting.spectrum[:count].copy_to_host(self._host_spectrum[:count], stream=stream)
         stream.synchronize()
         for at, listed in enumerate(self._host_found[LISTED, :count].tolist()):
             if listed:
@@ -84,8 +87,7 @@ class GpuPhotonFinder:
     def _search(self, count: int) -> None:
         run = self._batch.run
         _, rows, cols = self._batch.shape
-        per_kev, up = self._law
-        run(kernels.count_single, self._batch.kev, self._used, per_kev, up, count, self._photons)
+        self._counting.run(self._batch, count, self._photons)
         run(kernels.tally, self._photons, count, self._starts, self._sums)
         for counts, sums in zip((self._starts, self._sums), self._totals, strict=True):
             run(begin_runs, count, counts, sums, shared_bytes=self._shared_bytes)
@@ -93,6 +95,5 @@ class GpuPhotonFinder:
 
     def _photons_of(self, at: int) -> Photons:
         listed, photons = int(self._host_found[LISTED, at]), int(self._host_found[PHOTONS, at])
-        return Photons(
-            photons, self._maps[at], self._sparse[at, : min(listed, self._most)], max(0, listed - self._most)
-        )
+        sparse, lost = self._sparse[at, : min(listed, self._most)], max(0, listed - self._most)
+        return Photons(photons, self._maps[at], sparse, lost, self._spectrum[at])

@@ -27,7 +27,7 @@ option("--local-bg-radius", type=int, default=3, help="half the reach of the loc
 option("--min-res", type=float, help="least distance from the beam, pixels")
 option("--max-res", type=float, help="largest distance from the beam, pixels")
 option("--max-num-peaks", type=int, default=2048, help="peaks there is room for")
-option("--per-bin", type=int, default=64, help="pixels of each radius that the background is taken from")
+option("--per-bin", type=int, default=32, help="pixels of each radius that the background is taken from")
 option(
     "--exact", action="store_true", help="take it from all pixels, and find what psana's peakfinder8 finds"
 )

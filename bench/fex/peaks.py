@@ -31,11 +31,11 @@ SEARCH: dict[str, Any] = {
     "max_pix_count": 50,
     "local_bg_radius": 3,
 }
-MODES = {"exact": None, "per_bin=64": 64}
+MODES = {"exact": None, "per_bin=32": 32}
 RAW = "raw to peaks, {}"
 ALONE = "calibrated to peaks, {}"
 WHEEL, REBUILT = "psana's peakfinder8, from the wheel", "psana's peakfinder8, rebuilt"
-TARGETS_MS = {20: {"exact": "10 (100 Hz)", "per_bin=64": "4 (250 Hz)"}, 5: {"per_bin=64": "2.38 (420 Hz)"}}
+TARGETS_MS = {20: {"exact": "10 (100 Hz)", "per_bin=32": "4 (250 Hz)"}, 5: {"per_bin=32": "2.38 (420 Hz)"}}
 NEAR = 3.0
 CAMERAS = (20, 5)
 
@@ -172,7 +172,7 @@ def measure(settings: Setting, segments: int, python: str | None, folder: Path, 
     bins = 2 * int(np.prod(camera.shape))
     print(
         f"  bytes read and written per frame: {number(camera.floor_bytes)} of raw and constants, {number(bins)} of the bins of the pixels "
-        f"(exact) or an eighth of it; exact {number(8 * int(np.prod(camera.shape)))} of the calibrated frame"
+        f"(exact) or a sixteenth of them; exact {number(8 * int(np.prod(camera.shape)))} of the calibrated frame"
     )
     quality(camera)
 

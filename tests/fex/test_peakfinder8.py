@@ -140,7 +140,7 @@ def test_a_sampled_background_finds_the_same_spots() -> None:
 def test_simulated_peaks_are_found_and_a_sampled_background_finds_those_of_all_pixels() -> None:
     truth = SimTruth(parse("epixhr,segments=4,photons=0.02,ring=0.5,peaks=80"))
     radius = radius_in_pixels(*truth.positions_um)
-    finders = [PeakFinder8(radius, min_snr=6, adc_thresh=30, per_bin=per_bin) for per_bin in (None, 64)]
+    finders = [PeakFinder8(radius, min_snr=6, adc_thresh=30, per_bin=per_bin) for per_bin in (None, 32)]
     kept: list[list[Array]] = [[], []]
     true = []
     for number in range(10):

@@ -3,8 +3,7 @@
 Input: frames of the simulated epixHR of 20 segments of 144 x 768 pixels and of 5, with Bragg peaks and 0.02 photons per pixel: with a water ring of 0.5
 and without, each with whole and with shared charge (a cloud of 0.2 pixels). They are calibrated segment by segment as the finder asks. Beside it: one read of raw,
 pedestal and gain (the floor); calibration alone; the dense map of `count_photons`, without mask and list; and scipy's label, sum and maximum position of
-droplets. Times are the calling thread's own, of the median frame. At last the whole command with one worker, nothing recorded: its rate is that of the clock on
-the wall, needs a second core for drp itself, and is taken from a long run and a short one, so that neither start nor constants are in it.
+droplets. Times are the calling thread's own, of the median frame.
 """
 
 from __future__ import annotations
@@ -17,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from bench._common import SCRIPTS, Setting, Table, number, run_drp, say_where, scratch, setting, turns
+from bench._common import Setting, Table, number, say_where, setting, turns
 from bench.fex._frames import Camera, Work, both_cores, typical
 from calib.detectors import count_photons
 from drp.fex import PhotonFinder
 from drp.source.simoptions import parse
 from drp.source.truth import SimTruth
 
-FEX_SCRIPTS = SCRIPTS.parents[1] / "fex_scripts"
 METHODS = ("single", "droplet")
 TARGETS_MS = {20: "4.76 (210 Hz)", 5: "2.38 (420 Hz)"}
 DENSITIES = (0.01, 0.1, 1.0)
@@ -137,35 +135,6 @@ def measure(settings: Setting, segments: int) -> None:
         )
 
 
-def whole_command(settings: Setting) -> None:
-    """Print how many frames drp finds the photons of with one worker, beside the kernels alone."""
-    table = Table("20 segments, ring: the whole command, nothing recorded")
-    camera = Camera()
-    work = {method: finding(camera, method) for method in METHODS}
-    few, many = 300, 300 + settings.events(4000, least=1000)
-
-    def seconds(method: str, events: int) -> float:
-        with scratch() as folder:
-            store = folder / "calib.db"
-            report = run_drp(
-                str(FEX_SCRIPTS / "photons.py"),
-                f"sim:epixhr2m,frames={len(camera.raw)},constants={store}",
-                *("-W", "1", "-n", str(events), "--calib", str(store)),
-                record=False,
-                arguments=f"--method {method}",
-            )
-        return float(report["run_s"])
-
-    def run(method: str) -> None:
-        table.add(f"kernels, {method}", "frames/s", 1 / typical(30, work[method]))
-        rate = (many - few) / (seconds(method, many) - seconds(method, few))
-        table.add(f"drp -W 1, {method}", "frames/s", rate)
-
-    turns(settings, *(lambda method=method: run(method) for method in METHODS))
-    ratios = [(f"drp -W 1, {method}", f"kernels, {method}") for method in METHODS]
-    table.print(ratios, {f"{drp} / {kernels}": "0.9x" for drp, kernels in ratios})
-
-
 def rates() -> None:
     """Print how often single pixels are wrong, beside the theory of normal noise; and what shared charge does to the number."""
     print(
@@ -207,7 +176,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     rates()
     for segments in (20, 5):
         measure(settings, segments)
-    whole_command(settings)
 
 
 if __name__ == "__main__":

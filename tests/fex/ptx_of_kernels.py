@@ -1,4 +1,4 @@
-"""Compile the GPU's kernels for the types they are launched with, without a GPU, and print the instructions of each that round a product and a sum once.
+"""Compile the GPU's kernels for the types they are launched with, without a GPU, and print the instructions of each that may round otherwise than a CPU.
 
 With a folder as argument, PTX is written there.
 """
@@ -22,6 +22,8 @@ from drp.fex.cuda import _photon_kernels as photons
 from drp.fex.cuda import _radial_kernels as radial
 
 CAPABILITY = (8, 0)
+# A product without .rn may still be put together with a sum by the assembler.
+ROUNDED_OTHERWISE = re.compile(r"\b(?:fma\.\S+|mul\.f\d+|\S*\.ftz\S*|\S*\.approx\S*|div\.full\S*)")
 
 
 def lines(dtype: Any, ndim: int) -> Any:
@@ -81,7 +83,7 @@ def main(folders: list[str]) -> None:
         for kernel, signature in KERNELS:
             name = f"{kernel.py_func.__module__.rpartition('.')[2]}.{kernel.py_func.__name__}"
             ptx, _ = cuda.compile_ptx(kernel.py_func, signature, cc=CAPABILITY)
-            print(name, *re.findall(r"fma\.\S+", ptx))
+            print(name, *ROUNDED_OTHERWISE.findall(ptx))
             for folder in folders:
                 Path(folder, f"{name}.ptx").write_text(ptx)
 

@@ -19,7 +19,10 @@ SHAPE = (2, 12, 30)
 SMALL = Launch(blocks=3, threads=8)
 COLUMNS = ("x", "y", "intensity", "maximum", "sigma", "snr", "segment", "row", "col", "pixels")
 
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator's, of numbers that are none
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::RuntimeWarning",  # the simulator's, of numbers that are none
+    "ignore:Grid size",  # a GPU's, of launches as small as these
+)
 
 
 def spotted(correction: Any, count: int, *, seed: int, spots: int) -> list[Any]:

@@ -22,7 +22,10 @@ SHAPE = (4, 8, 20)
 ADU = {"pedestals": np.zeros((1, 8, 20), np.float32)}
 SMALL = Launch(blocks=3, threads=8)
 
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator's, of numbers that are none
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::RuntimeWarning",  # the simulator's, of numbers that are none
+    "ignore:Grid size",  # a GPU's, of launches as small as these
+)
 
 
 def both(

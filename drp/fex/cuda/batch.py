@@ -14,7 +14,7 @@ import numpy.typing as npt
 from numba import cuda
 
 from calib.detectors.base import Correction
-from drp.fex.cuda.device import Launch, check_device, host_array
+from drp.fex.cuda.device import Launch, check_device, host_array, product, total
 from drp.fex.errors import FexError
 from drp.fex.frames import Shape
 
@@ -113,7 +113,7 @@ def calibrate_ranges(
             value = np.float32(0)
             if plane >= 0:
                 data = np.float32(np.int32(word & data_mask))
-                value = (data - tables[segment, plane, at, 0]) * tables[segment, plane, at, 1]
+                value = product(total(data, -tables[segment, plane, at, 0]), tables[segment, plane, at, 1])
             kev[frame, pixel] = value
 
 
@@ -127,6 +127,5 @@ def calibrate_single(raw: Any, tables: Any, frames: Any, kev: Any) -> None:
         pixel = work // frames * cuda.blockDim.x + cuda.threadIdx.x
         if pixel < kev.shape[1]:
             segment, at = pixel // size, pixel % size
-            kev[frame, pixel] = (raw[frame, segment, at] - tables[segment, 0, at, 0]) * tables[
-                segment, 0, at, 1
-            ]
+            more = total(raw[frame, segment, at], -tables[segment, 0, at, 0])
+            kev[frame, pixel] = product(more, tables[segment, 0, at, 1])

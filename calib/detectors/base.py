@@ -365,8 +365,11 @@ class Correction:
             )
         if self.coding is None and raw.dtype not in SINGLE_TYPES:
             raw = raw.astype(np.float32)
-        flat = np.require(raw, requirements=("C", "A")).reshape(segments, -1)
-        return read_only(flat)
+        flags = raw.flags
+        if not flags.c_contiguous or not flags.aligned:
+            raw = np.require(raw, requirements=("C", "A"))
+        flat = raw.reshape(segments, -1)
+        return read_only(flat) if flags.writeable else flat
 
     @classmethod
     def _check_derived(cls, setup: DetectorSetup, derived: Mapping[str, Array]) -> tuple[int, int, int]:

@@ -1,6 +1,6 @@
 """Events/s of the whole `drp` command with one worker, beside the rate of the algorithm alone on the same frames.
 
-Input: 64 frames of the simulated epixHR of 2.2 Mpixel (`sim:epixhr2m`), flat out, the simulator's constants by the broadcast, fex data recorded on tmpfs, raw left out. The
+Input: 64 frames of the simulated epixHR of 2.2 Mpixel (`sim:epixhr2m`), flat out, the simulator's constants by the broadcast, nothing recorded. The
 algorithm alone is what the script does with each event, raw to result, in this process. The command has a source that copies 4.4 MB per event on
 another core, so both compete for memory. Its rate is that of the clock on the wall, from a long run and a short one, so that neither start nor constants
 are in it.
@@ -42,7 +42,7 @@ def run_s(words: str, events: int) -> float:
         line = command(
             Path(f"{shlex.quote(str(SCRIPTS / script))} {arguments}".strip()),
             f"sim:epixhr2m,frames={FRAMES}",
-            *("-W", "1", "-n", str(events), "-o", str(folder / "out")),
+            *("-W", "1", "-n", str(events)),
         )
         report = folder / "report.json"
         return float(finish(start(line, report), report)["run_s"])

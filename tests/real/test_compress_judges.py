@@ -13,11 +13,16 @@ import pytest
 from drp.fex import Compressor, FexError, decompress
 
 pytestmark = pytest.mark.real
-h5py, hdf5plugin = pytest.importorskip("h5py"), pytest.importorskip("hdf5plugin")
-imagecodecs = pytest.importorskip("imagecodecs")
-_bitshuffle = pytest.importorskip("drp.fex._bitshuffle")
 SHAPE = (3, 145, 769)
 BLOCK = 8192
+
+
+@pytest.fixture(autouse=True, scope="module")
+def judges() -> None:
+    """Import them when a test is run, not when it is collected: a module that is skipped is told of even where none of its tests is wanted."""
+    for name in ("h5py", "hdf5plugin", "imagecodecs"):
+        globals()[name] = pytest.importorskip(name)
+    globals()["_bitshuffle"] = pytest.importorskip("drp.fex._bitshuffle")
 
 
 def pieces(event: Any, bound: float = 0.0) -> list[bytes]:

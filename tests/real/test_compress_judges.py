@@ -17,12 +17,19 @@ SHAPE = (3, 145, 769)
 BLOCK = 8192
 
 
+h5py: Any = None
+hdf5plugin: Any = None
+imagecodecs: Any = None
+_bitshuffle: Any = None
+
+
 @pytest.fixture(autouse=True, scope="module")
 def judges() -> None:
     """Import them when a test is run, not when it is collected: a module that is skipped is told of even where none of its tests is wanted."""
-    for name in ("h5py", "hdf5plugin", "imagecodecs"):
-        globals()[name] = pytest.importorskip(name)
-    globals()["_bitshuffle"] = pytest.importorskip("drp.fex._bitshuffle")
+    global h5py, hdf5plugin, imagecodecs, _bitshuffle  # noqa: PLW0603 - they are the module's, only later
+    h5py, hdf5plugin = pytest.importorskip("h5py"), pytest.importorskip("hdf5plugin")
+    imagecodecs = pytest.importorskip("imagecodecs")
+    _bitshuffle = pytest.importorskip("drp.fex._bitshuffle")
 
 
 def pieces(event: Any, bound: float = 0.0) -> list[bytes]:

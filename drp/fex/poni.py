@@ -18,6 +18,8 @@ from drp.fex.errors import FexError
 
 KEV_M = 12.398419843320026e-10
 """Energy of a photon (keV) times its wavelength (m)."""
+WAVELENGTHS_M = 1e-12, 1e-7
+"""Least and largest that a wavelength may be: one in other units than m, or of an energy in eV, lies outside."""
 SIZE_LIMIT = 1 << 20
 NEWEST = 3.0
 ORIENTATIONS = (0, 1, 2, 3, 4)
@@ -50,6 +52,12 @@ class Poni:
         ]
         if wrong:
             raise FexError(f"no finite numbers, or lengths that are not positive: {', '.join(wrong)}")
+        least, most = WAVELENGTHS_M
+        if self.wavelength is not None and not least <= self.wavelength <= most:
+            raise FexError(
+                f"a wavelength of {self.wavelength:g} m, or {KEV_M / self.wavelength:g} keV, is none of X-rays",
+                "Give wavelengths in m, energies in keV",
+            )
         if self.orientation not in ORIENTATIONS:
             raise FexError(f"orientation {self.orientation} is none of {ORIENTATIONS}")
 

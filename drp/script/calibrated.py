@@ -194,7 +194,8 @@ class Calibration:
         """Return the calibrated event as an iterable of its segments, float32 (rows, cols), with the values of `calib`; None where one is missing.
 
         A segment is calibrated when it is asked for, into the buffer of the one before: what passes over an event once, as the algorithms of
-        `drp.fex` do, is quicker by it. Arguments and errors are those of `calib`.
+        `drp.fex` do, is quicker by it. Each pass calibrates anew, so several algorithms may be given the same. It reads
+        the raw data of the event: like those it is not to be kept for the next one. Arguments and errors are those of `calib`.
         """
         correction = self.correction
         raw = self._segments(evt, copy=False) if nda_raw is None else nda_raw

@@ -82,6 +82,14 @@ def test_an_energy_is_a_wavelength() -> None:
         Poni.of_energy(-1)
 
 
+def test_energies_in_ev_and_wavelengths_in_other_units_are_told() -> None:
+    with pytest.raises(FexError, match=r"9500 keV.*energies in keV"):
+        Poni.of_energy(9500)
+    for wrong in (1.3, 0.13):  # Angstrom, nm
+        with pytest.raises(FexError, match=rf"{wrong} m.*wavelengths in m"):
+            Poni(wavelength=wrong)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

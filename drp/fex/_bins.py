@@ -131,8 +131,8 @@ class Bins:
         """Return sums of zero."""
         return Sums(self.axis.bins, self.layers)
 
-    def add(self, segment: int, values: Singles, sums: Sums, *, squared: bool = False) -> None:
-        """Add the pixels of a segment, read-only float32 (pixels,), times their shares or the squares of these."""
+    def add(self, segment: int, values: Singles | Floats, sums: Sums, *, squared: bool = False) -> None:
+        """Add the pixels of a segment, read-only float32 or float64 (pixels,), times their shares or the squares of these."""
         tables = self._tables[segment]
         for first, weights in tables.layers:
             scatter(values, first, weights, squared, sums.lanes)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drp.fex._bins import BEYOND, Axis, Bins, Floats, Singles, Sums
-from drp.fex._scatter import find_invalid
+from drp.fex._scatter import find_invalid, multiply
 from drp.fex.errors import FexError
 from drp.fex.frames import Frame, read_only, segments_of
 
@@ -36,14 +36,15 @@ class Scatter:
     """Our own: one pass over the segments."""
 
     def __init__(self, pixels: Pixels) -> None:
-        self._shape, self._model, self._norm = pixels.shape, pixels.error_model, pixels.norm
+        self._shape, self._model, self._norm = pixels.shape, pixels.error_model, read_only(pixels.norm)
         self._dummy = np.float32(pixels.dummy), np.float32(pixels.delta_dummy)
         self._bins = Bins(pixels.axis, pixels.middle, pixels.reach, pixels.used)
         self._signal, self._first, self._second, self._lost, self._lost_squares = (
             self._bins.sums() for _ in range(5)
         )
         size = pixels.norm.shape[1]
-        self._clean, self._values = np.empty(size, np.float32), np.empty(size, np.float32)
+        self._clean = np.empty(size, np.float32)
+        self._values = np.empty(size)  # the variance is a difference of such products: none is rounded
         self._invalid = np.empty(size, np.int32)
         folded = np.zeros((7, pixels.axis.bins))
         self._signal_out, self._variance, self._norm_out, self._second_out = folded[:4]
@@ -79,9 +80,9 @@ class Scatter:
             self._values[invalid] = 0
             self._add_squared(segment, self._first)
         elif self._model == "azimuthal":
-            np.multiply(values, values, out=self._values)
+            multiply(values, values, self._values)
             self._add_squared(segment, self._first)
-            np.multiply(values, self._norm[segment], out=self._values)
+            multiply(values, self._norm[segment], self._values)
             self._add_squared(segment, self._second)
 
     def _add_squared(self, segment: int, sums: Sums) -> None:

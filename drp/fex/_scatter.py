@@ -72,7 +72,7 @@ def add_one(values: Any, first: Any, weights: Any, squared: Any, sums: Any, p: A
 
 @numba.njit(cache=True, nogil=True)
 def scatter(values: Any, first: Any, weights: Any, squared: bool, sums: Any) -> None:
-    """Add `values` (pixels,), float32, to `sums`, float64, times `weights` (pixels, LANES), uint16, or their squares.
+    """Add `values` (pixels,), float32 or float64, to `sums`, float64, times `weights` (pixels, LANES), uint16, or their squares.
 
     `sums` are (STREAMS, bins, LANES), or (1, bins, LANES) for all.
     """
@@ -92,6 +92,13 @@ def scatter_rest(values: Any, pixels: Any, bins: Any, weights: Any, squared: boo
     for i in range(_at(0), _at(pixels.shape[0])):
         weight = np.float64(weights[i])
         sums[_at(bins[i])] += np.float64(values[_at(pixels[i])]) * (weight * weight if squared else weight)
+
+
+@numba.njit(cache=True, nogil=True)
+def multiply(one: Any, other: Any, out: Any) -> None:
+    """Multiply float32 into float64, which is exact."""
+    for i in range(_at(out.shape[0])):
+        out[i] = np.float64(one[i]) * np.float64(other[i])
 
 
 @numba.njit(cache=True, nogil=True)

@@ -129,7 +129,9 @@ class AzimuthalIntegrator:
 def warm_up() -> None:
     """Compile the kernels for what workers pass."""
     segment, row, col = np.indices((1, 4, 4))
-    AzimuthalIntegrator(Directions.of_coords((row, col, segment - 1)), 3, unit="r_mm")
+    AzimuthalIntegrator(
+        Directions.of_coords((row, col, segment - 1)), 3, unit="r_mm", error_model="azimuthal"
+    )
 
 
 def _used(

@@ -104,14 +104,14 @@ def _crossing(values: Any, top: Any, step: Any, half: Any) -> Any:
 
 @numba.njit(nogil=True, cache=True)
 def next_highest(values: Any, top: Any, apart: Any) -> Any:
-    """Return the highest local maximum at least `apart` samples from `top`; 0 where none has NEXT_PART of that."""
+    """Return the highest local maximum among finite numbers at least `apart` samples from `top`; 0 where none has NEXT_PART of that."""
     best = np.float32(0)
     for i in range(1, len(values) - 1):
         if (
             abs(i - top) >= apart
             and values[i] > best
-            and values[i - 1] < values[i]
-            and values[i] >= values[i + 1]
+            and -np.inf < values[i - 1] < values[i] < np.inf
+            and values[i] >= values[i + 1] > -np.inf
         ):
             best = values[i]
     return best if best >= np.float32(NEXT_PART) * values[top] else np.float32(0)

@@ -135,6 +135,18 @@ def test_an_edge_is_found_beside_saturated_and_dead_pixels() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_no_second_edge(bad: float) -> None:
+    light = np.full(COLS, 1000, np.float32)
+    finder = EdgeFinder((COLS,), WEIGHTS)
+    finder.add_background(light)
+    line = np.where(np.arange(COLS) < 85, light, 700).astype(np.float32)
+    line[20] = bad
+    edge = finder.find(line)
+    assert edge.position == pytest.approx(84.5, abs=0.1)
+    assert edge.next_amplitude == 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_spoils_its_neighbourhood_and_no_background(bad: float) -> None:
     line = np.where(np.arange(COLS) < 80, 100, 60).astype(np.float32)
     broken = line.copy()

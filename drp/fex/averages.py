@@ -25,7 +25,7 @@ _at = np.uintp
 class RunningAverage:
     """The average of the events that this worker was given: exponential, or of the last `window`. Its state is the worker's own.
 
-    A pixel that is not finite is left out: for it the average stays.
+    A pixel that is not finite is left out: for it the average stays, which before its first number is 0.
     """
 
     def __init__(self, shape: Shape, *, weight: float | None = None, window: int | None = None) -> None:

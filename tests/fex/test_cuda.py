@@ -41,6 +41,11 @@ def test_a_machine_without_a_gpu_is_told_what_is_missing() -> None:
     assert "pip install 'drp[cuda]'" in done.stdout
 
 
+def test_a_numba_without_cuda_is_told_what_to_install() -> None:
+    done = python("-c", "import sys; sys.modules['numba.cuda'] = None; import drp.fex.cuda")
+    assert "ImportError: this numba has no CUDA target of its own; pip install 'drp[cuda]'" in done.stderr
+
+
 @pytest.mark.real
 def test_no_kernel_rounds_otherwise_than_a_cpu(tmp_path: Path) -> None:
     wheel = Path(next(iter(pytest.importorskip("nvidia.cu13").__path__)))

@@ -14,10 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import cuda
 from numba.core import config
 
 from drp.fex.errors import FexError
+
+try:
+    from numba import cuda
+except ImportError as error:
+    raise ImportError("this numba has no CUDA target of its own; pip install 'drp[cuda]'") from error
 
 MOST_THREADS = 256
 """Threads of a block for whose registers there is room."""

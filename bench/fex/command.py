@@ -31,7 +31,7 @@ CONTESTS: dict[str, tuple[str, Callable[[Camera], Work]]] = {
     "photons": ("photons.py", lambda camera: photons.finding(camera, "single")),
     "photons, droplet": ("photons.py --method droplet", lambda camera: photons.finding(camera, "droplet")),
     "peaks, exact": (f"{PEAKS} --exact", lambda camera: peaks.from_raw(camera, None)),
-    "peaks, per_bin=64": (f"{PEAKS} --per-bin 64", lambda camera: peaks.from_raw(camera, 64)),
+    "peaks, per_bin=32": (f"{PEAKS} --per-bin 32", lambda camera: peaks.from_raw(camera, 32)),
 }
 
 

@@ -17,7 +17,7 @@ parser = argparse.ArgumentParser(
 option = parser.add_argument
 option("--beam-um", type=float, nargs=2, default=[0, 0], help="where the beam is in the geometry, x and y")
 option("--asic", type=int, nargs=2, help="rows and columns that no peak crosses; else a segment's")
-option("--adc-thresh", type=float, default=0, help="what every pixel of a peak is above, keV")
+option("--adc-thresh", type=float, default=20, help="what every pixel of a peak is above, keV")
 option(
     "--min-snr", type=float, default=6, help="of pixels above the radial, of peaks above the local background"
 )

@@ -193,15 +193,17 @@ def prefetch_pixel(raw: Any, tables: Any, s: Any, planes: Any, i: Any, bits: Any
 
 @within
 def segment_of(at: Any, s: Any, size: Any) -> Any:
-    """Return the segment of a pixel, which is none before `s`; a division for each pixel takes longer."""
+    """Return the segment of a pixel, which is seldom before `s`; a division for each pixel takes longer."""
+    if at < s * size:
+        return at // size
     while at >= (s + _at(1)) * size:
         s += _at(1)
     return s
 
 
 @numba.njit(cache=True, nogil=True)
-def pick_ranges(raw: Any, tables: Any, planes: Any, bits: Any, index: Any, start: Any, out: Any) -> None:
-    """Calibrate as `apply_ranges` does the pixels at `index`, flat over all segments, less `start`; `out` is flat.
+def pick_ranges(raw: Any, tables: Any, planes: Any, bits: Any, index: Any, start: Any, out: Any) -> Any:
+    """Calibrate as `apply_ranges` does the pixels at `index`, flat over all segments, less `start`; `out` is flat. False at a pixel that is none.
 
     They lie apart, so raw data are asked for 2 * AHEAD pixels before they are used, and tables, whose plane raw data tell, AHEAD pixels before.
     """
@@ -213,6 +215,8 @@ def pick_ranges(raw: Any, tables: Any, planes: Any, bits: Any, index: Any, start
             prefetch(_at(raw.ctypes.data) + _at(raw.itemsize) * _at(index[j + _at(AHEAD)] - start))
         if j < n:
             at = _at(index[j] - start)
+            if at >= _at(raw.size):
+                return False
             ahead = segment_of(at, ahead, size)
             prefetch_pixel(raw, tables, ahead, planes, at - ahead * size, bits)
         if j >= _at(AHEAD):
@@ -224,15 +228,20 @@ def pick_ranges(raw: Any, tables: Any, planes: Any, bits: Any, index: Any, start
             p = _at(max(plane, 0))
             value = (data_of(word, bits[0]) - tables[s, p, _at(2) * i]) * tables[s, p, _at(2) * i + _at(1)]
             out[j - _at(AHEAD)] = value if plane >= 0 else np.float32(0)
+    return True
 
 
 @numba.njit(cache=True, nogil=True)
-def pick_single(raw: Any, tables: Any, index: Any, start: Any, out: Any) -> None:
+def pick_single(raw: Any, tables: Any, index: Any, start: Any, out: Any) -> Any:
     """Do this as `apply_single` does."""
     size = _at(raw.shape[1])
     for j in range(_at(len(index))):
-        s, i = _at(index[j] - start) // size, _at(index[j] - start) % size
+        at = _at(index[j] - start)
+        if at >= _at(raw.size):
+            return False
+        s, i = at // size, at % size
         out[j] = (np.float32(raw[s, i]) - tables[s, 0, _at(2) * i]) * tables[s, 0, _at(2) * i + _at(1)]
+    return True
 
 
 @numba.njit(cache=True, nogil=True)

@@ -312,14 +312,13 @@ class Correction:
         else:
             _kernels.apply_ranges(pixels, tables, self._planes, self._bits, out)
 
-    def _pick(self, first: int, pixels: Array, index: npt.NDArray[np.int64], out: Floats) -> None:
-        """Calibrate the pixels at `index`, flat over all segments of the detector and within these, without common mode."""
+    def _pick(self, first: int, pixels: Array, index: npt.NDArray[np.int64], out: Floats) -> bool:
+        """Calibrate the pixels at `index`, flat over all segments of the detector, without common mode; False where one is not in these."""
         tables = self._tables[first : first + len(pixels)]
         start = first * pixels.shape[1]
         if self.coding is None:
-            _kernels.pick_single(pixels, tables, index, start, out)
-        else:
-            _kernels.pick_ranges(pixels, tables, self._planes, self._bits, index, start, out)
+            return bool(_kernels.pick_single(pixels, tables, index, start, out))
+        return bool(_kernels.pick_ranges(pixels, tables, self._planes, self._bits, index, start, out))
 
     def _room(self, out: Floats | None) -> Floats:
         if out is None:

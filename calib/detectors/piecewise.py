@@ -59,19 +59,20 @@ class CalibratedSegments:
                 hint="Calibrate the segments and take the pixels from them",
             )
         size = self.shape[1] * self.shape[2]
-        if len(index) and not 0 <= index[0] <= index[-1] < self.shape[0] * size:
-            raise CalibError(
-                f"pixels {index[0]} to {index[-1]} are not among {self.shape}",
-                where=self._correction.setup.name,
-            )
         index = read_only(index)
+        fits = len(out) >= len(index)
         starts = [first * size for first, _ in self._raw]
         ends = np.searchsorted(index, [*starts[1:], self.shape[0] * size]).tolist()
         begin = 0
         for (first, pixels), end in zip(self._raw, ends, strict=True):
-            if begin < end:
-                self._correction._pick(first, pixels, index[begin:end], out[begin:end])
-            begin = end
+            if fits and begin < end:
+                fits = self._correction._pick(first, pixels, index[begin:end], out[begin:end])
+            begin = max(begin, end)
+        if not fits or begin < len(index):
+            raise CalibError(
+                f"{len(index)} pixels are not all among {self.shape}, not rising, or do not fit {len(out)}",
+                where=self._correction.setup.name,
+            )
         return out
 
     @property

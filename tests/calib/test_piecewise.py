@@ -67,9 +67,12 @@ def test_detectors_without_ranges_and_with_parts_of_segments_do_it_too() -> None
 def test_pixels_that_are_none_and_common_mode_are_refused(jungfrau: tuple[Correction, np.ndarray]) -> None:
     correction, raw = jungfrau
     out = np.empty(1, np.float32)
-    for index in (-1, raw.size):
-        with pytest.raises(CalibError, match="are not among"):
-            correction.segments(raw).pixels(np.array([index]), out)
+    for index in ([-1], [raw.size], [5, raw.size, 7], [5, -1, 7], [600_000, 3, 700_000], [0, 1]):
+        with pytest.raises(CalibError, match="are not all among"):
+            correction.segments(list(raw)).pixels(np.array(index), out)
+    for index in ([-1], [raw.size], [5, raw.size, 7], [5, -1, 7]):
+        with pytest.raises(CalibError, match="are not all among"):
+            correction.segments(raw).pixels(np.array(index), np.empty(3, np.float32))
     corrected = correction.segments(raw, cmpars=(7, 1, 200, 10))
     assert not corrected.calibrates_pixels
     with pytest.raises(CalibError, match="with common mode"):

@@ -59,6 +59,10 @@ class ConfigError(DrpError):
         return self.option if self.value is None else f"{self.option} {self.value}".strip()
 
 
+class MessageError(DrpError):
+    """What another process sent cannot be what it should be. Nothing of it is used."""
+
+
 class SourceError(DrpError):
     """A source that cannot be opened, or that gives what cannot be used.
 

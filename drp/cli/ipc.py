@@ -14,7 +14,7 @@ from pathlib import Path
 
 from drp.core.errors import DrpError
 from drp.core.units import si
-from drp.engine.rundir import RunEntry, look, run_directory, sweep
+from drp.link.rundir import RunEntry, look, run_directory, sweep
 
 SHM_TABLE = Path("/proc/sysvipc/shm")
 

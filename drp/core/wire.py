@@ -1,6 +1,6 @@
 """The messages between the processes of a partition: what stands in each, byte by byte.
 
-Everything is little-endian, at fixed places, and checked before it is believed: nothing that comes from another process is pickled or evaluated.
+Everything is little-endian, at fixed places, and checked before it is believed: nothing that comes from another process is run.
 A message is one ZMQ frame: a `Header`, then a payload that is an array of one of the records below, or JSON text. Three links use it:
 
 * drp and teb: contributions go out, verdicts come back;

@@ -25,11 +25,11 @@ from drp.engine.crew import Berth, Crew
 from drp.engine.descriptors import secure_descriptors
 from drp.engine.feed import Feed
 from drp.engine.notices import Kind
-from drp.engine.rundir import RunDirectoryError, RunEntry, RunRecord, run_directory, sweep
 from drp.engine.script_text import kernels_of
 from drp.engine.signals import counted_signals
 from drp.engine.spawn import DEFAULT_PRELOAD, Nursery
 from drp.engine.transition import Transitions
+from drp.link.rundir import RunDirectoryError, RunEntry, RunRecord, run_directory, sweep
 from drp.shm._pebble import Pebble
 from drp.shm._segment import can_have
 from drp.sink.answer import MAX_DESC_BYTES

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from drp.cli.ipc import list_all, main, segments
-from drp.engine.rundir import RunEntry, RunRecord, run_directory
+from drp.link.rundir import RunEntry, RunRecord, run_directory
 from drp.shm._segment import create
 
 

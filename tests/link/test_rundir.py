@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from drp.engine import rundir
-from drp.engine.rundir import RunDirectoryError, RunEntry, RunRecord, look, run_directory, sweep
+from drp.link import rundir
+from drp.link.rundir import RunDirectoryError, RunEntry, RunRecord, look, run_directory, sweep
 
 ENTRY = RunEntry(pid=4711, instrument="xyz", partition=2, alias="cam_0", started=1.5)
 INTRUDER = 65534
@@ -168,7 +168,7 @@ def leave_record(directory: Path, *updates: dict[str, object]) -> None:
     script = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from drp.engine.rundir import RunEntry, RunRecord\n"
+        "from drp.link.rundir import RunEntry, RunRecord\n"
         f"entry = RunEntry(os.getpid(), 'xyz', 2, 'cam_0', 1.5)\n"
         f"with RunRecord(Path({str(directory)!r}), entry) as record:\n"
         f"    for changes in {list(updates)!r}:\n"

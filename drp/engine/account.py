@@ -51,7 +51,10 @@ class Account:
         self._source_text = feed.source.describe()
         self._before = (0, 0)
         self._head = (0, 0.0)
-        self._fate = Fate.not_recorded if config.out_dir is None else Fate.recorded_no_verdict
+
+    @property
+    def _fate(self) -> Fate:
+        return Fate.not_recorded if self._recorder.output is None else Fate.recorded_no_verdict
 
     def ledger(self) -> Ledger:
         """Return the fates and damages counted so far."""
@@ -181,7 +184,7 @@ class Account:
 
     @property
     def _bytes_recorded(self) -> int:
-        return self._recorder.l1.bytes if self._config.out_dir else 0
+        return self._recorder.l1.bytes if self._recorder.output else 0
 
 
 def _error_text(error: Exception | None) -> str:

@@ -172,6 +172,11 @@ class Crew:
 
     # What happens to processes.
 
+    def begin(self) -> None:
+        """Fork the workers, where the nursery says no more that it stands, since it has said so before."""
+        if self._nursery.ready:
+            self._on_nursery_ready()
+
     def watch_nursery(self) -> None:
         """Have the selector call when the nursery answers."""
         self._nursery_fd = self._nursery.fileno()
@@ -413,13 +418,17 @@ class Crew:
         for hand in self._hands.values():
             self._flow.stop_port(hand.number)
 
-    def close(self) -> None:
-        """Kill what is left, end the nursery, close the pipes."""
-        self._nursery.close()
+    def close(self, *, keep_nursery: bool = False) -> Nursery | None:
+        """Kill what is left and close the pipes, and end the nursery; where it is to be kept and nobody is left, return it instead."""
+        left = bool(self._hands or self._forking or self._reaping)
+        kept = keep_nursery and not left and self._nursery.lost is None
+        if not kept:
+            self._nursery.close()
         for hand in list(self._hands.values()):
             if hand.forked is not None:
                 self._close_output(hand)
         self._output.close()
+        return self._nursery if kept else None
 
     def _watches(self) -> list[Watch]:
         watches = []

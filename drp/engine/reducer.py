@@ -12,12 +12,13 @@ import os
 import selectors
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from drp.core.config import COMPILE_LIMIT_S, DrpConfig, transition_room
 from drp.core.errors import ConfigError, ConstantsError, DrpError, RecorderError, ScriptError, SegmentError
+from drp.core.ledger import Ledger
 from drp.core.report import Readings, Report, Snapshot
 from drp.engine._flow import Flow
 from drp.engine.account import Account, info_of
@@ -28,7 +29,7 @@ from drp.engine.notices import Kind
 from drp.engine.script_text import kernels_of
 from drp.engine.signals import counted_signals
 from drp.engine.spawn import DEFAULT_PRELOAD, Nursery
-from drp.engine.transition import Transitions
+from drp.engine.transition import Finished, Transitions
 from drp.link.rundir import RunDirectoryError, RunEntry, RunRecord, run_directory, sweep
 from drp.shm._pebble import Pebble
 from drp.shm._segment import can_have
@@ -99,6 +100,10 @@ class Reducer:
     """Run what `config` says once. `watch` is called with a Snapshot about every 0.5 s.
 
     What `beside` gives is entered once the nursery is started, which is to be before the first thread, and left when the run is over.
+
+    `run` is a process of its own, `reduce` a part of one that has the source and the nursery already. Then `observe` is told of every
+    transition that is finished, `make_recorder` may put another end to the flow (it is given the bytes that a transition may have), and
+    `nursery` is, after `reduce`, the one that can be used again, or None.
     """
 
     def __init__(
@@ -106,10 +111,16 @@ class Reducer:
         config: DrpConfig,
         watch: Callable[[Snapshot], None] | None = None,
         beside: Callable[[], AbstractContextManager[object]] = nullcontext,
+        *,
+        observe: Callable[[Finished], None] | None = None,
+        make_recorder: Callable[[int], Recorder] | None = None,
     ) -> None:
+        self.nursery: Nursery | None = None
         self._config = config
         self._watch = watch
         self._beside = beside
+        self._observe = observe
+        self._make_recorder = make_recorder or self._own_recorder
         self._signals = 0
         self._compiled = compiled_ahead(config)
         self._warnings = list(config.notes)
@@ -136,10 +147,40 @@ class Reducer:
                 with (
                     RunRecord(directory, entry) as record,
                     counted_signals(LAST_S, EXIT_INTERRUPTED) as signals,
-                    selectors.DefaultSelector() as selector,
                 ):
-                    selector.register(signals, selectors.EVENT_READ, self._on_signal)
-                    return self._run(nursery, source, selector, record)
+                    return self._reduce(nursery, source, {signals: self._on_signal}, record, keep=False)
+
+    def reduce(
+        self,
+        nursery: Nursery,
+        source: Source,
+        descriptors: Mapping[int, Callable[[int], None]],
+        record: RunRecord | None = None,
+    ) -> Report:
+        """Reduce what an open source gives, with workers of a nursery that was started; return the account.
+
+        The source is closed. `descriptors` are polled as well: where one is readable, its function is called with it, in this thread.
+        Without `record` there are no constants. What fails is in the account; Interrupted and whatever a callback raises is passed on.
+        """
+        return self._reduce(nursery, source, descriptors, record, keep=True)
+
+    def stop(self) -> None:
+        """Take no more from the source: the run is closed in order, within --stop-timeout. For the thread that runs."""
+        self._stop_by_s = self._stop_by_s or time.monotonic() + self._config.stop_timeout_s
+        self._feed.stop()
+
+    def record_to(self, output: Output | None) -> None:
+        """Say where runs from the next BeginRun on are recorded. For the thread that runs, while no run is going on."""
+        self._recorder.output = output
+
+    def ledger(self) -> Ledger:
+        """Return fates and damages of all events since the Configure; from the thread that runs."""
+        return self._account.ledger()
+
+    @property
+    def open_files(self) -> tuple[str, ...]:
+        """The files of the run that is being recorded."""
+        return self._recorder.open_files[1]
 
     def _open_source(self) -> Source:
         config = self._config
@@ -150,16 +191,38 @@ class Reducer:
         self._warnings += getattr(source, "warnings", ())
         return source
 
+    def _own_recorder(self, transition_bytes: int) -> Recorder:
+        config = self._config
+        return Recorder(output_of(config), transition_bytes, constants=config.has_constants)
+
+    def _reduce(
+        self,
+        nursery: Nursery,
+        source: Source,
+        descriptors: Mapping[int, Callable[[int], None]],
+        record: RunRecord | None,
+        *,
+        keep: bool,
+    ) -> Report:
+        with selectors.DefaultSelector() as selector:
+            for fd, callback in descriptors.items():
+                selector.register(fd, selectors.EVENT_READ, callback)
+            return self._run(nursery, source, selector, record, keep=keep)
+
     def _run(
-        self, nursery: Nursery, source: Source, selector: selectors.BaseSelector, record: RunRecord
+        self,
+        nursery: Nursery,
+        source: Source,
+        selector: selectors.BaseSelector,
+        record: RunRecord | None,
+        *,
+        keep: bool,
     ) -> Report:
         config = self._config
         pebble = self._pebble(source)
         self._notify = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._constants = self._broadcast(record)
-        self._recorder = Recorder(
-            output_of(self._config), pebble.result_bytes, constants=config.has_constants
-        )
+        self._recorder = self._make_recorder(pebble.result_bytes)
         self._flow = Flow(pebble, self._recorder.l1, self._notify)
         self._feed = Feed(source, pebble, self._flow, events=config.events, name=source.describe())
         self._run_record = record
@@ -185,7 +248,12 @@ class Reducer:
         )
         self._account = Account(config, self._flow, self._feed, self._crew, self._recorder, self._began_s)
         self._transitions = Transitions(
-            self._flow, self._crew, self._recorder, self._account.ledger_fields, self._constants
+            self._flow,
+            self._crew,
+            self._recorder,
+            self._account.ledger_fields,
+            self._constants,
+            self._observe,
         )
         selector.register(self._notify, selectors.EVENT_READ, self._on_notify)
         threads = [
@@ -199,7 +267,10 @@ class Reducer:
                 thread.start()
             self._feed.hold()  # until the nursery is ready and the workers are forked
             self._feed.start()
+            self._crew.begin()
             error = self._loop(selector)
+            if error is not None:
+                self._transitions.tell_failed(error)
             if error is not None and not isinstance(error, ScriptError):
                 log.error("%s", error)
             self._end(selector, error)
@@ -207,7 +278,7 @@ class Reducer:
         finally:
             self._feed.abandon()
             self._flow.stop(give_up=interrupted or error is not None)
-            self._crew.close()
+            self.nursery = self._crew.close(keep_nursery=keep and not interrupted)
             self._feed.join(0.2)
             for thread in threads:
                 thread.join(JOIN_S if not interrupted else 0.2)
@@ -237,10 +308,10 @@ class Reducer:
             self._flow.release_files()
         return None
 
-    def _broadcast(self, record: RunRecord) -> Broadcast | None:
+    def _broadcast(self, record: RunRecord | None) -> Broadcast | None:
         """Return what shares constants with the workers, None where there are none; ConstantsError where it cannot be set up."""
         config = self._config
-        if not config.has_constants:
+        if not config.has_constants or record is None:
             return None
         from calib import CalibError  # noqa: PLC0415 - a run without constants pays for neither
         from drp.engine.constants import Broadcast, notifier  # noqa: PLC0415 - as above
@@ -392,7 +463,8 @@ class Reducer:
         if files != self._files:
             self._files = files
             try:
-                self._run_record.update(run=files[0], output_files=files[1])
+                if self._run_record is not None:
+                    self._run_record.update(run=files[0], output_files=files[1])
             except RunDirectoryError as error:
                 self._warn(f"{error}: were drp killed now, the next start would not say of which run")
         full = self._recorder.chunk_is_full
@@ -469,8 +541,7 @@ class Reducer:
         if self._signals > 1:
             raise Interrupted
         log.warning("told to stop: what is in flight is finished; a second signal ends drp at once")
-        self._stop_by_s = time.monotonic() + self._config.stop_timeout_s
-        self._feed.stop()
+        self.stop()
 
     def _warn(self, text: str) -> None:
         log.warning("%s", text)

@@ -159,6 +159,11 @@ class Nursery:
         return self._running().process.pid
 
     @property
+    def ready(self) -> bool:
+        """Whether it has said that workers can be forked, and is not lost."""
+        return self._ready and self._lost is None
+
+    @property
     def lost(self) -> str | None:
         """Why the nursery is gone, None if it is not."""
         return self._lost

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from drp.shm._block import BlockError
 from drp.sink.answer import EMPTY, TRUNCATED, Answer, combine, differences, read_answer
 from drp.sink.declare import Declared
 from drp.sink.recorder import Recorder, Written
-from xtc import TransitionId, XtcError
+from xtc import DgramHeader, TransitionId, XtcError
 
 if TYPE_CHECKING:
     from drp.engine.constants import Broadcast
@@ -40,6 +41,20 @@ class Stage(Enum):
     RECORDING = auto()
 
 
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A transition that is recorded, or one that has failed: then `error` says of what, and the run ends.
+
+    `pulse_id` is 0 where nobody gave one; `synthesised`: the source did not give it.
+    """
+
+    service: TransitionId
+    pulse_id: int
+    timestamp: int
+    synthesised: bool
+    error: DrpError | None = None
+
+
 class Transitions:
     """Collect the answers to one transition after another, and finish it."""
 
@@ -50,6 +65,7 @@ class Transitions:
         recorder: Recorder,
         ledger: Callable[[], dict[str, int]],
         constants: Broadcast | None = None,
+        observe: Callable[[Finished], None] | None = None,
     ) -> None:
         self.error: DrpError | None = None
         self.unequal = 0
@@ -60,6 +76,7 @@ class Transitions:
         self._recorder = recorder
         self._ledger = ledger
         self._constants = constants
+        self._observe = observe
         self._answers: dict[int, Answer] = {}
         self._first: dict[int, tuple[int, Answer]] = {}
         self._stage = Stage.IDLE
@@ -67,6 +84,7 @@ class Transitions:
         self._pardoned = 0
         self._service = TransitionId.Configure
         self._written = Written()
+        self._finished: Finished | None = None
         self._counts: dict[str, int] = defaultdict(int)
 
     @property
@@ -175,7 +193,7 @@ class Transitions:
             self._stage = Stage.IDLE
             return False
         answer = self._combined()
-        dgram, _, _ = self._flow.transition(self._seq)
+        dgram, pulse_id, synthesised = self._flow.transition(self._seq)
         self._flow.hold_files()
         try:
             self._written = self._record(dgram, answer)
@@ -196,6 +214,7 @@ class Transitions:
         self._counts[self._service.name] += 1
         log.debug("%s answered by %d workers", self._service.name, len(self._answers))
         self._answers = {}
+        self._finished = _finished(dgram, pulse_id, synthesised)
         self._crew.on_finished(self._service, self._seq)
         self._flow.finish_transition(self._seq, self._written.big, self._written.smd)
         if self._service == TransitionId.Configure:
@@ -248,7 +267,18 @@ class Transitions:
         self._stage = Stage.IDLE
         self._flow.release_barrier()
         self._crew.on_released()
+        if self._observe is not None and self._finished is not None:
+            self._observe(self._finished)
         return True
+
+    def tell_failed(self, error: DrpError) -> None:
+        """Tell who observes that the transition in hand, if one is, comes to nothing."""
+        if self._observe is None:
+            return
+        if self._stage is Stage.RECORDING and self._finished is not None:
+            self._observe(replace(self._finished, error=error))
+        elif seq := self._flow.barrier:
+            self._observe(replace(_finished(*self._flow.transition(seq)), error=error))
 
     def _fail(self, error: DrpError, service: int, *, always: bool = False) -> None:
         """Configure and BeginRun fail for good; a difference in another transition is told and counted."""
@@ -257,6 +287,11 @@ class Transitions:
             return
         self.unequal += 1
         log.error("%s: %s", TransitionId(service).name, error)
+
+
+def _finished(dgram: bytes, pulse_id: int, synthesised: bool) -> Finished:
+    header = DgramHeader.decode(dgram)
+    return Finished(header.service, pulse_id, header.timestamp, synthesised)
 
 
 def _other_names(first: tuple[Declared, ...], later: tuple[Declared, ...]) -> str:

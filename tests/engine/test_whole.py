@@ -15,8 +15,8 @@ from drp.core.errors import RecorderError
 from drp.core.report import Snapshot
 from drp.engine import reducer
 from drp.engine.reducer import Reducer
-from drp.link.rundir import RunDirectoryError, RunRecord
 from drp.engine.spawn import Nursery, NurseryError
+from drp.link.rundir import RunDirectoryError, RunRecord
 from drp.sink.recorder import Recorder
 from drp.source import Slots
 from drp.source.sim import Simulator

@@ -1,0 +1,158 @@
+"""A batch of built events as the trigger script's process is given it, byte by byte, and what is answered for it.
+
+It travels as one L1Accept dgram in a slot of the teb's own pebble. All is little-endian, at multiples of 8:
+
+    0    dgram header (12) and top Xtc (12): time stamp and env of the first event, no children
+    24   HEADER, 24 bytes
+    48   n_events x EVENT, 48 bytes each
+    ..   for each contributor of the Configure in turn: n_events rows as they came from its drp, a CONTRIBUTION and the words, `stride` bytes
+         each; rows of those who did not contribute are zeros
+
+The answer is one u32 for each event: the `result` of wire.VERDICT. A verdict for whoever submitted the batch is a RESULT.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from drp.core.wire import CONTRIBUTION, MAX_DRPS, stride_of
+from xtc import TransitionId
+
+MAX_EVENTS = 1024
+BATCH_BYTES = 1 << 20
+"""Room of one batch: a slot of the pebble."""
+
+_DGRAM = struct.Struct("<QIIHHI")
+HEADER = np.dtype([("number", "<u8"), ("n_events", "<u4"), ("n_contributors", "<u4"), ("spare", "<u8")])
+EVENT = np.dtype(
+    [
+        ("number", "<u8"),  # the submitter's own: its RESULT repeats it
+        ("pulse_id", "<u8"),
+        ("timestamp", "<u8"),
+        ("env", "<u4"),
+        ("damage", "<u2"),  # of all contributions and of the event builder, OR-ed
+        ("flags", "<u2"),
+        ("present", "<u8"),  # bit i: contributor i of the Configure, in its order, contributed
+        ("missing", "<u8"),  # bit i: it should have
+    ]
+)
+RESULT = np.dtype(
+    [
+        ("number", "<u8"),
+        ("pulse_id", "<u8"),
+        ("result", "<u4"),
+        ("cause", "<u2"),  # why there is no answer of the script: drp.core.ledger.Cause, 0: it answered
+        ("spare", "<u2"),
+    ]
+)
+
+EVENTS_AT = _DGRAM.size + HEADER.itemsize
+
+
+class EventFlag(IntEnum):
+    """What `flags` of an EVENT says."""
+
+    failed = 1
+    """The script of a contributor failed on this event: it persists whatever the trigger says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contributor:
+    """One contributor of a Configure. `words`: (name, type) in packed order, types as numpy writes them ("<u4")."""
+
+    id: int
+    alias: str
+    group: int
+    words: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The words as a packed record."""
+        return np.dtype([(name, np.dtype(kind).newbyteorder("<")) for name, kind in self.words])
+
+    @property
+    def stride(self) -> int:
+        """Bytes of one contribution with its words."""
+        return stride_of(self.dtype.itemsize if self.words else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything stands in batches of these contributors. ValueError: more than 64, or an event of them does not fit a batch."""
+
+    contributors: tuple[Contributor, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.contributors) > MAX_DRPS:
+            raise ValueError(f"{len(self.contributors)} contributors: a partition has at most {MAX_DRPS}")
+        if self.max_events < 1:
+            raise ValueError(
+                f"the words of one event are {self.event_bytes} bytes: a batch has {BATCH_BYTES}"
+            )
+
+    @property
+    def event_bytes(self) -> int:
+        """Bytes of one event with all contributions."""
+        return EVENT.itemsize + sum(one.stride for one in self.contributors)
+
+    @property
+    def max_events(self) -> int:
+        """How many events a batch may hold."""
+        return min(MAX_EVENTS, (BATCH_BYTES - EVENTS_AT) // self.event_bytes)
+
+    def encode(
+        self, events: npt.NDArray[Any], rows: Sequence[npt.NDArray[np.uint8]], number: int = 0
+    ) -> bytes:
+        """Return the dgram of a batch.
+
+        `events` (n,) EVENT, at least one; `rows[i]` (n, stride of contributor i) uint8. ValueError: shapes that do not go together.
+        """
+        n = len(events)
+        shapes = [(n, one.stride) for one in self.contributors]
+        if not 1 <= n <= self.max_events or [one.shape for one in rows] != shapes:
+            raise ValueError(
+                f"a batch of {n} events (1 to {self.max_events}), rows {[one.shape for one in rows]} for {shapes}"
+            )
+        size = EVENTS_AT + n * self.event_bytes
+        env = TransitionId.L1Accept << 24 | int(events["env"][0]) & 0xFFFFFF
+        header = np.array([(number, n, len(rows), 0)], HEADER)
+        top = _DGRAM.pack(int(events["timestamp"][0]), env, 0, 0, 0, size - 12)
+        return b"".join(
+            [top, header.tobytes(), events.astype(EVENT, copy=False).tobytes(), *map(_bytes, rows)]
+        )
+
+    def decode(self, dgram: bytes | memoryview) -> tuple[npt.NDArray[Any], list[npt.NDArray[np.uint8]]]:
+        """Return events and rows of a batch as views of it; ValueError where it is none of this layout."""
+        if len(dgram) < EVENTS_AT:
+            raise ValueError(f"{len(dgram)} bytes are no batch")
+        header = np.frombuffer(dgram, HEADER, 1, _DGRAM.size)[0]
+        n = int(header["n_events"])
+        if (
+            header["n_contributors"] != len(self.contributors)
+            or len(dgram) != EVENTS_AT + n * self.event_bytes
+        ):
+            raise ValueError(f"a batch of {len(dgram)} bytes does not hold {n} events of {self.event_bytes}")
+        events = np.frombuffer(dgram, EVENT, n, EVENTS_AT)
+        at = EVENTS_AT + events.nbytes
+        rows = []
+        for one in self.contributors:
+            rows.append(np.frombuffer(dgram, np.uint8, n * one.stride, at).reshape(n, one.stride))
+            at += n * one.stride
+        return events, rows
+
+    def words(self, rows: npt.NDArray[np.uint8], contributor: int) -> npt.NDArray[Any]:
+        """Return the words (n,) of one contributor's rows, a packed record, as a view; all of its columns by name."""
+        dtype = self.contributors[contributor].dtype
+        part = rows[:, CONTRIBUTION.itemsize : CONTRIBUTION.itemsize + dtype.itemsize]
+        return np.ascontiguousarray(part).view(dtype)[:, 0] if dtype.itemsize else np.empty(len(rows), dtype)
+
+
+def _bytes(rows: npt.NDArray[np.uint8]) -> bytes:
+    return rows.tobytes()

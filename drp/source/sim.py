@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from drp.core import beam
 from drp.core.errors import SourceError
-from drp.source import beam
 from drp.source._deck import Deck
 from drp.source.base import Slots, Source, SourceOptions
 from drp.source.cameras import CAMERAS

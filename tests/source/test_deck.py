@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from drp.core import beam
 from drp.core.transitions import Sequencer
 from drp.engine._flow import Flow
 from drp.shm._block import NamesTable
 from drp.shm._pebble import Pebble, SlotBatch
 from drp.sink._gather import Gather
 from drp.sink._l1 import L1Recorder
-from drp.source import beam
 from drp.source._deck import Deck
 from xtc import Alg, DataType, Dgram, Field, Names, TransitionId, encode_dgram
 

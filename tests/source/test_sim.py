@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from drp.source import SourceError, SourceOptions, beam, open_source
+from drp.core import beam
+from drp.source import SourceError, SourceOptions, open_source
 from drp.source.simoptions import SimOptions, parse
 from xtc import Config, Dgram, TransitionId
 

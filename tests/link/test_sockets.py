@@ -7,7 +7,6 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,21 +17,12 @@ from drp.core.errors import MessageError
 from drp.link import sockets
 from drp.link.keys import CLIENT_FILE, SERVER_FILE, Keys, LinkError
 from drp.link.sockets import Endpoint, join, listen, well_known
-from tests.support.drp_fixtures import folder_in_memory
 from tests.support.intruder import on_file, on_socket, succeed
 
 pytestmark = pytest.mark.timeout(20)
 LIMIT_MS = 3000
 REFUSED_MS = 300
 ANY = "tcp://127.0.0.1:*"
-
-
-@pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A runtime directory of the test's own, in a folder that anybody may enter."""
-    with folder_in_memory(0o755) as path:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(path))
-        yield path
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """The states of a partition, the transitions between them, and how long each may take.
 
-The names are LCLS's. A transition has a first phase, in which control tells every member and waits for all their answers, and where `inserted`,
-a second, in which timing puts it into the stream of triggers and everybody says when it has come through. `reset` is not in the table: it leads
-from every state to `reset`, and every member to `unallocated`.
+The names are LCLS's. In the first phase of a transition control tells every member and waits for all their answers. Those that have a `service`
+have a second phase, in which timing puts it into the stream of triggers and everybody says when it has come through. `reset` is not in the
+table: it leads from every state to `reset`, and every member to `unallocated`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One transition: where it leads, the seconds its first phase may take, and what undoes it (empty: it leads back itself)."""
+    """One transition: where it leads, the seconds its first phase may take, what undoes it (empty: it leads back itself), and the service of
+    what timing inserts for it (empty: nothing).
+    """
 
     after: State
     limit_s: float
     undone_by: str = ""
-    inserted: bool = False
+    service: str = ""
 
 
 STEPS = {
@@ -44,14 +46,14 @@ STEPS = {
     "dealloc": Step(State.UNALLOCATED, 30.0),
     "connect": Step(State.CONNECTED, 20.0, "disconnect"),
     "disconnect": Step(State.ALLOCATED, 30.0),
-    "configure": Step(State.CONFIGURED, 60.0, "unconfigure", inserted=True),
-    "unconfigure": Step(State.CONNECTED, 6.0, inserted=True),
-    "beginrun": Step(State.STARTING, 6.0, "endrun", inserted=True),
-    "endrun": Step(State.CONFIGURED, 6.0, inserted=True),
-    "beginstep": Step(State.PAUSED, 30.0, "endstep", inserted=True),
-    "endstep": Step(State.STARTING, 6.0, inserted=True),
-    "enable": Step(State.RUNNING, 6.0, "disable", inserted=True),
-    "disable": Step(State.PAUSED, 6.0, inserted=True),
+    "configure": Step(State.CONFIGURED, 60.0, "unconfigure", service="Configure"),
+    "unconfigure": Step(State.CONNECTED, 6.0, service="Unconfigure"),
+    "beginrun": Step(State.STARTING, 6.0, "endrun", service="BeginRun"),
+    "endrun": Step(State.CONFIGURED, 6.0, service="EndRun"),
+    "beginstep": Step(State.PAUSED, 30.0, "endstep", service="BeginStep"),
+    "endstep": Step(State.STARTING, 6.0, service="EndStep"),
+    "enable": Step(State.RUNNING, 6.0, "disable", service="Enable"),
+    "disable": Step(State.PAUSED, 6.0, service="Disable"),
 }
 
 TABLE: dict[tuple[State, str], State] = {

@@ -32,6 +32,16 @@ def drp_sparse() -> int:
     return start("drp-sparse", "drp.cli.sparse")
 
 
+def procmgr() -> int:
+    """Run the `procmgr` command."""
+    return start("procmgr", "drp.cli.procmgr")
+
+
+def procstat() -> int:
+    """Run the `procstat` command."""
+    return start("procstat", "drp.cli.procstat")
+
+
 def xtc() -> int:
     """Run the `xtc` command."""
     return start("xtc", "xtc.cli")

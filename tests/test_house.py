@@ -166,7 +166,12 @@ DANGEROUS = re.compile(
     r"\b(?:c?[pP]ickle|marshal|shelve|dill|allow_pickle=True|shell=True|os\.system|os\.popen|mktemp|except:|yaml\.load)"
     r"|(?<![\w.])(?:eval|exec|__import__)\("
 )
-RUNS_SCRIPTS = {"drp/script/runner.py", "drp/script/spawned.py", "drp/script/psana_names.py"}
+RUNS_SCRIPTS = {
+    "drp/script/runner.py",
+    "drp/script/spawned.py",
+    "drp/script/psana_names.py",
+    "drp/launch/_cnf_program.py",
+}
 
 
 def test_nothing_from_outside_is_run_or_unpickled() -> None:

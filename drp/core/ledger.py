@@ -2,8 +2,8 @@
 
 The fates add up to the number of events that the source counted, or the ledger does not close. Damage is
 another matter, since a damaged event is recorded as well: it is counted by bit and by the user value in its
-top four bits, separately for what came in, what drp did, and what the script set itself. An event may count
-in all three.
+top four bits, separately for what came in, what drp did, what the script set itself, and what the trigger's
+event builder found. An event may count in all four.
 
 The ledger is written by drp as the detector `drpledger`, printed, and reported; this module gives its
 fields for each. It knows nothing of who counts: the engine counts in its own arrays, whose indices are
@@ -122,6 +122,7 @@ class Ledger:
     incoming: DamageCounts = field(default_factory=DamageCounts)
     drp: DamageCounts = field(default_factory=DamageCounts)
     script: DamageCounts = field(default_factory=DamageCounts)
+    trigger: DamageCounts = field(default_factory=DamageCounts)
 
     def count(self, fate: Fate, events: int = 1) -> None:
         """Give `events` events their fate."""
@@ -139,6 +140,7 @@ class Ledger:
         self.incoming.add(other.incoming)
         self.drp.add(other.drp)
         self.script.add(other.script)
+        self.trigger.add(other.trigger)
 
     def __getitem__(self, fate: Fate) -> int:
         return self.fates[fate]
@@ -171,6 +173,7 @@ class Ledger:
         fields["damaged_incoming"] = self.incoming.events
         fields["damaged_drp"] = self.drp.events
         fields["damaged_script"] = self.script.events
+        fields["damaged_trigger"] = self.trigger.events
         fields |= {f"drp_{cause.name}": self.drp.codes[cause] for cause in Cause if cause is not Cause.none}
         return fields
 
@@ -179,11 +182,12 @@ class Ledger:
         return {fate.name: self.fates[fate] for fate in Fate} | {"total": self.total}
 
     def damage_as_dict(self) -> dict[str, Any]:
-        """Return the damage by origin (`incoming`, `drp`, `script`) (DamageCounts.as_dict of each)."""
+        """Return the damage by origin (`incoming`, `drp`, `script`, `trigger`) (DamageCounts.as_dict of each)."""
         return {
             "incoming": self.incoming.as_dict(),
             "drp": self.drp.as_dict(),
             "script": self.script.as_dict(),
+            "trigger": self.trigger.as_dict(),
         }
 
     def as_text(self, source_count: int) -> list[str]:
@@ -194,7 +198,12 @@ class Ledger:
         lines = [f"  {self.fates[f]:>{width},}  {FATE_TEXT[f]}" for f in Fate if self.fates[f]]
         verdict = "the ledger closes" if self.closes(source_count) else "THE LEDGER DOES NOT CLOSE"
         lines.append(f"  {self.total:>{width},}  of {source_count:,} events of the source: {verdict}")
-        origins = (("came in", self.incoming), ("by drp", self.drp), ("by the script", self.script))
+        origins = (
+            ("came in", self.incoming),
+            ("by drp", self.drp),
+            ("by the script", self.script),
+            ("by the trigger", self.trigger),
+        )
         lines += [
             f"  damaged, {origin}: {_damage_text(counts)}" for origin, counts in origins if counts.events
         ]

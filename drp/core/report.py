@@ -109,6 +109,8 @@ class Report:
             found.append(f"{_events(self.ledger.lost)} lost")
         if self.ledger.drp.events:
             found.append(f"drp damaged {_events(self.ledger.drp.events)}{self._overflows}")
+        if self.ledger.trigger.events:
+            found.append(f"the trigger damaged {_events(self.ledger.trigger.events)}")
         if self.failed_transitions:
             transitions = "transition" if self.failed_transitions == 1 else "transitions"
             found.append(f"workers failed at {self.failed_transitions:,} {transitions}")

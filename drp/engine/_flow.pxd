@@ -2,12 +2,12 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from drp.engine._recording cimport Recording
+from drp.engine._judging cimport Judging
 from drp.shm._layout cimport Bell
 from drp.shm._pebble cimport SlotBatch
 from drp.shm._segment cimport Segment
 
-cdef class Flow(Recording):
+cdef class Flow(Judging):
     cdef readonly Segment bells
     cdef Bell *engine_bell
     cdef uint32_t news               # counts what the engine must look at beside answers

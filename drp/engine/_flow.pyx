@@ -18,8 +18,8 @@ from libc.string cimport memset
 
 from drp.engine._collect cimport N_NOTICES, NOTICE_BARRIER, Notice, waits_for_arena
 from drp.engine._dispatch cimport MAX_PORTS, ROOM_FOR_TRANSITIONS
+from drp.engine._judging cimport Judging
 from drp.engine._order cimport ITEM_DONE, MAX_ENVIRONMENT, Item
-from drp.engine._recording cimport Recording
 from drp.shm._block cimport NamesTable
 from drp.shm._layout cimport ENTRY_REPLAY, ENTRY_STOP, RING_DEPTH, Bell, InEntry
 from drp.shm._pebble cimport Pebble, Slot, SlotBatch
@@ -54,7 +54,7 @@ cdef class Text:
         PyBuffer_FillInfo(view, self, self.start, self.size, 0, flags)
 
 
-cdef class Flow(Recording):
+cdef class Flow(Judging):
     """All that is on its way. `notify_fd` is an eventfd written to when there are notices for the main thread."""
 
     def __cinit__(self, Pebble pebble, L1Recorder recorder, int notify_fd):
@@ -70,8 +70,10 @@ cdef class Flow(Recording):
         cdef uint64_t now_ns = sys_now_ns()
         cdef Notice *notice
         cdef uint32_t notices = self.next_notice
+        cdef uint64_t judged
         cdef int answers, moved
         self.enter()
+        judged = self.judged_next
         answers = self.collect(now_ns)
         moved = self.dispatch(now_ns)
         if self.barrier and self.owing == 0 and not self.barrier_told:
@@ -84,7 +86,9 @@ cdef class Flow(Recording):
             self.next_notice += 1
         if self.retire():
             moved += 1
-            self.ring(&self.recorder_bell)
+            self._passed(judged)
+            if self.judged_groups:
+                self.call_judge()
         if self.source_held and self.barrier == 0 and self.dispatch_next == self.submit_next:
             self.source_held = 0
             self.ring(&self.source_bell)
@@ -518,7 +522,8 @@ cdef class Flow(Recording):
             "waiting": self.submit_next - self.dispatch_next + self.n_redo,
             "in_flight": self.in_flight,
             "done_not_retired": self.dispatch_next - self.retire_next - self.in_flight,
-            "to_record": self.retire_next - self.record_next,
+            "to_judge": self.retire_next - self.judged_next,
+            "to_record": self.judged_next - self.record_next,
             "slots_used": self.pebble.n_events - self.n_free_events,
             "transition_slots_used": self.pebble.n_transitions - self.n_free_transitions,
             "head": self.retire_next,

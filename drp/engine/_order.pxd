@@ -13,7 +13,14 @@ cdef enum:
 cdef enum ItemState:
     ITEM_FILLED = 1                  # waits to be dispatched
     ITEM_SENT = 2                    # with a worker, or with all of them
-    ITEM_DONE = 3                    # may be recorded when its turn comes
+    ITEM_DONE = 3                    # may be judged when its turn comes
+    ITEM_ASKED = 4                   # the judge has its contribution
+    ITEM_JUDGED = 5                  # may be recorded when its turn comes
+
+cdef enum Ruling:                    # who decided what becomes of an event
+    RULED_VERDICT = 1                # the trigger: `result` holds
+    RULED_NONE = 2                   # nobody: it is kept
+    RULED_BYPASS = 3                 # nobody was asked: it is kept
 
 cdef struct Item:
     uint64_t seq
@@ -21,7 +28,11 @@ cdef struct Item:
     uint8_t service
     uint8_t state
     uint8_t cause                    # why it failed, 0: it did not
+    uint8_t ruling                   # Ruling
     uint16_t worker                  # who did it, or whose failure it is
+    uint16_t ruled_damage            # what the trigger's event builder found
+    uint32_t result                  # what the trigger said, as drp.core.wire has it
+    uint64_t asked_pulse             # the pulse id that the judge was given
     PortState *port                  # holds its block
     uint64_t block
     uint8_t *desc                    # private copy of the descriptor; NULL: nothing edited
@@ -45,18 +56,21 @@ cdef class Order:
     cdef int32_t *free_transitions
     cdef uint32_t n_free_events
     cdef uint32_t n_free_transitions
-    # every dgram has a number; these four part the road: recorded < to record < in work < waiting < not here yet
+    # every dgram has a number; these five part the road: recorded < to record < to judge < in work < waiting < not here yet
     cdef readonly uint64_t record_next
+    cdef readonly uint64_t judged_next
     cdef readonly uint64_t retire_next
     cdef readonly uint64_t dispatch_next
     cdef readonly uint64_t submit_next
     cdef int32_t slow                # slot of the last SlowUpdate handed in
     cdef int32_t environment[MAX_ENVIRONMENT]
     cdef int n_environment
+    cdef uint32_t judged_groups      # events with one of these bits in their env are judged; 0: there is no judge
     cdef Item *item(self, uint64_t seq) noexcept nogil
     cdef void lend(self, SlotBatch batch) noexcept nogil
     cdef uint64_t submit(self, SlotBatch batch, uint64_t now_ns) noexcept nogil
     cdef int retire(self) noexcept nogil
+    cdef void pass_judged(self) noexcept nogil
     cdef void hold(self, int32_t slot) noexcept nogil
     cdef void drop(self, int32_t slot) noexcept nogil
     cdef void free_item(self, Item *item) noexcept nogil

@@ -1,9 +1,10 @@
 """Where every dgram is between the source and the record, in source order.
 
 Each dgram handed in gets the next number, and one item in a ring that holds as many as there are slots, so a number never meets another's
-item. Four numbers part the road: what is below `record_next` is recorded and its slot free, below `retire_next` may be recorded, below
-`dispatch_next` was given to workers, below `submit_next` has come from the source. An item is touched by its stage only, under the flow's
-lock; the recorder reads those in its own stretch without it.
+item. Five numbers part the road: what is below `record_next` is recorded and its slot free, below `judged_next` may be recorded, below
+`retire_next` may be judged, below `dispatch_next` was given to workers, below `submit_next` has come from the source. Without a judge
+`judged_next` goes along with `retire_next`. An item is touched by its stage only, under the flow's lock; recorder and judge read those in
+their own stretches without it.
 
 Slots of transitions are counted: the road holds one reference, each entry in flight another, each event the SlowUpdate in force for it, and
 the environment those that a replacement must be shown. Slots of events have one owner and are not counted.
@@ -37,7 +38,7 @@ cdef class Order:
             self.free_transitions[i] = n - 1 - i
         self.n_free_events = pebble.n_events
         self.n_free_transitions = pebble.n_transitions
-        self.record_next = self.retire_next = self.dispatch_next = self.submit_next = 1
+        self.record_next = self.judged_next = self.retire_next = self.dispatch_next = self.submit_next = 1
         self.slow = -1
 
     def __dealloc__(self):
@@ -81,6 +82,9 @@ cdef class Order:
             item.service = s.service
             item.state = ITEM_FILLED
             item.cause = 0
+            item.ruling = RULED_NONE
+            item.ruled_damage = 0
+            item.result = 0
             item.worker = 0xffff
             if s.service == L1_ACCEPT:
                 s.slow = self.slow
@@ -100,11 +104,29 @@ cdef class Order:
         return i
 
     cdef int retire(self) noexcept nogil:
-        """Let pass to the recorder what is done and next in order; 1 where anything was."""
+        """Let pass to the judge, or without one to the recorder, what is done and next in order; 1 where anything was."""
         cdef uint64_t before = self.retire_next
-        while self.retire_next < self.dispatch_next and self.item(self.retire_next).state == ITEM_DONE:
+        cdef Item *item
+        while self.retire_next < self.dispatch_next:
+            item = self.item(self.retire_next)
+            if item.state != ITEM_DONE:
+                break
+            if not self.judged_groups or (item.service != L1_ACCEPT and item.service != SLOW_UPDATE):
+                item.state = ITEM_JUDGED
+            elif item.service == L1_ACCEPT and not self.slots[item.slot].env & self.judged_groups:
+                item.ruling = RULED_BYPASS
+                item.state = ITEM_JUDGED
             self.retire_next += 1
+        self.pass_judged()
         return self.retire_next != before
+
+    cdef void pass_judged(self) noexcept nogil:
+        """Let pass to the recorder what is judged and next in order."""
+        if not self.judged_groups:
+            self.judged_next = self.retire_next
+            return
+        while self.judged_next < self.retire_next and self.item(self.judged_next).state == ITEM_JUDGED:
+            self.judged_next += 1
 
     cdef void hold(self, int32_t slot) noexcept nogil:
         if slot >= 0:

@@ -19,6 +19,10 @@ cdef extern from "<pthread.h>" nogil:
 cdef enum:
     N_CODES = 16
     N_BITS = 12
+    N_FATES = 8                      # as drp.core.ledger's Fate
+    N_RECENT = 131072                # more events than a file's staging holds
+
+cdef uint16_t cause_damage(uint8_t cause) noexcept nogil
 
 cdef struct Damages:                 # of one origin, as drp.core.ledger's DamageCounts
     uint64_t events
@@ -44,6 +48,10 @@ cdef class Recording(Collect):
     cdef Damages incoming
     cdef Damages ours
     cdef Damages script
+    cdef Damages trigger
+    cdef uint64_t fates[N_FATES]
+    cdef uint8_t recent[N_RECENT]    # fates of the last events that were not filtered
+    cdef uint64_t n_recorded
     cdef readonly uint64_t n_events
     cdef readonly uint64_t n_words
     cdef readonly uint64_t n_transitions

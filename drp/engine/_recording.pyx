@@ -1,7 +1,9 @@
 """Recording what has come back in order: the recorder's thread, and what it counts.
 
 The lock of all tables lives here, since the recorder shares them with everybody; `writing` beside it is held while the files are touched,
-so that the main thread can open, roll and close them. The recorder reads its own stretch of the road, [record_next, retire_next), without the lock.
+so that the main thread can open, roll and close them. The recorder reads its own stretch of the road, [record_next, judged_next), without the lock.
+
+An event that the trigger refuses is not written. One that only the prescale keeps is written with all its raw data, whatever the script removed.
 
 What it cannot write (disk full, input/output error) it tries again every 0.1 s: the dgrams wait in the pebble, and the source with them.
 """
@@ -12,7 +14,7 @@ from libc.string cimport memset
 from posix.unistd cimport write
 
 from drp.engine._collect cimport N_BUCKETS, N_NOTICES, NOTICE_OVERFLOW, Collect, Notice, bucket
-from drp.engine._order cimport Item
+from drp.engine._order cimport RULED_BYPASS, RULED_VERDICT, Item
 from drp.shm._layout cimport BLOCK_WORDS, Bell
 from drp.shm._pebble cimport L1_ACCEPT, SLOW_UPDATE, Pebble, Slot
 from drp.shm._port cimport PortState, port_release_block, port_ring_arena
@@ -29,6 +31,24 @@ cdef enum:
     DAMAGE_TIMED_OUT = 64
     DAMAGE_TRUNCATED = 1
     NO_PORT = -1
+    RESULT_PRESCALE = 1              # as drp.core.wire
+    RESULT_PERSIST = 2
+
+cdef enum Fate:                      # as drp.core.ledger
+    FATE_VERDICT = 0
+    FATE_PRESCALE = 1
+    FATE_NO_VERDICT = 2
+    FATE_BYPASS = 3
+    FATE_NOT_RECORDED = 4
+    FATE_FILTERED = 5
+
+
+cdef int fate_of(const Item *item) noexcept nogil:
+    """What becomes of a judged event."""
+    if item.ruling == RULED_VERDICT:
+        return (FATE_VERDICT if item.result & RESULT_PERSIST else
+                FATE_PRESCALE if item.result & RESULT_PRESCALE else FATE_FILTERED)
+    return FATE_BYPASS if item.ruling == RULED_BYPASS else FATE_NO_VERDICT
 
 
 cdef uint16_t cause_damage(uint8_t cause) noexcept nogil:
@@ -112,7 +132,7 @@ cdef class Recording(Collect):
     cdef bint _may_record(self) noexcept nogil:
         cdef bint waits
         self.enter()
-        waits = self.record_next != self.retire_next
+        waits = self.record_next != self.judged_next
         self.leave()
         return waits
 
@@ -121,7 +141,7 @@ cdef class Recording(Collect):
         cdef uint64_t first, last, seq
         self.enter()
         first = self.record_next
-        last = self.retire_next
+        last = self.judged_next
         self.leave()
         if last > first + RECORD_BATCH:
             last = first + RECORD_BATCH
@@ -155,12 +175,15 @@ cdef class Recording(Collect):
     cdef int _record(self, Item *item) noexcept nogil:
         """Write one item; 0, or the errno of what keeps the recorder from it."""
         cdef Slot *s = &self.slots[item.slot]
-        cdef int outcome
+        cdef int fate, outcome
         if item.service == L1_ACCEPT:
+            fate = fate_of(item)
+            if fate == FATE_FILTERED:
+                return 0
             outcome = self.writer.record(
                 self.pebble.base + s.offset, s.size, item.desc if item.desc_bytes else NULL,
-                &item.info if item.desc_bytes and item.cause == 0 else NULL, item.data, cause_damage(item.cause), item.cause, item.worker,
-                s.pulse_id, s.capacity)
+                &item.info if item.desc_bytes and item.cause == 0 else NULL, item.data, cause_damage(item.cause) | item.ruled_damage,
+                item.cause, item.worker, s.pulse_id, s.capacity, fate == FATE_PRESCALE)
             if outcome == RECORD_TRUNCATED and item.cause == 0:
                 item.cause = CAUSE_TRUNCATED
                 self.n_cut += 1
@@ -230,6 +253,7 @@ cdef class Recording(Collect):
         self.next_notice += 1
 
     cdef void _count(self, Item *item, Slot *s, uint64_t now_ns) noexcept nogil:
+        cdef int fate
         self.bytes_in += s.size
         if item.service != L1_ACCEPT:
             self.n_transitions += 1
@@ -239,6 +263,15 @@ cdef class Recording(Collect):
             self.began_ns = s.filled_ns
         self.ended_ns = now_ns
         self.n_events += 1
+        fate = fate_of(item)
+        if fate != FATE_FILTERED:
+            if self.writer.big is None:
+                fate = FATE_NOT_RECORDED
+            self.recent[self.n_recorded % N_RECENT] = fate
+            self.n_recorded += 1
+        self.fates[fate] += 1
+        if item.ruled_damage:
+            count_damage(&self.trigger, item.ruled_damage)
         self.latency[bucket(now_ns - s.filled_ns)] += 1
         if s.damage:
             count_damage(&self.incoming, s.damage)
@@ -264,6 +297,19 @@ cdef class Recording(Collect):
         """Sleeps of engine, recorder and source that ended by their limit though there was news: doorbells that were not heard."""
         return self.rescued[0], self.rescued[1], self.rescued[2]
 
+    def last_fates(self, uint64_t n) -> list:
+        """How many of the last `n` events that were not filtered have each fate."""
+        cdef uint64_t i
+        cdef uint64_t most = N_RECENT
+        out = [0] * N_FATES
+        with nogil:
+            self.enter_main()
+        n = min(n, self.n_recorded, most)
+        for i in range(self.n_recorded - n, self.n_recorded):
+            out[self.recent[i % N_RECENT]] += 1
+        self.leave()
+        return out
+
     def counts(self) -> dict:
         """What was counted as it was recorded."""
         with nogil:
@@ -273,6 +319,7 @@ cdef class Recording(Collect):
             "synthesised": self.n_synthesised, "bytes_in": self.bytes_in, "overflows": self.n_overflows,
             "run_ns": self.ended_ns - self.began_ns, "malformed": self.n_malformed, "unworked": self.n_unworked,
             "incoming": damages(&self.incoming), "drp": damages(&self.ours), "script": damages(&self.script),
+            "trigger": damages(&self.trigger), "fates": [self.fates[i] for i in range(N_FATES)],
             "latency": [self.latency[i] for i in range(N_BUCKETS)], "service": [self.service[i] for i in range(N_BUCKETS)],
         }
         self.leave()

@@ -16,6 +16,7 @@ from drp.core.report import Readings, Report, Snapshot, WorkerReport
 from drp.engine._flow import Flow
 from drp.engine.crew import Crew
 from drp.engine.feed import Feed
+from drp.engine.judging import Judge
 from drp.engine.transition import Transitions
 from drp.script.info import DrpInfo
 from drp.sink.recorder import Recorder
@@ -40,30 +41,35 @@ class Account:
     """What is counted of one run that began at `began_s` of the monotonic clock."""
 
     def __init__(
-        self, config: DrpConfig, flow: Flow, feed: Feed, crew: Crew, recorder: Recorder, began_s: float
+        self,
+        config: DrpConfig,
+        flow: Flow,
+        feed: Feed,
+        crew: Crew,
+        recorder: Recorder,
+        began_s: float,
+        judge: Judge | None = None,
     ) -> None:
         self._config = config
         self._flow = flow
         self._feed = feed
         self._crew = crew
         self._recorder = recorder
+        self._judge = judge
         self._began_s = began_s
         self._source_text = feed.source.describe()
         self._before = (0, 0)
         self._head = (0, 0.0)
 
-    @property
-    def _fate(self) -> Fate:
-        return Fate.not_recorded if self._recorder.output is None else Fate.recorded_no_verdict
-
     def ledger(self) -> Ledger:
         """Return the fates and damages counted so far."""
         counts = self._flow.counts()
         ledger = Ledger()
-        ledger.count(self._fate, counts["events"])
+        for fate in Fate:
+            ledger.count(fate, counts["fates"][fate])
         ledger.count(Fate.lost_before_slot, self._feed.lost)
-        ledger.incoming, ledger.drp, ledger.script = (
-            DamageCounts(*counts[origin]) for origin in ("incoming", "drp", "script")
+        ledger.incoming, ledger.drp, ledger.script, ledger.trigger = (
+            DamageCounts(*counts[origin]) for origin in ("incoming", "drp", "script", "trigger")
         )
         return ledger
 
@@ -81,7 +87,9 @@ class Account:
         if not waited_for or load["head"] != self._head[0]:
             self._head = (load["head"], now_s)
         # Free slots that are lent to the source are not used: only what is on the road is.
-        on_the_road = load["waiting"] + load["in_flight"] + load["done_not_retired"] + load["to_record"]
+        on_the_road = sum(
+            load[place] for place in ("waiting", "in_flight", "done_not_retired", "to_judge", "to_record")
+        )
         return Snapshot(
             state=state,
             elapsed_s=now_s - self._began_s,
@@ -123,6 +131,10 @@ class Account:
         if count := self._flow.counts()["malformed"]:
             events = "1 event" if count == 1 else f"{count:,} events"
             yield f"{events} had extents that do not add up: recorded whole, marked Corrupted"
+        if self._judge is not None:
+            yield from self._judge.warnings
+            if count := self._flow.n_unknown + self._flow.n_repeated:
+                yield f"{count:,} verdicts were for events that were not asked for, or decided: dropped"
         if count := self._crew.supervisor.unburied:
             yield f"{count} worker processes were not gone when the run was over, and are left behind"
         if count := self._feed.batch.n_malformed:
@@ -144,7 +156,8 @@ class Account:
         given = self._feed.events + self._feed.lost
         # What a full disk kept from the file at its close was counted as it was staged.
         cut = sum(one.lost_dgrams for one in self._recorder.files if not one.path.name.count(".smd."))
-        ledger.count(self._fate, -min(cut, ledger[self._fate]))
+        for fate, lost in zip(Fate, self._flow.last_fates(cut), strict=True):
+            ledger.count(fate, -lost)
         ledger.count(Fate.lost_with_process, given - ledger.total)
         return Report(
             source=self._source_text,

@@ -104,6 +104,7 @@ def _by_kind(readings: Readings) -> Iterator[Metric]:
         "incoming": ledger.incoming,
         "drp": ledger.drp,
         "script": ledger.script,
+        "trigger": ledger.trigger,
     }
     damaged = {name: counts.events for name, counts in origins.items()}
     yield _family("drp_damaged_events", "Damaged events by who damaged them", "origin", readings.who, damaged)

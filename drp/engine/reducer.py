@@ -25,6 +25,7 @@ from drp.engine.account import Account, info_of
 from drp.engine.crew import Berth, Crew
 from drp.engine.descriptors import secure_descriptors
 from drp.engine.feed import Feed
+from drp.engine.judging import Judge
 from drp.engine.notices import Kind
 from drp.engine.script_text import kernels_of
 from drp.engine.signals import counted_signals
@@ -101,6 +102,8 @@ class Reducer:
 
     What `beside` gives is entered once the nursery is started, which is to be before the first thread, and left when the run is over.
 
+    `judge` decides which events are kept (None: all are); it is for this one run.
+
     `run` is a process of its own, `reduce` a part of one that has the source and the nursery already. Then `observe` is told of every
     transition that is finished, `make_recorder` may put another end to the flow (it is given the bytes that a transition may have), and
     `nursery` is, after `reduce`, the one that can be used again, or None.
@@ -114,6 +117,7 @@ class Reducer:
         *,
         observe: Callable[[Finished], None] | None = None,
         make_recorder: Callable[[int], Recorder] | None = None,
+        judge: Judge | None = None,
     ) -> None:
         self.nursery: Nursery | None = None
         self._config = config
@@ -121,6 +125,7 @@ class Reducer:
         self._beside = beside
         self._observe = observe
         self._make_recorder = make_recorder or self._own_recorder
+        self._judge = judge
         self._signals = 0
         self._compiled = compiled_ahead(config)
         self._warnings = list(config.notes)
@@ -246,7 +251,9 @@ class Reducer:
             make_nursery=lambda: make_nursery(self._compiled),
             constants=self._constants,
         )
-        self._account = Account(config, self._flow, self._feed, self._crew, self._recorder, self._began_s)
+        self._account = Account(
+            config, self._flow, self._feed, self._crew, self._recorder, self._began_s, self._judge
+        )
         self._transitions = Transitions(
             self._flow,
             self._crew,
@@ -254,6 +261,7 @@ class Reducer:
             self._account.ledger_fields,
             self._constants,
             self._observe,
+            self._judge,
         )
         selector.register(self._notify, selectors.EVENT_READ, self._on_notify)
         threads = [
@@ -263,6 +271,8 @@ class Reducer:
         error: DrpError | None = None
         interrupted = True
         try:
+            if self._judge is not None:
+                self._judge.start(self._flow)
             for thread in threads:
                 thread.start()
             self._feed.hold()  # until the nursery is ready and the workers are forked
@@ -277,6 +287,8 @@ class Reducer:
             interrupted = False
         finally:
             self._feed.abandon()
+            if self._judge is not None:
+                self._judge.close()
             self._flow.stop(give_up=interrupted or error is not None)
             self.nursery = self._crew.close(keep_nursery=keep and not interrupted)
             self._feed.join(0.2)
@@ -391,7 +403,8 @@ class Reducer:
             if self._constants is not None:
                 self._constants.look(self._flow, now_s)
             constants_error = None if self._constants is None else self._constants.error
-            failed = constants_error or self._transitions.error or self._crew.failed
+            judge_error = None if self._judge is None else self._judge.error
+            failed = constants_error or self._transitions.error or judge_error or self._crew.failed
             if failed is not None:
                 return failed
             if self._crew.stop_asked is not None:
@@ -432,6 +445,8 @@ class Reducer:
                 errno=code,
                 hint="Make room where it is recorded, or record elsewhere (-o), and start again.",
             )
+        if count := self._flow.load()["to_judge"]:
+            return DrpError(f"{late}: the trigger has not decided about {count:,} events")
         if not (busy := self._crew.ask_the_busy()):
             return DrpError(late, hint="Raise --stop-timeout.")
         told_by_s = time.monotonic() + TRACEBACK_S
@@ -501,6 +516,8 @@ class Reducer:
             return f"disk: {os.strerror(self._paused_errno)}"
         if self._flow.pass_raw:
             return "no worker: events pass raw"
+        if self._judge is not None and self._judge.trouble:
+            return f"trigger: {self._judge.trouble}"
         return "constants: not there yet" if self._constants is not None and self._constants.making else ""
 
     def _look_at_disk(self) -> None:

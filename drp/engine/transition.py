@@ -18,6 +18,7 @@ from drp.core.errors import DrpError, WorkerError
 from drp.core.ledger import Cause
 from drp.engine._flow import Flow
 from drp.engine.crew import Crew
+from drp.engine.judging import Judge, Told, Words
 from drp.engine.notices import Notice
 from drp.shm._block import BlockError
 from drp.sink.answer import EMPTY, TRUNCATED, Answer, combine, differences, read_answer
@@ -66,6 +67,7 @@ class Transitions:
         ledger: Callable[[], dict[str, int]],
         constants: Broadcast | None = None,
         observe: Callable[[Finished], None] | None = None,
+        judge: Judge | None = None,
     ) -> None:
         self.error: DrpError | None = None
         self.unequal = 0
@@ -77,6 +79,7 @@ class Transitions:
         self._ledger = ledger
         self._constants = constants
         self._observe = observe
+        self._judge = judge
         self._answers: dict[int, Answer] = {}
         self._first: dict[int, tuple[int, Answer]] = {}
         self._stage = Stage.IDLE
@@ -174,12 +177,7 @@ class Transitions:
         if not self._flow.waiting_to_finish:
             self._flow.wake_when_recorded(self._seq - 1)
             return False
-        if (
-            self._service == TransitionId.BeginRun
-            and self._constants is not None
-            and not self._constants.is_made(self._seq)
-        ):
-            # With no worker left nobody has waited for the set.
+        if self._service == TransitionId.BeginRun and not self._may_begin:
             return False
         nobody = not self._answers and self._service in ESSENTIAL
         left_out = nobody and self._flow.pass_raw
@@ -197,6 +195,7 @@ class Transitions:
         self._flow.hold_files()
         try:
             self._written = self._record(dgram, answer)
+            self._tell_judge(dgram, pulse_id)
         except (DrpError, XtcError, BlockError) as error:
             self._fail(
                 error if isinstance(error, DrpError) else WorkerError(str(error)), self._service, always=True
@@ -224,6 +223,12 @@ class Transitions:
         self._stage = Stage.RECORDING
         return True
 
+    @property
+    def _may_begin(self) -> bool:
+        """Whether all stands that a run needs beside its workers. With none of those left nobody has waited for the constants."""
+        made = self._constants is None or self._constants.is_made(self._seq)
+        return made and (self._judge is None or self._judge.ready)
+
     def _record(self, dgram: bytes, answer: Answer) -> Written:
         """Return what is recorded of the transition: as it came, where what workers say does not go with what they said before."""
         ledger = self._ledger() if self._service == TransitionId.EndRun else None
@@ -235,6 +240,14 @@ class Transitions:
                 raise
             self._fail(error, self._service)
             return self._recorder.transition(dgram, EMPTY, ledger=ledger)
+
+    def _tell_judge(self, dgram: bytes, pulse_id: int) -> None:
+        """Have the judge take the transition: all events before it are judged, and none after it has come."""
+        if self._judge is None:
+            return
+        header = DgramHeader.decode(dgram)
+        words = Words.of(self._recorder.declared) if self._service == TransitionId.Configure else None
+        self._judge.transition(Told(self._service, pulse_id, header.timestamp, header.env, words))
 
     def _used_constants(self, dgram: bytes, answer: Answer) -> dict[str, str] | None:
         """Return what BeginRun keeps of the constants; a Configure is what those of its runs are looked up with."""

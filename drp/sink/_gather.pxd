@@ -48,10 +48,11 @@ cdef class Gather:
 
     # Fill ranges, n_ranges and size; returns Gathered. `desc` was checked: `edit` is what check_block said
     # of it, NULL for no edit. The ranges point into raw, data and this object's scratch, and hold until the
-    # next call.
+    # next call. `whole`: nothing of raw is left out, whatever `edit` drops.
     cdef int gather(
         self, const uint8_t *raw, size_t size, const uint8_t *desc, const EditInfo *edit, const uint8_t *data,
         NamesTable table, uint16_t damage, uint8_t cause, uint16_t worker, uint64_t pulse_id, uint64_t bound,
+        bint whole,
     ) noexcept nogil
     cdef void copy(self, uint8_t *to) noexcept nogil
     cdef int grow(self, size_t size) noexcept nogil

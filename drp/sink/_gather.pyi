@@ -22,4 +22,5 @@ class Gather:
         worker: int = 0xFFFF,
         pulse_id: int = 0,
         bound: int = 0x7FFFFFFF,
+        whole: bool = False,
     ) -> tuple[bytes, int]: ...

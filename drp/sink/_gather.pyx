@@ -252,6 +252,7 @@ cdef class Gather:
     cdef int gather(
         self, const uint8_t *raw, size_t size, const uint8_t *desc, const EditInfo *edit, const uint8_t *data,
         NamesTable table, uint16_t damage, uint8_t cause, uint16_t worker, uint64_t pulse_id, uint64_t bound,
+        bint whole,
     ) noexcept nogil:
         cdef int result = GATHER_OK
         cdef uint64_t payload, kept, added
@@ -278,7 +279,7 @@ cdef class Gather:
             n_children = 0
         if payload > size - DGRAM_HEADER_BYTES:
             payload = size - DGRAM_HEADER_BYTES
-        kept = payload - self.mark(n_children, self.sort_drops(desc, edit))
+        kept = payload - self.mark(n_children, self.sort_drops(desc, <const EditInfo *>NULL if whole else edit))
         added = 0 if edit == NULL else edit.header_bytes + edit.data_bytes
         self.size = DGRAM_HEADER_BYTES + kept + added + info_bytes
         if edit != NULL and edit.n_add and self.size > min(bound, <uint64_t>MAX_DGRAM_BYTES):
@@ -320,11 +321,11 @@ cdef class Gather:
 
     def assemble(
         self, raw, *, table: NamesTable = NamesTable(), desc=b"", data=b"", damage: int = 0, cause: int = 0,
-        worker: int = NO_WORKER, pulse_id: int = 0, bound: int = MAX_DGRAM_BYTES,
+        worker: int = NO_WORKER, pulse_id: int = 0, bound: int = MAX_DGRAM_BYTES, whole: bool = False,
     ) -> tuple[bytes, int]:
         """Return the recorded dgram and what came of it (GATHER_OK, _TRUNCATED, _MALFORMED).
 
-        `raw` is a whole dgram, `desc` and `data` a result block; raises BlockError where that is wrong,
+        `raw` is a whole dgram, `desc` and `data` a result block, whose drops are ignored where `whole`; raises BlockError where that is wrong,
         ValueError for a `raw` shorter than its header.
         """
         cdef const uint8_t[::1] raw_view = memoryview(raw).cast("B")
@@ -341,7 +342,7 @@ cdef class Gather:
             raise BlockError(code, edit.wrong)
         code = self.gather(
             &raw_view[0], raw_view.shape[0], &desc_view[0], &edit if len(desc) else NULL, &data_view[0],
-            table, damage, cause, worker, pulse_id, bound,
+            table, damage, cause, worker, pulse_id, bound, whole,
         )
         if code < 0:
             raise MemoryError

@@ -38,10 +38,11 @@ cdef class L1Recorder:
 
     # `desc` in private memory, as checked into `edit` (NULL: nothing edited); `data` in the arena. Returns
     # Recorded. All memory given belongs to the recorder until it returned something else than
-    # RECORD_PAUSED.
+    # RECORD_PAUSED. `whole`: nothing of raw is left out, whatever `edit` drops.
     cdef int record(
         self, const uint8_t *raw, size_t size, const uint8_t *desc, const EditInfo *edit, const uint8_t *data,
         uint16_t damage, uint8_t cause, uint16_t worker, uint64_t pulse_id, uint64_t bound,
+        bint whole,
     ) noexcept nogil
     # One dgram that is ready (a transition) and its smd twin. RECORD_OK or RECORD_PAUSED.
     cdef int record_pair(

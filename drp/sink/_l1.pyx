@@ -84,10 +84,11 @@ cdef class L1Recorder:
     cdef int record(
         self, const uint8_t *raw, size_t size, const uint8_t *desc, const EditInfo *edit, const uint8_t *data,
         uint16_t damage, uint8_t cause, uint16_t worker, uint64_t pulse_id, uint64_t bound,
+        bint whole,
     ) noexcept nogil:
         if self.stage == STAGE_GATHER:
             self.outcome = self.gather.gather(
-                raw, size, desc, edit, data, self.table, damage, cause, worker, pulse_id, bound
+                raw, size, desc, edit, data, self.table, damage, cause, worker, pulse_id, bound, whole
             )
             if self.outcome < 0:
                 self.error = ENOMEM
@@ -135,12 +136,12 @@ cdef class L1Recorder:
 
     def put_l1(
         self, raw, *, desc=b"", data=b"", damage: int = 0, cause: int = 0, worker: int = NO_WORKER,
-        pulse_id: int = 0, bound: int = 0x7fffffff,
+        pulse_id: int = 0, bound: int = 0x7fffffff, whole: bool = False,
     ) -> int:
         """Record one L1Accept from Python: RECORD_OK 0, _TRUNCATED 1, _MALFORMED 2, _PAUSED -1 (call
         again with the same).
 
-        `raw` is the whole dgram, `desc` and `data` its result block; raises BlockError where that is
+        `raw` is the whole dgram, `desc` and `data` its result block, whose drops are ignored where `whole`; raises BlockError where that is
         wrong.
         """
         cdef const uint8_t[::1] raw_view = memoryview(raw).cast("B")
@@ -158,7 +159,7 @@ cdef class L1Recorder:
             raise BlockError(code, edit.wrong)
         return self.record(
             &raw_view[0], raw_view.shape[0], &desc_view[0], &edit if len(desc) else NULL, &data_view[0],
-            damage, cause, worker, pulse_id, bound,
+            damage, cause, worker, pulse_id, bound, whole,
         )
 
     def put_pair(self, big: bytes, smd: bytes) -> bool:

@@ -40,6 +40,7 @@ def test_damage_is_counted_by_origin_bit_and_code() -> None:
         "incoming": {"events": 2, "bits": {"OutOfOrder": 1, "MissingData": 2}, "codes": {}},
         "drp": {"events": 1, "bits": {"TimedOut": 1}, "codes": {"timed_out": 1}},
         "script": {"events": 1, "bits": {"Truncated": 1}, "codes": {"script_9": 1}},
+        "trigger": {"events": 0, "bits": {}, "codes": {}},
     }
     assert ledger.as_fields()["drp_timed_out"] == 1
     assert ledger.as_fields()["damaged_incoming"] == 2

@@ -109,7 +109,7 @@ def test_json_report_has_the_promised_names() -> None:
     assert told["restarts"] == 3
     assert set(told["latency_ns"]) == {"p50", "p90", "p99", "p99_9", "max"}
     assert told["service_ns"] == {}
-    assert set(told["damage"]) == {"incoming", "drp", "script"}
+    assert set(told["damage"]) == {"incoming", "drp", "script", "trigger"}
 
 
 def test_summary_tells_rate_ledger_latency_workers_files_and_faults() -> None:

@@ -146,6 +146,7 @@ GATHER = Gather(INFO_ID, (INFO_ID, 0x106))
     late=st.sampled_from([0, 0x40]),
     cause=st.integers(0, 15),
     pulse_id=st.integers(0, 2**64 - 1),
+    whole=st.booleans(),
     spare=st.integers(-3, 3),
 )
 def test_any_edit_gives_what_the_plain_twin_gives(
@@ -157,12 +158,14 @@ def test_any_edit_gives_what_the_plain_twin_gives(
     late: int,
     cause: int,
     pulse_id: int,
+    whole: bool,
     spare: int,
 ) -> None:
     desc, data = encode_block(drops=drops, adds=adds, damage=damage, user=user)
     info = drpinfo(pulse_id, cause, 3)
     stripped = {INFO_ID, 0x106}
-    kept = event.children if event.damage & CORRUPTED else without(event.children, stripped | set(drops))
+    left_out = stripped if whole else stripped | set(drops)
+    kept = event.children if event.damage & CORRUPTED else without(event.children, left_out)
     new = tuple(shapes_data(DECLARED[index].names_id, shapes, value) for index, shapes, value in adds)
     want = Event(
         (*kept, *new, info), event.damage | damage | late | cause << 12 | user << 12, event.head
@@ -185,6 +188,7 @@ def test_any_edit_gives_what_the_plain_twin_gives(
         worker=3,
         pulse_id=pulse_id,
         bound=bound,
+        whole=whole,
     )
     assert (code, record) == (outcome, want)
 

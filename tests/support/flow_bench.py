@@ -35,10 +35,10 @@ FEX = Names(1, "digitizer", "digi", "s1", 0, Alg("fex", (0, 0, 1)), (Field("x", 
 BLOB = Names(2, "digitizer", "digi", "s1", 0, Alg("blob", (0, 0, 1)), (Field("b", DataType.UINT8, 1),))
 
 
-def dgram(service: int, timestamp: int, payload: bytes = b"") -> bytes:
+def dgram(service: int, timestamp: int, payload: bytes = b"", groups: int = 1) -> bytes:
     """A dgram whose payload is one Xtc of an unknown type, which is kept as it is."""
     child = struct.pack("<IHHI", 0, 0, 9, 12 + len(payload)) + payload if payload else b""
-    return struct.pack("<QIIHHI", timestamp, service << 24 | 1, 0, 0, 0, 12 + len(child)) + child
+    return struct.pack("<QIIHHI", timestamp, service << 24 | groups, 0, 0, 0, 12 + len(child)) + child
 
 
 @dataclass
@@ -49,6 +49,7 @@ class Bench:
     arena_bytes: int = 4096
     bound: int = 512
     n_blocks: int = 0
+    trigger: int = -1
     notices: list[Notice] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -56,7 +57,7 @@ class Bench:
         self.smd_fd = os.memfd_create("smd")
         self.notify = os.eventfd(0, os.EFD_NONBLOCK)
         self.pebble = Pebble(self.n_events, self.bound, 32, 1024)
-        table = self.flow_table = NamesTable([FEX, BLOB])
+        table = self.flow_table = NamesTable([FEX, BLOB], self.trigger)
         self.recorder = L1Recorder(Gather(), table)
         big = FileWriter(self.read_fd)
         self.recorder.set_files(big, FileWriter(self.smd_fd, before=big), 7)
@@ -81,9 +82,9 @@ class Bench:
             self.flow.open_port(number, True)
         return number
 
-    def put(self, service: int, payload: bytes = b"") -> bool:
+    def put(self, service: int, payload: bytes = b"", *, groups: int = 1, pulse_id: int = 0) -> bool:
         self.time += 1
-        put = self.batch.put(dgram(service, self.time, payload))
+        put = self.batch.put(dgram(service, self.time, payload, groups), pulse_id)
         self.flow.hand_in(self.batch, 0, 0)
         return put
 

@@ -1,0 +1,256 @@
+"""Who decides which events are kept: what every judge is, and the one that goes by conditions on trigger words, in this process.
+
+A judge has a thread of its own, which takes contributions from the flow and gives verdicts, a batch at a time. The main thread tells it of
+transitions, each when all events before it are recorded and before any after it is in work, so that the two need no lock. A judge that breaks
+stops nothing: what it has not judged is kept, and all that comes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from drp.core import wire
+from drp.core.conditions import Conditions
+from drp.core.config import DrpConfig
+from drp.core.errors import DrpError, ScriptError
+from drp.engine._flow import Flow
+from drp.sink.declare import Declared
+from xtc import DataType, TransitionId
+from xtc.codes import DTYPES
+
+ALL_GROUPS = 0xFFFFFFFF
+"""The groups of a judge that is asked for every event, whatever its env."""
+SLEEP_MS = 20
+CLOSE_S = 5.0
+BATCH = 4096
+
+log = logging.getLogger("drp.trigger")
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The trigger words of a drp: names and types in the order in which they are packed."""
+
+    fields: tuple[tuple[str, DataType], ...] = ()
+
+    @classmethod
+    def of(cls, declared: Sequence[Declared]) -> Words:
+        """Return those that a script declared."""
+        for one in declared:
+            if one.role == "trigger":
+                return cls(tuple((field.name, field.dtype) for field in one.names.fields))
+        return cls()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The words of one event as a packed little-endian record."""
+        return np.dtype([(name, DTYPES[kind]) for name, kind in self.fields])
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the words of one event."""
+        return self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A transition as a judge is told of it; `words` with a Configure only."""
+
+    service: TransitionId
+    pulse_id: int
+    timestamp: int
+    env: int
+    words: Words | None = None
+
+
+class Judge(Protocol):
+    """Who decides. All but its thread's own work is called from the main thread."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether events may come; asked at BeginRun until it is, or `error` is set."""
+
+    @property
+    def error(self) -> DrpError | None:
+        """Why the run cannot go on."""
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from deciding just now, for the status line; or empty."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the report is to tell of it."""
+
+    def start(self, flow: Flow) -> None:
+        """Begin to judge the events of a flow; before anything is handed in."""
+
+    def transition(self, told: Told) -> None:
+        """Take a transition, all events before which are recorded. Raises DrpError for a Configure that it cannot judge with."""
+
+    def close(self) -> None:
+        """End its thread. What it has not judged is kept."""
+
+
+def judge_of(config: DrpConfig) -> Judge | None:
+    """Return the judge that a drp without a partition has; None where all events are kept."""
+    if config.keep_if is None:
+        return None
+    groups = 1 << config.platform if config.platform else ALL_GROUPS
+    return ConditionsJudge(
+        Conditions.parse(config.keep_if), config.prescale, alias=config.alias or "drp", groups=groups
+    )
+
+
+class JudgeThread:
+    """What judges share: the thread, and the bell it sleeps on.
+
+    A subclass gives `work`, which is called again and again: it takes what there is and returns whether there was anything. `groups`: which
+    events are judged (Flow.judge); `rising`: they are told with pulse ids that rise.
+    """
+
+    def __init__(self, groups: int = ALL_GROUPS, *, rising: bool = False) -> None:
+        self.error: DrpError | None = None
+        self.warnings: list[str] = []
+        self.trouble = ""
+        self._groups = groups
+        self._rising = rising
+        self._bell = -1
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def ready(self) -> bool:
+        return True
+
+    def start(self, flow: Flow) -> None:
+        self._flow = flow
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        flow.judge(self._groups, self._bell, self._rising)
+        self._thread = threading.Thread(target=self._run, name="drp/judge", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing = True
+        if self._thread is None:
+            return
+        self.ring()
+        self._thread.join(CLOSE_S)
+        if not self._thread.is_alive():  # else it may yet use the descriptor
+            self._flow.judge_off()
+            os.close(self._bell)
+        self._thread = None
+
+    def ring(self) -> None:
+        """Wake the thread."""
+        os.eventfd_write(self._bell, 1)
+
+    def open(self) -> None:
+        """Make what the thread needs, in it."""
+
+    def work(self) -> bool:
+        """Take what there is; returns whether there was anything."""
+        raise NotImplementedError
+
+    def sleep(self) -> None:
+        """Wait for the bell, or for a short while."""
+        poll = select.poll()
+        poll.register(self._bell, select.POLLIN)
+        poll.poll(SLEEP_MS)
+
+    def shut(self) -> None:
+        """Give back what `open` made, in the thread."""
+
+    def _run(self) -> None:
+        try:
+            self.open()
+            try:
+                while not self._closing:
+                    if not self.work() and self._flow.judge_may_sleep():
+                        self.sleep()
+                        self._hush()
+            finally:
+                self.shut()
+        except Exception as error:
+            log.exception("the judge has failed: from here on all events are kept")
+            self.warnings.append(f"the judge failed, and all events after that are kept: {error!r}")
+            self.trouble = "the judge has failed"
+            self._flow.judge_off()
+
+    def _hush(self) -> None:
+        try:
+            os.eventfd_read(self._bell)
+        except BlockingIOError:
+            return
+
+
+class ConditionsJudge(JudgeThread):
+    """Keep events whose trigger words fulfil a condition; of the others, every `prescale`-th with its raw data (0: none).
+
+    An event whose script failed, or that has no words, is kept. So are, with raw data, those that timing marked with keepRaw. The count for
+    the prescale begins anew with every run.
+    """
+
+    def __init__(
+        self, conditions: Conditions, prescale: int = 0, *, alias: str, groups: int = ALL_GROUPS
+    ) -> None:
+        super().__init__(groups)
+        self._conditions = conditions
+        self._prescale = prescale
+        self._alias = alias
+        self._judged = 0
+
+    def transition(self, told: Told) -> None:
+        if told.service == TransitionId.BeginRun:
+            self._judged = 0
+        if told.words is None:
+            return
+        if not told.words.fields:
+            raise ScriptError(
+                "the script declares no trigger words, and --keep-if asks for some",
+                hint="Declare them with ds.add_trigger({...}) before ds.runs(), and set them for each event with ds.set_trigger(...).",
+            )
+        self._words = told.words
+        names = [name for name, _ in told.words.fields]
+        self._bound = self._conditions.bind({self._alias: names}, self._alias)
+        self._flow.set_words(told.words.size_bytes)
+
+    def work(self) -> bool:
+        taken = self._flow.take_contributions(BATCH)
+        if not taken:
+            return False
+        stride = wire.stride_of(self._words.size_bytes)
+        whole = np.frombuffer(taken, np.uint8).reshape(-1, stride)
+        asked = wire.records(memoryview(taken), len(whole), wire.CONTRIBUTION, stride)
+        events = asked["env"] >> 24 & 0xF == TransitionId.L1Accept
+        if not events.all():
+            whole, asked = whole[events], asked[events]
+        verdicts = np.zeros(len(asked), wire.VERDICT)
+        verdicts["seq"], verdicts["pulse_id"] = asked["seq"], asked["pulse_id"]
+        verdicts["result"] = self._results(asked, whole[:, wire.CONTRIBUTION.itemsize :])
+        self._flow.give_verdicts(verdicts.data)
+        return True
+
+    def _results(self, asked: npt.NDArray[Any], words: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+        keep = asked["flags"] & wire.Contributed.failed != 0
+        record = np.ascontiguousarray(words[:, : self._words.size_bytes]).view(self._words.dtype)[:, 0]
+        columns = {column: record[column[1]] for column in self._bound.columns}
+        known = {self._alias: asked["flags"] & wire.Contributed.words != 0}
+        keep |= self._bound.evaluate(columns, len(asked), known)
+        prescaled = asked["env"] & wire.KEEP_RAW != 0
+        if self._prescale:
+            numbers = self._judged + np.arange(1, len(asked) + 1)
+            prescaled |= numbers % self._prescale == 0
+        self._judged += len(asked)
+        results: npt.NDArray[np.uint32] = np.where(keep, wire.PERSIST, 0).astype(np.uint32)
+        results[prescaled] |= wire.PRESCALE
+        return results

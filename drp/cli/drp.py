@@ -19,6 +19,7 @@ from drp.cli.status import StatusLine
 from drp.core.config import DrpConfig
 from drp.core.errors import ConfigError, DrpError, OrderError, SourceError
 from drp.core.report import Report, Snapshot, summary
+from drp.engine.judging import judge_of
 from drp.engine.offline import reduce_offline
 from drp.engine.reducer import EXIT_INTERRUPTED, Interrupted, Reducer
 
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _reduce(config: DrpConfig, status: StatusLine) -> Report:
     """Run with workers, watched by the status line, and by Prometheus where the user asks for it."""
     if (folder := config.prometheus_dir) is None:
-        return Reducer(config, status.show).run()
+        return Reducer(config, status.show, judge=judge_of(config)).run()
     from drp.engine.metrics import Exporter  # noqa: PLC0415 - a server and its library, for those who want them
 
     exporter: Exporter | None = None
@@ -94,7 +95,7 @@ def _reduce(config: DrpConfig, status: StatusLine) -> Report:
         if exporter is not None:
             exporter.take(reducer.readings(snapshot))
 
-    reducer = Reducer(config, watch, export)
+    reducer = Reducer(config, watch, export, judge=judge_of(config))
     return reducer.run()
 
 

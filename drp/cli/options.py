@@ -183,6 +183,22 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
         ("-D", "det_type", str, "TYPE", "detector type (default: from the source)"),
         ("-S", "det_id", str, "SERIAL", "serial number (default: from the source)"),
     ),
+    "what is kept": (
+        (
+            "--keep-if",
+            "keep_if",
+            str,
+            "CONDITION",
+            'record only events whose trigger words fulfil it, as in "npeaks > 15 and hit == 1" (default: all)',
+        ),
+        (
+            "--prescale",
+            "prescale",
+            int,
+            "N",
+            "of all events every Nth is recorded in any case, and where only that keeps it with its raw data (default: none)",
+        ),
+    ),
     "calibration constants": (
         (
             "--calib",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from drp.core.conditions import ConditionError, Conditions
 from drp.core.errors import ConfigError
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -120,10 +121,12 @@ class DrpConfig:
     calib_address: str | None = None
     calib_key: Path | None = None
     require_constants: bool = False
+    keep_if: str | None = None
+    prescale: int = 0
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for check in (_check_names, _check_ranges, _check_order, _check_constants):
+        for check in (_check_names, _check_ranges, _check_order, _check_constants, _check_trigger):
             check(self)
 
     @property
@@ -159,6 +162,7 @@ _RANGES: dict[str, tuple[str, float, float]] = {
     "worker_memory_bytes": ("--worker-memory", 16 * MIB, 1 << 50),
     "pebble_slot_bytes": ("-k pebbleBufSize", 1 * KIB, MAX_SLOT_BYTES),
     "pebble_slots": ("-k pebbleBufCount", 2, 1 << 24),
+    "prescale": ("--prescale", 0, 1 << 60),
     "transition_bytes": ("-k trBufSize", MIN_TRANSITION_BYTES, MAX_SLOT_BYTES),
 }
 
@@ -241,6 +245,27 @@ def _check_constants(config: DrpConfig) -> None:
             "this drp is the supervisor, and has no source of constants",
             option=option,
             hint="Give --calib URL.",
+        )
+
+
+def _check_trigger(config: DrpConfig) -> None:
+    if config.keep_if is not None:
+        if config.offline:
+            raise ConfigError(
+                "is for live runs: the script is run on each event of the files, and all are kept",
+                option="--keep-if",
+                hint="Leave out --offline.",
+            )
+        try:
+            Conditions.parse(config.keep_if)
+        except ConditionError as error:
+            raise ConfigError(str(error), option="--keep-if") from None
+    elif config.prescale:
+        raise ConfigError(
+            "keeps events that a trigger does not want, and there is none",
+            option="--prescale",
+            value=config.prescale,
+            hint='Give one, as in --keep-if "npeaks > 15".',
         )
 
 

@@ -22,7 +22,7 @@ class StandIn:
 
     ends_in: BaseException | None = None
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         pass
 
     def run(self) -> Report:

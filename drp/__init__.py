@@ -3,6 +3,16 @@
 from drp.script.datasource import DataSource
 from drp.script.errors import CalibrationError, ScriptError
 from drp.script.info import DrpInfo
+from drp.script.trigger import TriggerDataSource
 from xtc import AlgDef, Damage, DetectorDef
 
-__all__ = ["AlgDef", "CalibrationError", "Damage", "DataSource", "DetectorDef", "DrpInfo", "ScriptError"]
+__all__ = [
+    "AlgDef",
+    "CalibrationError",
+    "Damage",
+    "DataSource",
+    "DetectorDef",
+    "DrpInfo",
+    "ScriptError",
+    "TriggerDataSource",
+]

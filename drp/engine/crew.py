@@ -69,7 +69,7 @@ class Hand:
 class Berth:
     """What every worker process of this drp is given: script and arguments, `drp_info`, and the segments it attaches.
 
-    `compiles`: kernels are compiled before the first is forked.
+    `compiles`: kernels are compiled before the first is forked; `trigger`: the script is a partition's trigger.
     """
 
     argv: tuple[str, ...]
@@ -79,6 +79,7 @@ class Berth:
     check_views: bool
     check_jit: bool = False
     compiles: bool = False
+    trigger: bool = False
 
 
 class Crew:
@@ -543,6 +544,7 @@ class Crew:
             constants=None
             if self._constants is None
             else self._constants.invite(hand.incarnation, self._label(hand)),
+            trigger=self._berth.trigger,
         )
 
     def _kill(self, hand: Hand) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from drp.core.errors import DrpError
 from drp.core.transitions import Sequencer
@@ -35,6 +36,7 @@ class Feed:
         self.batch.limit(-1 if events is None else events)
         self.error: Exception | None = None
         self.stalled_s = 0.0
+        self._wait_for: Callable[[float], object] | None = getattr(source, "wait", None)
         self._told = False
         self._wanted = max(1, min(BATCH, pebble.n_events // 4))
         self._stop = threading.Event()
@@ -131,9 +133,16 @@ class Feed:
             if put == END:
                 return
             if put == 0:
-                wait_s = self.source.wait_s()
-                paced = wait_s > 0
-                self._stop.wait(min(wait_s, WAIT_S) or 0.0005)
+                paced = self._wait()
+
+    def _wait(self) -> bool:
+        """Wait for the source, which had nothing; returns whether it is paced, so that one free slot is enough for it."""
+        if self._wait_for is not None:
+            self._wait_for(WAIT_S)
+            return True
+        wait_s = self.source.wait_s()
+        self._stop.wait(min(wait_s, WAIT_S) or 0.0005)
+        return wait_s > 0
 
     def _tell_not_rising(self) -> None:
         if self.batch.n_not_rising and not self._told:

@@ -106,7 +106,8 @@ class Reducer:
 
     `run` is a process of its own, `reduce` a part of one that has the source and the nursery already. Then `observe` is told of every
     transition that is finished, `make_recorder` may put another end to the flow (it is given the bytes that a transition may have), and
-    `nursery` is, after `reduce`, the one that can be used again, or None.
+    `nursery` is, after `reduce`, the one that can be used again, or None. With `trigger` the script is a partition's trigger, and the source
+    gives it batches.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Reducer:
         observe: Callable[[Finished], None] | None = None,
         make_recorder: Callable[[int], Recorder] | None = None,
         judge: Judge | None = None,
+        trigger: bool = False,
     ) -> None:
         self.nursery: Nursery | None = None
         self._config = config
@@ -126,6 +128,7 @@ class Reducer:
         self._observe = observe
         self._make_recorder = make_recorder or self._own_recorder
         self._judge = judge
+        self._trigger = trigger
         self._signals = 0
         self._compiled = compiled_ahead(config)
         self._warnings = list(config.notes)
@@ -239,6 +242,7 @@ class Reducer:
             config.check_views,
             config.check_jit,
             bool(self._compiled),
+            self._trigger,
         )
         self._crew = Crew(
             config,

@@ -63,6 +63,11 @@ def give_session(session: Session | None) -> None:
     _Current.session = session
 
 
+def current_session() -> Session | None:
+    """Return the stream that was given to this process, None where there is none."""
+    return _Current.session
+
+
 def refuse_sessions() -> None:
     """Let no DataSource of this process have a stream: a script started it beside its own."""
     _Current.refused = True

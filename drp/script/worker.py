@@ -39,7 +39,8 @@ class WorkerSpec:
     """All a worker must know: its segments by SysV id and size in bytes, the bell it rings, its script and arguments.
 
     `info` holds what `drp_info` shows, by attribute name; `check_views` hands out private copies that are poisoned afterwards; `check_jit`
-    fails events that wait for a kernel to be compiled; `constants` says where to take constants, None where there are none.
+    fails events that wait for a kernel to be compiled; `constants` says where to take constants, None where there are none; `trigger`: the
+    events are batches for a trigger script to decide on.
     """
 
     worker: int
@@ -56,6 +57,7 @@ class WorkerSpec:
     check_views: bool = False
     check_jit: bool = False
     constants: Mapping[str, Any] | None = None
+    trigger: bool = False
 
     def to_json(self) -> str:
         """Return the text that `from_json` reads."""
@@ -93,6 +95,7 @@ def main(spec: WorkerSpec) -> int:
             check_views=spec.check_views,
             check_jit=spec.check_jit,
             constants=constants,
+            trigger=spec.trigger,
         )
     except LinkError as error:
         print(f"worker {spec.worker}: {error}", file=sys.stderr, flush=True)
@@ -107,13 +110,14 @@ def serve(
     check_views: bool = False,
     check_jit: bool = False,
     constants: RunConstants | None = None,
+    trigger: bool = False,
     on_failure: Callable[[Failure], object] | None = None,
 ) -> int:
     """Run the script for every Configure of the link, and again for a BeginRun that finds none running; return the exit code.
 
     `on_failure` is told of a failure that has been answered.
     """
-    session = Session(link, info, argv[1:], check_views=check_views, constants=constants)
+    session = _session(link, info, argv, check_views, constants, trigger)
     watching: AbstractContextManager[None] = nullcontext()
     if check_jit:
         from drp.script.late_kernels import watched  # noqa: PLC0415 - only who asks for it pays for numba
@@ -130,6 +134,23 @@ def serve(
     if on_failure is not None:
         on_failure(failure)
     return EXIT_SCRIPT_FAILED
+
+
+def _session(
+    link: Link,
+    info: DrpInfo,
+    argv: list[str],
+    check_views: bool,
+    constants: RunConstants | None,
+    trigger: bool,
+) -> Session:
+    if not trigger:
+        return Session(link, info, argv[1:], check_views=check_views, constants=constants)
+    from drp.script import psdaq_names  # noqa: PLC0415 - only a trigger script is given psdaq's names
+    from drp.script.trigger import TriggerSession  # noqa: PLC0415 - as above
+
+    psdaq_names.install()
+    return TriggerSession(link, info, argv[1:], check_views=check_views, constants=constants)
 
 
 def run_scripts(session: Session, argv: list[str]) -> Failure | None:

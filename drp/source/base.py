@@ -48,7 +48,8 @@ class Source(Protocol):
     """Something that makes or receives dgrams. Used by one thread.
 
     One that cannot wait also has `lost_events`, how many L1Accepts never came to a slot; they are counted in
-    the ledger, and exit with 1. One that reads what was recorded may say more, for the report: `warnings` and
+    the ledger, and exit with 1. One that is told when there is something has `wait(timeout_s)`, which returns then or after so long, and is
+    called where `fill` put nothing. One that reads what was recorded may say more, for the report: `warnings` and
     `faults` (lines; a fault exits with 1), and `truncated` (lines).
     """
 

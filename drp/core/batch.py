@@ -53,6 +53,18 @@ RESULT = np.dtype(
     ]
 )
 
+_NUMPY = {
+    "UINT8": "u1",
+    "UINT16": "u2",
+    "UINT32": "u4",
+    "UINT64": "u8",
+    "INT8": "i1",
+    "INT16": "i2",
+    "INT32": "i4",
+    "INT64": "i8",
+    "FLOAT": "f4",
+    "DOUBLE": "f8",
+}
 EVENTS_AT = _DGRAM.size + HEADER.itemsize
 
 
@@ -65,7 +77,10 @@ class EventFlag(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Contributor:
-    """One contributor of a Configure. `words`: (name, type) in packed order, types as numpy writes them ("<u4")."""
+    """One contributor of a Configure. `words`: (name, type) in packed order, types as numpy writes them ("<u4") or as xtc's Names do ("UINT32").
+
+    ValueError: a type is neither.
+    """
 
     id: int
     alias: str
@@ -75,7 +90,12 @@ class Contributor:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The words as a packed record."""
-        return np.dtype([(name, np.dtype(kind).newbyteorder("<")) for name, kind in self.words])
+        try:
+            return np.dtype(
+                [(name, np.dtype(_NUMPY.get(kind, kind)).newbyteorder("<")) for name, kind in self.words]
+            )
+        except TypeError as error:
+            raise ValueError(f"{self.alias}: {error}") from None
 
     @property
     def stride(self) -> int:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from drp.core.batch import BATCH_BYTES, EVENT, EVENTS_AT, MAX_EVENTS, Contributor, Layout
 from drp.core.wire import CONTRIBUTION, stride_of
-from drp.teb.batch import BATCH_BYTES, EVENT, EVENTS_AT, MAX_EVENTS, Contributor, Layout
 from xtc import TransitionId
 
 EPIX = Contributor(3, "epix_0", 1, (("npeaks", "<u4"), ("total", "<f8")))
@@ -41,6 +41,16 @@ def test_a_batch_is_decoded_as_it_was_encoded(n):
 
 def test_rows_are_as_long_as_contributions_on_the_wire():
     assert (EPIX.stride, TIMING.stride) == (stride_of(12), stride_of(0))
+
+
+def test_words_have_types_of_numpy_or_of_xtc():
+    both = [
+        Contributor(1, "cam_0", 0, (("a", one), ("b", other))).dtype
+        for one, other in [("<u4", "<f8"), ("UINT32", "DOUBLE")]
+    ]
+    assert both[0] == both[1]
+    with pytest.raises(ValueError, match="cam_0"):
+        Contributor(1, "cam_0", 0, (("a", "ENUMVAL"),)).dtype  # noqa: B018 - it is worked out when asked for
 
 
 def test_a_batch_never_exceeds_its_slot():

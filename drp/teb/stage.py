@@ -12,11 +12,12 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import select
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ IN_FLIGHT = 3
 RESULT_ROOM = 64 << 10
 SETUP_ROOM = 64 << 10
 CLOSE_S = 20.0
+WAIT_S = 0.5
 
 log = logging.getLogger("drp.teb")
 
@@ -152,7 +154,7 @@ class _Engine:
         self.config = config
         self.source = BatchSource()
         self.writer: VerdictWriter | None = None
-        self.ready = threading.Event()
+        self.stands = threading.Event()
         self.ended = threading.Event()
         self.error: DrpError | str | None = None
         self.restarts = 0
@@ -172,7 +174,6 @@ class _Engine:
             self.error = self.error or f"{type(error).__name__}: {error}"
         finally:
             self.ended.set()
-            self.ready.set()
             os.eventfd_write(self._notify_fd, 1)
         return self._reducer.nursery
 
@@ -185,7 +186,8 @@ class _Engine:
         if finished.error is not None:
             self.error = self.error or finished.error
         elif finished.service == TransitionId.Enable:
-            self.ready.set()
+            self.stands.set()
+            os.eventfd_write(self._notify_fd, 1)
 
     def _watch(self, now: Snapshot) -> None:
         self.restarts = now.restarts
@@ -194,7 +196,8 @@ class _Engine:
 class TriggerStage:
     """Run a trigger script on batches of built events.
 
-    `fd` is readable where there may be verdicts. `start`, then for each Configure `configure`, `submit` as there is `room`, `unconfigure`.
+    `fd` is readable where there may be verdicts, or the script of a Configure stands or has failed. `start`, then for each Configure `begin`, and
+    when `ready` says so `submit` as there is `room`. Nothing but `close` and `configure` waits.
     """
 
     def __init__(self, config: StageConfig) -> None:
@@ -215,6 +218,47 @@ class TriggerStage:
         self._nursery.start_begin()
         self._thread.start()
 
+    def begin(
+        self,
+        contributors: Sequence[Contributor],
+        connect: Mapping[str, Any],
+        *,
+        script: Sequence[str] | None = None,
+        platform: int | None = None,
+    ) -> None:
+        """Begin to run the script, or another with its arguments, for this Configure; what an earlier one has not answered is not decided on any more.
+
+        `connect`: see `connect_info`. Raises ScriptError where there is no such file, ValueError for contributors that do not fit.
+        """
+        self.unconfigure()
+        named, *args = script or (self._config.script, *self._config.args)
+        if not Path(named).is_file():
+            raise ScriptError(f"there is no trigger script {named}", transition="Configure")
+        platform = self._config.platform if platform is None else platform
+        config = replace(self._config, script=named, args=tuple(args), platform=platform)
+        self._layout = Layout(tuple(contributors))
+        self._number = self._answered = self._persisted = 0
+        engine = self._engine = _Engine(config, self.fd)
+        engine.source.put(setup_dgram(contributors, connect, platform, 1))
+        for stamp, service in enumerate((TransitionId.BeginRun, TransitionId.BeginStep, TransitionId.Enable)):
+            engine.source.put(encode_dgram(service, stamp + 2, []))
+        self._jobs.put(engine)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the script waits for events.
+
+        Where it has failed at its Configure this raises, once, ScriptError with its traceback; DrpError where nothing can be run.
+        """
+        engine = self._engine
+        if engine is None:
+            return False
+        if engine.ended.is_set() and not engine.stands.is_set():
+            self._engine = None
+            error = engine.error or "the trigger's engine ended by itself"
+            raise error if isinstance(error, DrpError) else DrpError(str(error))
+        return engine.stands.is_set()
+
     def configure(
         self,
         contributors: Sequence[Contributor],
@@ -223,47 +267,19 @@ class TriggerStage:
         script: Sequence[str] | None = None,
         platform: int | None = None,
     ) -> None:
-        """Run the script, or another with its arguments, for this Configure; return when it waits for events.
-
-        Raises ScriptError with the traceback of a script that fails, DrpError where nothing can be run. `connect`: see `connect_info`.
-        """
-        self.unconfigure()
-        config = self._config
-        named, *args = script or (config.script, *config.args)
-        if not Path(named).is_file():
-            raise ScriptError(f"there is no trigger script {named}", transition="Configure")
-        config = StageConfig(
-            named,
-            tuple(args),
-            config.event_timeout_s,
-            config.first_event_timeout_s,
-            config.instrument,
-            config.platform if platform is None else platform,
-            config.spares,
-        )
-        self._layout = Layout(tuple(contributors))
-        self._number = self._answered = self._persisted = 0
-        engine = self._engine = _Engine(config, self.fd)
-        engine.source.put(setup_dgram(contributors, connect, config.platform, 1))
-        for stamp, service in enumerate((TransitionId.BeginRun, TransitionId.BeginStep, TransitionId.Enable)):
-            engine.source.put(encode_dgram(service, stamp + 2, []))
-        self._jobs.put(engine)
-        engine.ready.wait()
-        if engine.ended.is_set():
-            self._engine = None
-            error = engine.error or "the trigger's engine ended by itself"
-            raise error if isinstance(error, DrpError) else DrpError(str(error))
-        log.info("the trigger script %s waits for events", config.script)
-
-    @property
-    def configured(self) -> bool:
-        """Whether there is a script to submit to."""
-        return self._engine is not None
+        """Do `begin`, and return when the script is ready; raises what they raise."""
+        self.begin(contributors, connect, script=script, platform=platform)
+        while not self.ready:
+            select.select([self.fd], [], [], WAIT_S)
+            with suppress(BlockingIOError):
+                os.eventfd_read(self.fd)
 
     @property
     def room(self) -> int:
         """How many events may be submitted now; where it is 0 there is room again after some verdicts were taken."""
-        return self._layout.max_events if self._engine is not None and len(self._pending) < IN_FLIGHT else 0
+        engine = self._engine
+        stands = engine is not None and engine.stands.is_set()
+        return self._layout.max_events if stands and len(self._pending) < IN_FLIGHT else 0
 
     def submit(self, events: npt.NDArray[Any], rows: Sequence[npt.NDArray[np.uint8]]) -> None:
         """Have these events decided on, 1 to `room`; see `Layout.encode`."""
@@ -317,20 +333,21 @@ class TriggerStage:
         return Counts(self._answered + self._persisted, writer.batches, writer.failed, engine.restarts)
 
     def unconfigure(self) -> None:
-        """End the script; events that are still out are not decided on any more."""
+        """Have the script end; events that are still out are not decided on any more."""
         engine, self._engine = self._engine, None
         self._pending.clear()
         if engine is not None:
             engine.source.end()
-            if not engine.ended.wait(CLOSE_S):
-                log.error("the trigger script does not end: it is left behind")
 
     def close(self) -> None:
-        """End everything."""
+        """End everything, within CLOSE_S."""
         self.unconfigure()
         if self._thread.is_alive():
             self._jobs.put(None)
             self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            log.error("the trigger script does not end: it is left behind")
+            return
         os.close(self.fd)
 
     def _main(self) -> None:

@@ -127,10 +127,26 @@ def test_a_script_that_fails_at_configure_is_told_and_another_can_follow(stage, 
     with pytest.raises(ScriptError, match="no threshold") as caught:
         configure("raise KeyError('no threshold')\n")
     assert "trigger.py" in caught.value.traceback
-    assert not stage.configured and stage.room == 0
+    assert not stage.ready and stage.room == 0
     with pytest.raises(DrpError, match="takes no events"):
         stage.submit(*peaks([1]))
     configure(KEEP.format("pass"))
+    assert ask(stage, peaks([20]))["result"].tolist() == [6]
+
+
+def test_begin_does_not_wait_and_fd_tells_when_the_script_stands(stage, configure, tmp_path):
+    configure(KEEP.format("pass"))
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    path = tmp_path / "waits.py"
+    path.write_text(f"open({str(gate)!r}).close()\n" + KEEP.format("pass"))
+    stage.begin(BOTH, connect_info(BOTH), script=[str(path)])
+    assert not stage.ready and stage.room == 0
+    gate.open("w").close()
+    until = time.monotonic() + LIMIT_S
+    while not stage.ready:
+        assert select.select([stage.fd], [], [], until - time.monotonic())[0]
+        stage.verdicts()
     assert ask(stage, peaks([20]))["result"].tolist() == [6]
 
 
@@ -156,7 +172,7 @@ def test_another_configure_has_another_script_with_its_arguments_and_contributor
 def test_code_after_the_loop_runs_when_the_script_is_ended(stage, configure, tmp_path):
     configure(KEEP.format("pass") + f"\nimport pathlib; pathlib.Path({str(tmp_path / 'over')!r}).touch()\n")
     ask(stage, peaks([1]))
-    stage.unconfigure()
+    configure(KEEP.format("pass"), name="next.py")
     assert (tmp_path / "over").exists()
 
 

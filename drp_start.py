@@ -32,6 +32,11 @@ def drp_sparse() -> int:
     return start("drp-sparse", "drp.cli.sparse")
 
 
+def configdb() -> int:
+    """Run the `configdb` command."""
+    return start("configdb", "drp.cli.configdb")
+
+
 def procmgr() -> int:
     """Run the `procmgr` command."""
     return start("procmgr", "drp.cli.procmgr")

@@ -226,9 +226,10 @@ class TriggerStage:
         script: Sequence[str] | None = None,
         platform: int | None = None,
     ) -> None:
-        """Begin to run the script, or another with its arguments, for this Configure; what an earlier one has not answered is not decided on any more.
+        """Begin to run the script, or another with its arguments, for this Configure.
 
-        `connect`: see `connect_info`. Raises ScriptError where there is no such file, ValueError for contributors that do not fit.
+        What an earlier one has not answered is not decided on any more. `connect`: see `connect_info`. Raises ScriptError where there is no such
+        file, ValueError for contributors that do not fit.
         """
         self.unconfigure()
         named, *args = script or (self._config.script, *self._config.args)

@@ -1,0 +1,147 @@
+"""Verdicts over recorded files: events of several drps are built again, and decided on as they would be online."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sim_files import drp
+
+from drp.core.conditions import ConditionError, Conditions
+from drp.core.errors import ScriptError, SourceError
+from drp.core.wire import PERSIST, PRESCALE
+from drp.teb.replay import build, read_stream, replay, streams_of
+from drp.teb.stage import StageConfig
+from xtc import Reader, TransitionId
+
+EVENTS = 60
+WORDS = """
+import sys
+import numpy as np
+from drp import DataSource
+ds = DataSource()
+ds.add_trigger({"n": np.uint32, "x": np.float64})
+for run in ds.runs():
+    for evt in run.events():
+        if evt.index == int(sys.argv[1]):
+            raise ValueError("no words of this one")
+        ds.set_trigger(n=evt.index % 10, x=evt.index / 2)
+"""
+TRIGGER = """
+from drp import TriggerDataSource
+ds = TriggerDataSource()
+for evt in ds.events():
+    one, other = evt["digitizer_0"], evt["second_0"]
+    ds.result(bool(one) and bool(other) and one.n + other.n > 15, one.n & 3 if one else 0)
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The files of two drps, smalldata too; their scripts fail on events 7 and 8."""
+    folder = tmp_path_factory.mktemp("recorded")
+    script = folder / "words.py"
+    script.write_text(WORDS)
+    found = []
+    for number, name in enumerate(("digitizer", "second")):
+        out = folder / name
+        options = [
+            "--source",
+            f"sim:digitizer:16,name={name}",
+            "-n",
+            EVENTS,
+            "-o",
+            out,
+            "--run",
+            3,
+            "--expt",
+            "tst",
+        ]
+        done = drp("-p", f"{script} {7 + number}", *options)
+        assert "damaged 1 event" in done.stdout, done.stdout + done.stderr
+        found += sorted(out.rglob("*.xtc2"))
+    return found
+
+
+def expected(k: int) -> int:
+    if k in (7, 8):  # of 7 the first words are not there, and their two lowest bits are no monitors
+        return PERSIST | (0 if k == 7 else (k & 3) << 2)
+    n = k % 10
+    return (PERSIST if 2 * n > 15 else 0) | (n & 3) << 2
+
+
+def listed(path: Path) -> list[tuple[int, int, int, str]]:
+    lines = [line.split() for line in path.read_text().splitlines() if not line.startswith("#")]
+    return [(int(pulse), int(stamp), int(word, 16), cause) for pulse, stamp, word, cause in lines]
+
+
+def test_a_script_decides_on_recorded_events_by_their_pulse_ids(files, tmp_path):
+    script = tmp_path / "trigger.py"
+    script.write_text(TRIGGER)
+    tally = replay(files, config=StageConfig(str(script)), write=tmp_path / "list")
+    found = listed(tmp_path / "list")
+    stamps = [
+        one.timestamp
+        for one in Reader(next(p for p in files if "smd" not in p.name))
+        if one.service == TransitionId.L1Accept
+    ]
+    assert [one[1] for one in found] == stamps
+    assert [one[2] for one in found] == [expected(k) for k in range(EVENTS)]
+    assert all(pulse > 0 and cause == "none" for pulse, _, _, cause in found)
+    persist = sum(1 for k in range(EVENTS) if expected(k) & PERSIST)
+    assert (tally.events, tally.persist, tally.filtered, tally.failed) == (
+        EVENTS,
+        persist,
+        EVENTS - persist,
+        2,
+    )
+    assert (
+        "60 events" in tally.lines()[0] and "2 persist because a script of a drp failed" in tally.lines()[1]
+    )
+
+
+def test_conditions_decide_as_the_script_does(files, tmp_path):
+    replay(files, conditions=Conditions.parse("digitizer_0.n + second_0.n > 15"), write=tmp_path / "list")
+    assert [one[2] & (PERSIST | PRESCALE) for one in listed(tmp_path / "list")] == [
+        expected(k) & PERSIST for k in range(EVENTS)
+    ]
+    with pytest.raises(ConditionError, match=r"digitizer_0.n, second_0.n"):
+        replay(files, conditions=Conditions.parse("n > 15"))
+
+
+def test_an_event_that_one_stream_lacks_is_built_without_it(files, tmp_path):
+    streams = [one for k, paths in enumerate(streams_of(files)) if (one := read_stream(paths, k)) is not None]
+    assert [one.contributor.alias for one in streams] == ["digitizer_0", "second_0"]
+    assert streams[0].contributor.words == (("n", "UINT32"), ("x", "DOUBLE"))
+    part = type(streams[1])(
+        *(
+            getattr(streams[1], name)[::2] if name != "contributor" else streams[1].contributor
+            for name in streams[1].__slots__
+        )
+    )
+    events, rows = build([streams[0], part])
+    assert events["present"].tolist() == [3, 1] * (EVENTS // 2)
+    assert events["pulse_id"].tolist() == streams[0].pulse_ids.tolist()
+    assert not rows[1][1::2].any()
+
+
+def test_a_script_that_hangs_on_an_event_makes_its_batch_persist_and_is_told(files, tmp_path, caplog):
+    script = tmp_path / "trigger.py"
+    script.write_text(TRIGGER + "    if one and one.n == 9:\n        while True: pass\n")
+    tally = replay(files, config=StageConfig(str(script), event_timeout_s=0.2, first_event_timeout_s=0.5))
+    assert tally.persist == EVENTS
+    assert tally.unanswered == {"timed_out": EVENTS}
+    assert "timed_out" in tally.lines()[-1]
+
+
+def test_files_that_cannot_be_built_and_scripts_that_cannot_run_are_told(files, tmp_path):
+    with pytest.raises(SourceError, match="2 streams are of digitizer_0"):
+        other = tmp_path / "again.xtc2"
+        other.write_bytes(next(p for p in files if "smd" not in p.name).read_bytes())
+        replay([*files, other])
+    with pytest.raises(SourceError, match="nothing but smalldata"):
+        replay([p for p in files if "smd" in p.name])
+    script = tmp_path / "bad.py"
+    script.write_text("from drp import TriggerDataSource\nTriggerDataSource().detector('second', bytes)\n")
+    with pytest.raises(ScriptError, match="Did you mean 'second_0'"):
+        replay(files, config=StageConfig(str(script)))

@@ -5,7 +5,7 @@ A message is one ZMQ frame: a `Header`, then a payload that is an array of one o
 
 * drp and teb: contributions go out, verdicts come back;
 * timing and drp: triggers go out, credit comes back;
-* drp and meb: whole datagrams go out, credit comes back.
+* drp and meb, meb and viewer: whole datagrams go out, credit comes back.
 
 Control speaks JSON throughout (`drp.link.control`). This module knows no socket and no clock.
 """
@@ -34,6 +34,7 @@ WORDS_ALIGN = 8
 
 _MAGIC = 0x31505244  # "DRP1"
 _HEADER = struct.Struct("<IHHII")
+_MONITORED = struct.Struct("<QII")
 
 
 class Kind(IntEnum):
@@ -52,7 +53,7 @@ class Kind(IntEnum):
     TRANSITION = 6
     """One record, as in EVENTS, and then JSON text."""
     CREDIT = 7
-    """u64: how many events may be sent on this link since HELLO, in all."""
+    """u64: how many events may be sent on this link since HELLO, in all. A viewer's is a VIEWER_CREDIT; to a viewer, the events there were."""
     DGRAM = 8
     """One MONITORED record, and then a whole datagram."""
 
@@ -122,12 +123,44 @@ TRIGGER = np.dtype(
 """timing to drp, 64 bytes. A TRANSITION's JSON is what its phase 1 said."""
 
 MONITORED = np.dtype([("pulse_id", "<u8"), ("result", "<u4"), ("drp_id", "<u4")])
-"""drp to meb, 16 bytes before the dgram."""
+"""drp to meb, 16 bytes before the dgram, or before Configure and BeginRun, which go together. `count` 1 in the header: a transition that was
+in force already, told to a meb that begins. From meb to viewer the same with one dgram; `drp_id` is the number of the event, from 1, or 0."""
+
+POSTED = np.dtype(
+    [
+        ("pulse_id", "<u8"),
+        ("result", "<u4"),
+        ("number", "<u4"),  # as `drp_id` in a MONITORED of a viewer
+        ("segment", "<u4"),  # id of the shared memory segment
+        ("spare", "<u4"),
+        ("segment_bytes", "<u8"),
+        ("offset", "<u8"),  # of the slot in it
+        ("stamp", "<u8"),  # of the slot, while the event is there
+        ("size", "<u8"),  # of the dgram
+    ]
+)
+"""meb to viewer on the same machine, in EVENTS: where an event lies (drp.shm._board)."""
+
+VIEWER_CREDIT = struct.Struct("<QQ")
+"""viewer to meb, the payload of CREDIT: how many events may be sent since HELLO, in all, and how many transitions were taken."""
 
 
 def stride_of(words_bytes: int) -> int:
     """Return the bytes of one contribution with so many bytes of words."""
     return CONTRIBUTION.itemsize + -(-words_bytes // WORDS_ALIGN) * WORDS_ALIGN
+
+
+def monitored(payload: memoryview) -> tuple[int, int, int, memoryview]:
+    """Return pulse id, result, drp id and dgrams of a DGRAM's payload. MessageError: it is too short."""
+    if len(payload) < MONITORED.itemsize:
+        raise MessageError(f"{len(payload)} bytes are no monitored dgram")
+    pulse_id, result, drp_id = _MONITORED.unpack_from(payload)
+    return pulse_id, result, drp_id, payload[MONITORED.itemsize :]
+
+
+def encode_monitored(pulse_id: int, result: int, drp_id: int) -> bytes:
+    """Return a MONITORED record."""
+    return _MONITORED.pack(pulse_id, result, drp_id & 0xFFFFFFFF)
 
 
 def decode(frame: bytes | memoryview) -> tuple[Header, memoryview]:

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from drp.engine._collect cimport Collect, N_BUCKETS
+from drp.engine._copies cimport CopyRing
 from drp.engine._order cimport Item
 from drp.shm._layout cimport Bell
 from drp.shm._pebble cimport Slot
@@ -39,6 +40,7 @@ cdef class Recording(Collect):
     cdef uint32_t lacks_transitions
     cdef bint source_held            # until all it has put was dispatched and answered
     cdef L1Recorder writer
+    cdef CopyRing copies             # None: nothing is monitored
     cdef int notify_fd
     cdef uint64_t rescued[3]         # sleeps of engine, recorder and source that ended by their limit though there was news
     cdef uint32_t stopping
@@ -73,6 +75,7 @@ cdef class Recording(Collect):
     cdef int _record_some(self) noexcept nogil
     cdef bint _record_or_wait(self, Item *item) noexcept nogil
     cdef int _record(self, Item *item) noexcept nogil
+    cdef void _copy(self, Item *item, Slot *s, bint recorded) noexcept nogil
     cdef void _release(self, uint64_t first, uint64_t last) noexcept nogil
     cdef void _tell_cut(self) noexcept nogil
     cdef void _count(self, Item *item, Slot *s, uint64_t now_ns) noexcept nogil

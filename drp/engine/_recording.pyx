@@ -3,7 +3,7 @@
 The lock of all tables lives here, since the recorder shares them with everybody; `writing` beside it is held while the files are touched,
 so that the main thread can open, roll and close them. The recorder reads its own stretch of the road, [record_next, judged_next), without the lock.
 
-An event that the trigger refuses is not written. One that only the prescale keeps is written with all its raw data, whatever the script removed.
+An event that the trigger refuses is not written. What it has monitored is copied for the mebs, written or not (`drp.engine._copies`). One that only the prescale keeps is written with all its raw data, whatever the script removed.
 
 What it cannot write (disk full, input/output error) it tries again every 0.1 s: the dgrams wait in the pebble, and the source with them.
 """
@@ -14,6 +14,7 @@ from libc.string cimport memset
 from posix.unistd cimport write
 
 from drp.engine._collect cimport N_BUCKETS, N_NOTICES, NOTICE_OVERFLOW, Collect, Notice, bucket
+from drp.engine._copies cimport CopyRing
 from drp.engine._order cimport RULED_BYPASS, RULED_VERDICT, Item
 from drp.shm._layout cimport BLOCK_WORDS, Bell
 from drp.shm._pebble cimport L1_ACCEPT, SLOW_UPDATE, Pebble, Slot
@@ -33,6 +34,8 @@ cdef enum:
     NO_PORT = -1
     RESULT_PRESCALE = 1              # as drp.core.wire
     RESULT_PERSIST = 2
+    MONITOR_SHIFT = 2
+    MONITOR_BITS = 15
 
 cdef enum Fate:                      # as drp.core.ledger
     FATE_VERDICT = 0
@@ -179,6 +182,8 @@ cdef class Recording(Collect):
         if item.service == L1_ACCEPT:
             fate = fate_of(item)
             if fate == FATE_FILTERED:
+                if self.copies is not None:
+                    self._copy(item, s, 0)
                 return 0
             outcome = self.writer.record(
                 self.pebble.base + s.offset, s.size, item.desc if item.desc_bytes else NULL,
@@ -189,14 +194,32 @@ cdef class Recording(Collect):
                 self.n_cut += 1
             elif outcome == RECORD_MALFORMED:
                 self.n_malformed += 1
+            if self.copies is not None and outcome != RECORD_PAUSED:
+                self._copy(item, s, 1)
         elif item.big != NULL:
             outcome = self.writer.record_pair(item.big, item.big_bytes, item.smd, item.smd_bytes)
         elif item.service == SLOW_UPDATE:
             outcome = self.writer.record_pair(
                 self.pebble.base + s.offset, s.size, self.pebble.base + s.offset, s.size)
+            if self.copies is not None and outcome != RECORD_PAUSED:
+                self.copies.put_slow(item.seq, s.pulse_id, self.pebble.base + s.offset, s.size)
         else:
             return 0
         return self.writer.error if outcome == RECORD_PAUSED else 0
+
+    cdef void _copy(self, Item *item, Slot *s, bint recorded) noexcept nogil:
+        """Copy an event for the mebs that get it: as it was just recorded, or would have been."""
+        cdef uint32_t mebs = self.copies.always
+        if item.ruling == RULED_VERDICT:
+            mebs |= item.result >> MONITOR_SHIFT & MONITOR_BITS
+        if mebs == 0:
+            return
+        mebs = self.copies.admit(mebs)
+        if mebs and (recorded or self.writer.gather_only(
+                self.pebble.base + s.offset, s.size, item.desc if item.desc_bytes else NULL,
+                &item.info if item.desc_bytes and item.cause == 0 else NULL, item.data, cause_damage(item.cause) | item.ruled_damage,
+                item.cause, item.worker, s.pulse_id, s.capacity)):
+            self.copies.put_event(item.seq, s.pulse_id, item.result, mebs, self.writer.gather)
 
     cdef void _release(self, uint64_t first, uint64_t last) noexcept nogil:
         """Count what was recorded and give back what it held."""
@@ -282,6 +305,10 @@ cdef class Recording(Collect):
                 self.n_words += 1
             if item.info.damage or item.info.user:
                 count_damage(&self.script, item.info.damage | <uint16_t>item.info.user << 12)
+
+    def copy_to(self, CopyRing copies not None) -> None:
+        """Copy monitored events, and every SlowUpdate, into this ring from now on; only before the recorder's thread runs."""
+        self.copies = copies
 
     def hold_files(self) -> None:
         """Keep the recorder's thread from the files until release_files()."""

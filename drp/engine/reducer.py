@@ -40,6 +40,7 @@ from drp.source import Source, SourceOptions, open_source
 
 if TYPE_CHECKING:
     from drp.engine.constants import Broadcast
+    from drp.engine.meblink import MebLinks
 
 TICK_S = 0.02
 N_TRANSITIONS = 128
@@ -105,9 +106,9 @@ class Reducer:
     `judge` decides which events are kept (None: all are); it is for this one run.
 
     `run` is a process of its own, `reduce` a part of one that has the source and the nursery already. Then `observe` is told of every
-    transition that is finished, `make_recorder` may put another end to the flow (it is given the bytes that a transition may have), and
-    `nursery` is, after `reduce`, the one that can be used again, or None. With `trigger` the script is a partition's trigger, and the source
-    gives it batches.
+    transition that is finished, `monitor` gets copies of what is monitored, `make_recorder` may put another end to the flow (it is given the
+    bytes that a transition may have), and `nursery` is, after `reduce`, the one that can be used again, or None. With `trigger` the script is a
+    partition's trigger, and the source gives it batches.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Reducer:
         make_recorder: Callable[[int], Recorder] | None = None,
         judge: Judge | None = None,
         trigger: bool = False,
+        monitor: MebLinks | None = None,
     ) -> None:
         self.nursery: Nursery | None = None
         self._config = config
@@ -129,6 +131,7 @@ class Reducer:
         self._make_recorder = make_recorder or self._own_recorder
         self._judge = judge
         self._trigger = trigger
+        self._monitor = monitor
         self._signals = 0
         self._compiled = compiled_ahead(config)
         self._warnings = list(config.notes)
@@ -232,6 +235,8 @@ class Reducer:
         self._constants = self._broadcast(record)
         self._recorder = self._make_recorder(pebble.result_bytes)
         self._flow = Flow(pebble, self._recorder.l1, self._notify)
+        if self._monitor is not None:
+            self._flow.copy_to(self._monitor.copies(pebble.event_bytes, pebble.transition_bytes))
         self._feed = Feed(source, pebble, self._flow, events=config.events, name=source.describe())
         self._run_record = record
         berth = Berth(
@@ -266,6 +271,7 @@ class Reducer:
             self._constants,
             self._observe,
             self._judge,
+            self._monitor,
         )
         selector.register(self._notify, selectors.EVENT_READ, self._on_notify)
         threads = [

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from drp.core.errors import DrpError, WorkerError
 from drp.core.ledger import Cause
@@ -56,6 +56,13 @@ class Finished:
     error: DrpError | None = None
 
 
+class Monitor(Protocol):
+    """Who passes on what is monitored (drp.engine.meblink)."""
+
+    def transition(self, seq: int, finished: Finished, shown: bytes | memoryview) -> None:
+        """Take the dgrams of a transition; all before `seq`, its number in the flow, is recorded, and nothing after it can be yet."""
+
+
 class Transitions:
     """Collect the answers to one transition after another, and finish it."""
 
@@ -68,6 +75,7 @@ class Transitions:
         constants: Broadcast | None = None,
         observe: Callable[[Finished], None] | None = None,
         judge: Judge | None = None,
+        monitor: Monitor | None = None,
     ) -> None:
         self.error: DrpError | None = None
         self.unequal = 0
@@ -80,6 +88,7 @@ class Transitions:
         self._constants = constants
         self._observe = observe
         self._judge = judge
+        self._monitor = monitor
         self._answers: dict[int, Answer] = {}
         self._first: dict[int, tuple[int, Answer]] = {}
         self._stage = Stage.IDLE
@@ -215,6 +224,8 @@ class Transitions:
         self._answers = {}
         self._finished = _finished(dgram, pulse_id, synthesised)
         self._crew.on_finished(self._service, self._seq)
+        if self._monitor is not None:
+            self._monitor.transition(self._seq, self._finished, self._written.shown)
         self._flow.finish_transition(self._seq, self._written.big, self._written.smd)
         if self._service == TransitionId.Configure:
             # Only now: who is made again is shown this Configure with all that is in force, and is not one of those asked.

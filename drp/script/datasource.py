@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drp.script.errors import NotAWorkerError, ScriptError, UnknownNameError, near_misses
 from drp.script.info import DrpInfo
 from drp.script.run import Run, ScriptVerbs
 from drp.script.session import Session
 
+if TYPE_CHECKING:
+    from drp.script.monitor import MonitorFeed
+
 # psana's keywords that change nothing here: there is no smd, no database and no Prometheus client of the script's.
 WITHOUT_EFFECT = frozenset(
     {
-        "monitor",
         "log_level",
         "log_file",
         "batch_size",
@@ -38,7 +40,6 @@ NOT_HERE = {
     "exp": FILES,
     "run": FILES,
     "dir": FILES,
-    "shmem": "Run the script with drp.",
     "max_events": "Use drp -n, or evt.index in the script.",
     "detectors": "All detectors of the stream are there.",
     "xdetectors": "All detectors of the stream are there.",
@@ -78,6 +79,9 @@ class DataSource(ScriptVerbs):
     service's; default: $DRP_CALIB) are for a script that runs without drp. `skip_calib_load` ("all" or names) does without the constants of these
     detectors.
 
+    `monitor` says of which running partition a script without drp gets the monitored events: `tst:0/meb0`, `tst:0` or `tst` on this machine, or a
+    meb's tcp://HOST:PORT, for which `keys` is the folder of keys. psana's `shmem` is taken as the same. Runs come for as long as the script asks.
+
     `drp` and psana's other keywords are taken too; one that would change what is read is an error that says what to do.
     """
 
@@ -91,6 +95,9 @@ class DataSource(ScriptVerbs):
         output: str | Path | None = None,
         calib: str | None = None,
         skip_calib_load: str | Iterable[str] | None = None,
+        monitor: str | bool | None = None,
+        shmem: str | None = None,
+        keys: str | Path | None = None,
         **psana: Any,
     ) -> None:
         if _Current.refused:
@@ -102,10 +109,22 @@ class DataSource(ScriptVerbs):
         if drp is not None and not isinstance(drp, DrpInfo):
             raise ScriptError("drp= takes the global drp_info", found=type(drp).__name__)
         session = _Current.session
-        if session is None:
+        where = shmem or (monitor if isinstance(monitor, str) else None)
+        self._feed: MonitorFeed | None = None
+        if where is not None:
+            if session is not None or files or output:
+                raise ScriptError(
+                    "a script that monitors gets its events from a meb alone",
+                    hint="Run it without drp, and without files.",
+                )
+            from drp.script.monitor import open_monitor  # noqa: PLC0415 - only viewers need sockets
+
+            session, self._feed = open_monitor(where, keys, calib)
+        elif session is None:
             if not files:
                 raise ScriptError(
-                    "there is no drp around this script", hint="Run it with drp -p, or give files=[...]."
+                    "there is no drp around this script",
+                    hint="Run it with drp -p, or give files=[...], or monitor= for a running partition.",
                 )
             from drp.script.offline import open_files  # noqa: PLC0415 - only scripts without drp need the sinks
 
@@ -129,6 +148,11 @@ class DataSource(ScriptVerbs):
     def drp_info(self) -> DrpInfo:
         """What the script is told of its drp."""
         return self._session.info
+
+    @property
+    def monitor_lost(self) -> int:
+        """How many monitored events this script did not get, since it asks for them too slowly or too late; 0 where it does not monitor."""
+        return 0 if self._feed is None else self._feed.lost
 
     @property
     def stacked_copies(self) -> int:
@@ -168,7 +192,18 @@ def check_keywords(given: Mapping[str, Any]) -> None:
         if name in WITHOUT_EFFECT:
             continue
         if name not in NOT_HERE:
-            known = {"drp", "files", "output", "calib", "skip_calib_load", *WITHOUT_EFFECT, *NOT_HERE}
+            known = {
+                "drp",
+                "files",
+                "output",
+                "calib",
+                "skip_calib_load",
+                "monitor",
+                "shmem",
+                "keys",
+                *WITHOUT_EFFECT,
+                *NOT_HERE,
+            }
             raise UnknownNameError(f"DataSource has no keyword {name!r}", hint=near_misses(name, known))
         if value:
             raise ScriptError(f"DataSource cannot honour {name}=", hint=NOT_HERE[name])

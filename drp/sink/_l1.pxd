@@ -44,6 +44,11 @@ cdef class L1Recorder:
         uint16_t damage, uint8_t cause, uint16_t worker, uint64_t pulse_id, uint64_t bound,
         bint whole,
     ) noexcept nogil
+    # What `record` would have written is in `gather`, and nothing is counted; False: there is no memory.
+    cdef bint gather_only(
+        self, const uint8_t *raw, size_t size, const uint8_t *desc, const EditInfo *edit, const uint8_t *data,
+        uint16_t damage, uint8_t cause, uint16_t worker, uint64_t pulse_id, uint64_t bound,
+    ) noexcept nogil
     # One dgram that is ready (a transition) and its smd twin. RECORD_OK or RECORD_PAUSED.
     cdef int record_pair(
         self, const uint8_t *big, size_t n_big, const uint8_t *smd, size_t n_smd

@@ -106,6 +106,13 @@ cdef class L1Recorder:
         self.malformed += self.outcome == GATHER_MALFORMED
         return self.outcome
 
+    cdef bint gather_only(
+        self, const uint8_t *raw, size_t size, const uint8_t *desc, const EditInfo *edit, const uint8_t *data,
+        uint16_t damage, uint8_t cause, uint16_t worker, uint64_t pulse_id, uint64_t bound,
+    ) noexcept nogil:
+        return self.stage == STAGE_GATHER and self.gather.gather(
+            raw, size, desc, edit, data, self.table, damage, cause, worker, pulse_id, bound, False) >= 0
+
     cdef int record_pair(
         self, const uint8_t *big, size_t n_big, const uint8_t *smd, size_t n_smd
     ) noexcept nogil:

@@ -94,11 +94,15 @@ class Then(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The bytes of a transition for both files (empty: nothing is written), and what comes after."""
+    """The bytes of a transition for both files (empty: nothing is written), and what comes after.
+
+    `shown` are the dgrams that those who monitor get, recording or not: none at Configure, at BeginRun the Configure with all Names before it.
+    """
 
     big: bytes | memoryview = b""
     smd: bytes = b""
     then: Then = Then.NOTHING
+    shown: bytes | memoryview = b""
 
 
 @dataclass(slots=True)
@@ -221,7 +225,7 @@ class Recorder:
             return self._configure(view, answer)
         if service == TransitionId.Unconfigure:
             self._setup = None
-            return Written()
+            return Written(shown=bytes(dgram))
         if self._setup is None:
             raise RecorderError(f"{service.name} without a Configure before it")
         if service == TransitionId.BeginRun:
@@ -259,7 +263,7 @@ class Recorder:
         return self.files[already:]
 
     def _out(self, big: bytes | memoryview, smd: bytes, then: Then = Then.NOTHING) -> Written:
-        return Written() if self.output is None else Written(big, smd, then)
+        return Written(shown=big) if self.output is None else Written(big, smd, then, big)
 
     def _configure(self, dgram: Dgram, answer: Answer) -> Written:
         declared = merge_declared((), answer.declared)
@@ -289,13 +293,15 @@ class Recorder:
             tail += encode_shapes_data(own.drpcalib, dict(constants))
         record = self._edit(dgram, answer, setup, tail=tail, drops=() if agrees else (own.runinfo.names_id,))
         configure = _edit_configure(setup, self._transition_bytes)
+        shown = configure + record
         if self.output is None:
-            return Written()
+            return Written(shown=shown)
         to = self.output
         place = RunFiles(to.root, to.instrument, experiment, run, to.stream)
         self._open(place, own, overwrite=to.overwrite)
         self._recorded.add((experiment, run))
-        return Written(configure + record, smd_configure(Dgram(configure), own.smdinfo.names_id) + record)
+        smd = smd_configure(Dgram(configure), own.smdinfo.names_id) + record
+        return Written(shown, smd, shown=shown)
 
     def _number(self, experiment: str, run: int, told: _Told) -> tuple[str, int, bool]:
         """Return experiment and number of a run, and whether its runinfo says so.
@@ -331,7 +337,7 @@ class Recorder:
             return self._out(record, record)
         tail = encode_chunkinfo(setup.own.chunkinfo, ChunkInfo(place.name(self._chunk + 1), self._chunk + 1))
         record = self._edit(dgram, answer, setup, tail=tail)
-        return Written(record, record, Then.NEW_CHUNK)
+        return Written(record, record, Then.NEW_CHUNK, record)
 
     def _edit(
         self,

@@ -1,0 +1,1 @@
+"""meb: builds the events that are monitored, and serves them to viewers."""

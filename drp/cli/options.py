@@ -35,7 +35,18 @@ from drp.script.constants_source import check_constants, constants_of_simulator
 
 DEFAULT_EVENTS = 1000
 CALIB_VARIABLE = "DRP_CALIB"
-LOG_DOMAINS = ("run", "worker", "source", "sink", "script", "offline", "constants", "trigger")
+LOG_DOMAINS = (
+    "run",
+    "worker",
+    "source",
+    "sink",
+    "script",
+    "offline",
+    "constants",
+    "trigger",
+    "link",
+    "control",
+)
 """The parts of drp that log: loggers are called `drp.<part>`, or below that."""
 
 _DESCRIPTION = """\

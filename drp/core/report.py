@@ -50,7 +50,8 @@ class Report:
     at the end; `reduce_lost_events` are those whose share of the reduced arrays ended with one of
     `reduce_lost_workers` processes; `source_truncated` tells of files that end in a cut-off dgram,
     `source_faults` of what made a file end too early, `source_not_rising` counts events that are not later than
-    the one before; `constants` what was calibrated with, for each BeginRun; `failure_kinds`
+    the one before; `constants` what was calibrated with, for each BeginRun; `no_verdict` of which events a trigger that was away
+    decided nothing; `failure_kinds`
     as the Tally has them; `error` is what ended the run early, or empty.
     """
 
@@ -81,6 +82,7 @@ class Report:
     source_not_rising: int = 0
     warnings: Sequence[str] = ()
     constants: Sequence[Mapping[str, Any]] = ()
+    no_verdict: Sequence[Mapping[str, Any]] = ()
     error: str = ""
     version: str = ""
 
@@ -166,6 +168,7 @@ class Report:
             "unburied": self.unburied,
             "reduce_lost": {"workers": self.reduce_lost_workers, "events": self.reduce_lost_events},
             "constants": [dict(one) for one in self.constants],
+            "no_verdict": [dict(one) for one in self.no_verdict],
             "warnings": list(self.warnings),
         }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from drp.core.config import DrpConfig
@@ -22,6 +23,7 @@ from drp.script.info import DrpInfo
 from drp.sink.recorder import Recorder
 
 NO_WORKER = 0xFFFF
+LOST_TOLD = 10
 
 
 def info_of(config: DrpConfig) -> dict[str, object]:
@@ -133,6 +135,9 @@ class Account:
             yield f"{events} had extents that do not add up: recorded whole, marked Corrupted"
         if self._judge is not None:
             yield from self._judge.warnings
+            yield from map(str, self._judge.lost[:LOST_TOLD])
+            if more := len(self._judge.lost[LOST_TOLD:]):
+                yield f"and {more} more times; the report has them all"
             if count := self._flow.n_unknown + self._flow.n_repeated:
                 yield f"{count:,} verdicts were for events that were not asked for, or decided: dropped"
         if count := self._crew.supervisor.unburied:
@@ -192,6 +197,7 @@ class Account:
             source_not_rising=self._feed.not_rising,
             warnings=warnings,
             constants=constants,
+            no_verdict=[] if self._judge is None else [asdict(one) for one in self._judge.lost],
             error=_error_text(error or self._feed.error),
         )
 

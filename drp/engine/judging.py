@@ -1,8 +1,9 @@
 """Who decides which events are kept: what every judge is, and the one that goes by conditions on trigger words, in this process.
 
 A judge has a thread of its own, which takes contributions from the flow and gives verdicts, a batch at a time. The main thread tells it of
-transitions, each when all events before it are recorded and before any after it is in work, so that the two need no lock. A judge that breaks
-stops nothing: what it has not judged is kept, and all that comes.
+transitions, each when all before it is recorded and before anything after it is in work. So a transition that is there when a batch is taken
+comes before all of the batch, or (where that has but SlowUpdates, which wait for no verdict) after all of it, as the numbers say. A judge that
+breaks stops nothing: what it has not judged is kept, and all that comes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import select
 import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from drp.core import wire
-from drp.core.conditions import Conditions
+from drp.core.conditions import Bound, Conditions
 from drp.core.config import DrpConfig
 from drp.core.errors import DrpError, ScriptError
 from drp.engine._flow import Flow
@@ -63,13 +65,35 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A transition as a judge is told of it; `words` with a Configure only."""
+    """A transition as a judge is told of it, `seq` its number; `words` with a Configure only."""
 
+    seq: int
     service: TransitionId
     pulse_id: int
     timestamp: int
     env: int
     words: Words | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Events that are kept since nobody decided: of which trigger, why, how many, and between which pulse ids."""
+
+    trigger: str
+    why: str
+    first_pulse_id: int
+    last_pulse_id: int
+    events: int
+
+    def __str__(self) -> str:
+        events = "1 event" if self.events == 1 else f"{self.events:,} events"
+        return f"{events} of pulse ids {self.first_pulse_id} to {self.last_pulse_id} kept without a verdict: {self.trigger}: {self.why}"
+
+    def with_more(self, other: Lost) -> Lost:
+        """Return both as one."""
+        first = min(self.first_pulse_id, other.first_pulse_id)
+        last = max(self.last_pulse_id, other.last_pulse_id)
+        return Lost(self.trigger, self.why, first, last, self.events + other.events)
 
 
 class Judge(Protocol):
@@ -90,6 +114,10 @@ class Judge(Protocol):
     @property
     def warnings(self) -> Sequence[str]:
         """What the report is to tell of it."""
+
+    @property
+    def lost(self) -> Sequence[Lost]:
+        """The events that it did not decide, in the order in which that was."""
 
     def start(self, flow: Flow) -> None:
         """Begin to judge the events of a flow; before anything is handed in."""
@@ -112,20 +140,22 @@ def judge_of(config: DrpConfig) -> Judge | None:
 
 
 class JudgeThread:
-    """What judges share: the thread, and the bell it sleeps on.
+    """What judges share: the thread, the bell it sleeps on, and what goes to it in which order.
 
-    A subclass gives `work`, which is called again and again: it takes what there is and returns whether there was anything. `groups`: which
-    events are judged (Flow.judge); `rising`: they are told with pulse ids that rise.
+    A subclass gives `check`, for the main thread, and `heed` and `decide` for its own. `groups`: which events are judged (Flow.judge); `rising`:
+    they are told with pulse ids that rise.
     """
 
     def __init__(self, groups: int = ALL_GROUPS, *, rising: bool = False) -> None:
         self.error: DrpError | None = None
         self.warnings: list[str] = []
+        self.lost: list[Lost] = []
         self.trouble = ""
         self._groups = groups
         self._rising = rising
         self._bell = -1
         self._closing = False
+        self._told: deque[Told] = deque()
         self._thread: threading.Thread | None = None
 
     @property
@@ -150,16 +180,41 @@ class JudgeThread:
             os.close(self._bell)
         self._thread = None
 
+    def transition(self, told: Told) -> None:
+        self.check(told)
+        if told.words is not None:
+            self._flow.set_words(told.words.size_bytes)
+        self._told.append(told)
+        self.ring()
+
     def ring(self) -> None:
         """Wake the thread."""
         os.eventfd_write(self._bell, 1)
 
+    def check(self, told: Told) -> None:
+        """Raise DrpError where the run cannot go on with this transition."""
+
     def open(self) -> None:
         """Make what the thread needs, in it."""
 
+    def heed(self, told: Told) -> None:
+        """Take a transition: all before it was decided or heeded."""
+
+    def decide(self, taken: bytes) -> None:
+        """Take contributions and SlowUpdates (Flow.take_contributions), and give verdicts on those events, now or later."""
+        raise NotImplementedError
+
     def work(self) -> bool:
         """Take what there is; returns whether there was anything."""
-        raise NotImplementedError
+        taken = self._flow.take_contributions(BATCH)
+        first = int.from_bytes(taken[:8], "little")
+        found = bool(taken)
+        while self._told and (not taken or self._told[0].seq < first):
+            self.heed(self._told.popleft())
+            found = True
+        if taken:
+            self.decide(taken)
+        return found
 
     def sleep(self) -> None:
         """Wait for the bell, or for a short while."""
@@ -209,25 +264,26 @@ class ConditionsJudge(JudgeThread):
         self._alias = alias
         self._judged = 0
 
-    def transition(self, told: Told) -> None:
+    def check(self, told: Told) -> None:
+        if told.words is not None:
+            self._bind(told.words)
+
+    def heed(self, told: Told) -> None:
         if told.service == TransitionId.BeginRun:
             self._judged = 0
-        if told.words is None:
-            return
-        if not told.words.fields:
+        if told.words is not None:
+            self._words = told.words
+            self._bound = self._bind(told.words)
+
+    def _bind(self, words: Words) -> Bound:
+        if not words.fields:
             raise ScriptError(
                 "the script declares no trigger words, and --keep-if asks for some",
                 hint="Declare them with ds.add_trigger({...}) before ds.runs(), and set them for each event with ds.set_trigger(...).",
             )
-        self._words = told.words
-        names = [name for name, _ in told.words.fields]
-        self._bound = self._conditions.bind({self._alias: names}, self._alias)
-        self._flow.set_words(told.words.size_bytes)
+        return self._conditions.bind({self._alias: [name for name, _ in words.fields]}, self._alias)
 
-    def work(self) -> bool:
-        taken = self._flow.take_contributions(BATCH)
-        if not taken:
-            return False
+    def decide(self, taken: bytes) -> None:
         stride = wire.stride_of(self._words.size_bytes)
         whole = np.frombuffer(taken, np.uint8).reshape(-1, stride)
         asked = wire.records(memoryview(taken), len(whole), wire.CONTRIBUTION, stride)
@@ -238,7 +294,6 @@ class ConditionsJudge(JudgeThread):
         verdicts["seq"], verdicts["pulse_id"] = asked["seq"], asked["pulse_id"]
         verdicts["result"] = self._results(asked, whole[:, wire.CONTRIBUTION.itemsize :])
         self._flow.give_verdicts(verdicts.data)
-        return True
 
     def _results(self, asked: npt.NDArray[Any], words: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
         keep = asked["flags"] & wire.Contributed.failed != 0

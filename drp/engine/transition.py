@@ -258,7 +258,7 @@ class Transitions:
             return
         header = DgramHeader.decode(dgram)
         words = Words.of(self._recorder.declared) if self._service == TransitionId.Configure else None
-        self._judge.transition(Told(self._service, pulse_id, header.timestamp, header.env, words))
+        self._judge.transition(Told(self._seq, self._service, pulse_id, header.timestamp, header.env, words))
 
     def _used_constants(self, dgram: bytes, answer: Answer) -> dict[str, str] | None:
         """Return what BeginRun keeps of the constants; a Configure is what those of its runs are looked up with."""

@@ -117,10 +117,8 @@ def test_without_a_condition_there_is_no_judge() -> None:
 class Broken(JudgeThread):
     """A judge that fails at the first event it is shown."""
 
-    def work(self) -> bool:
-        if self._flow.take_contributions():
-            raise RuntimeError("no idea")
-        return False
+    def decide(self, taken: bytes) -> None:
+        raise RuntimeError("no idea")
 
 
 def test_a_judge_that_breaks_keeps_everything_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
@@ -147,7 +145,7 @@ def test_a_judge_that_breaks_keeps_everything_and_says_so(caplog: pytest.LogCapt
 
 def test_words_are_packed_in_the_order_of_their_declaration() -> None:
     assert Words().size_bytes == 0
-    told = Told(TransitionId.Configure, 0, 0, 0, Words())
+    told = Told(1, TransitionId.Configure, 0, 0, 0, Words())
     judge = judge_of(parse(["-p", __file__, "--keep-if", "n > 1"]))
     assert judge is not None
     with pytest.raises(Exception, match="declares no trigger words"):

@@ -117,7 +117,7 @@ class Feed:
             self.source.close()
 
     def _take(self) -> None:
-        paced = False
+        paced = self._wait_for is not None
         while not self._stop.is_set():
             if not self._run.wait(WAIT_S):
                 continue
@@ -126,13 +126,13 @@ class Feed:
                 return
             if self._pause.is_set() and self.batch.pause():
                 self._pause.clear()
-            if not self.batch.transitions_free or not self.batch.events_free:
+            if not self.batch.transitions_free or (self._wait_for is None and not self.batch.events_free):
                 continue
             put = self.source.fill(self.batch)
             self._tell_not_rising()
             if put == END:
                 return
-            if put == 0:
+            if put == 0 and self.batch.events_free:
                 paced = self._wait()
 
     def _wait(self) -> bool:

@@ -75,7 +75,7 @@ cdef class SlotBatch:
     cdef uint64_t not_rising_at
     cdef uint64_t not_rising_after
     cdef readonly uint64_t n_malformed  # SlowUpdates whose extents do not add up
-    cdef int put_c(self, const uint8_t *dgram, size_t size, uint64_t timestamp, uint64_t pulse_id) noexcept nogil
+    cdef int put_c(self, const uint8_t *dgram, size_t size, uint64_t timestamp, uint64_t pulse_id, uint32_t env) noexcept nogil
     cdef void _copy(self, int32_t slot, const uint8_t *dgram, size_t size, uint64_t timestamp) noexcept nogil
     cdef void _look_inside(self, Slot *s) noexcept nogil
     cdef void _enter(self, int32_t slot, uint64_t pulse_id, bint synthesised) noexcept nogil

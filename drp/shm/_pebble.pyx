@@ -89,6 +89,11 @@ cdef void _make_plain(uint8_t *dgram) noexcept nogil:
     dgram[11] = (dgram[11] & 0xf0) | _service(dgram)
 
 
+cdef void _stamp_env(uint8_t *dgram, uint32_t env) noexcept nogil:
+    """Replace all of env but type and service."""
+    memcpy(dgram + 8, &env, 3)
+
+
 cdef size_t _dgram_bytes(const uint8_t *dgram) noexcept nogil:
     cdef uint32_t extent
     memcpy(&extent, dgram + 20, 4)
@@ -184,8 +189,10 @@ cdef class SlotBatch:
             self._synthesise(service, add_ns(self.last_timestamp, 1))
         return True
 
-    cdef int put_c(self, const uint8_t *dgram, size_t size, uint64_t timestamp, uint64_t pulse_id) noexcept nogil:
-        """Copy an L1Accept or SlowUpdate: 1 put, 0 no slot now, -1 it needs put(). The copy gets `timestamp`."""
+    cdef int put_c(self, const uint8_t *dgram, size_t size, uint64_t timestamp, uint64_t pulse_id, uint32_t env) noexcept nogil:
+        """Copy an L1Accept or SlowUpdate: 1 put, 0 no slot now, -1 it needs put(). The copy gets `timestamp`, and groups and keepRaw of `env` where it
+        is not 0.
+        """
         cdef int service
         cdef int32_t slot
         if not self.open or size < DGRAM_BYTES or _dgram_bytes(dgram) != size:
@@ -205,6 +212,8 @@ cdef class SlotBatch:
             return -1
         slot = self._take(service)
         self._copy(slot, dgram, size, timestamp)
+        if env:
+            _stamp_env(self.pebble.base + self.pebble.slots[slot].offset, env)
         self._enter(slot, pulse_id, False)
         return 1
 

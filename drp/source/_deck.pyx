@@ -1,12 +1,13 @@
 """A deck of premade dgrams, dealt in order into the slots of a batch.
 
-It knows where its dgrams lie and how each is stamped; it knows no clock and no file. Three ways of
-stamping, all rising strictly where they loop:
+It knows where its dgrams lie and how each is stamped; it knows no clock and no file. Four ways of
+stamping, the first three rising strictly where they loop:
 
 * as recorded: every dgram keeps its own timestamp and the pulse id it was given (0: unknown, and stays 0);
 * looped (`loop`): part of the deck is dealt again and again, each lap later by the span of one lap;
 * by event (`tick`): event number n, over all laps, has pulse id `pulse0 + n * ticks` and the time of that
-  pulse.
+  pulse;
+* by trigger (`follow`): event after event gets pulse id, time stamp, keepRaw and readout groups of the trigger that it is dealt for.
 
 The dgrams lie in buffers that the deck keeps alive; nothing is copied but into a slot, without the GIL.
 What a slot batch does not take at C level (a transition that its gate must see, or any batch that is not
@@ -29,6 +30,14 @@ cdef enum:
     BILLION = 1000000000
     TICK_NS_OVER = 14000             # a tick of the pulse id is 14/13 us
     TICK_NS_UNDER = 13
+
+cdef packed struct Trigger:          # drp.core.wire.TRIGGER
+    uint64_t pulse_id
+    uint64_t timestamp
+    uint32_t env
+    uint32_t beam
+    uint32_t[9] event_codes
+    uint32_t number
 
 cdef enum Stamp:
     AS_RECORDED
@@ -197,6 +206,73 @@ cdef class Deck:
             events -= self._step()
             put += 1
 
+    def turn(self, Py_ssize_t first=0, Py_ssize_t stop=-1):
+        """Have `follow` deal dgrams [first, stop), the whole deck by default, for ever; the next one is `first`."""
+        if stop < 0:
+            stop = self.count
+        self._check_range(first, stop)
+        self.first, self.stop, self.position = first, stop, first
+
+    def rewind(self):
+        """Go back to the first dgram of the turn, or loop."""
+        self.position = self.first
+
+    def follow(self, slots, const uint8_t[::1] triggers, Py_ssize_t at, uint64_t enough_bytes) -> int:
+        """Deal the next dgrams (`turn` says which), one for each of `triggers` (records of wire.TRIGGER) from number `at` on.
+
+        Goes on until there are no more, a slot is missing, or `enough_bytes` were copied. Returns the number put. ValueError: what is to be dealt is no
+        L1Accept.
+        """
+        cdef SlotBatch batch = slots if isinstance(slots, SlotBatch) else None
+        cdef Py_ssize_t count = triggers.shape[0] // <Py_ssize_t>sizeof(Trigger)
+        cdef Py_ssize_t first = at
+        cdef int state
+        cdef uint64_t copied = 0
+        if self.stop < 0 or not 0 <= at <= count:
+            raise ValueError(f"trigger {at} of {count}, and turns that end at {self.stop}")
+        while at < count and copied < enough_bytes:
+            if self.cards[self.position].service != L1_ACCEPT:
+                raise ValueError(f"dgram {self.position} is no L1Accept")
+            state = -1
+            if batch is not None:
+                with nogil:
+                    state = self._follow(batch, <const Trigger *>&triggers[0], count, enough_bytes, &at, &copied)
+            if state >= 0:
+                break
+            if at < count and copied < enough_bytes and not self._put_triggered(slots, (<const Trigger *>&triggers[0]) + at):
+                break
+            copied += self.cards[self.position].size
+            self._step()
+            at += 1
+        return at - first
+
+    cdef int _follow(self, SlotBatch batch, const Trigger *triggers, Py_ssize_t count, uint64_t enough_bytes, Py_ssize_t *at, uint64_t *copied) noexcept nogil:
+        """0: stopped, -1: the next dgram must be put through Python."""
+        cdef const Card *card
+        cdef const Trigger *trigger
+        cdef int answer
+        while at[0] < count and copied[0] < enough_bytes:
+            card = &self.cards[self.position]
+            trigger = triggers + at[0]
+            if card.service != L1_ACCEPT:
+                return -1
+            answer = batch.put_c(card.at, card.size, trigger.timestamp, trigger.pulse_id, trigger.env)
+            if answer <= 0:
+                return answer
+            copied[0] += card.size
+            self._step()
+            at[0] += 1
+        return 0
+
+    cdef bint _put_triggered(self, slots, const Trigger *trigger) except -1:
+        cdef Card *card = &self.cards[self.position]
+        cdef uint32_t env = trigger.env
+        cdef uint64_t timestamp = trigger.timestamp
+        dgram = bytearray(card.at[:card.size])
+        dgram[0:8] = timestamp.to_bytes(8, "little")
+        dgram[8:11] = (env & 0xFFFFFF).to_bytes(3, "little")
+        return slots.put(dgram, trigger.pulse_id)
+
     cdef bint _may_go(self, uint64_t events, uint64_t copied, uint64_t enough_bytes) noexcept nogil:
         if self.position >= self.count or copied >= enough_bytes:
             return False
@@ -208,7 +284,7 @@ cdef class Deck:
         cdef int answer
         while self._may_go(events[0], copied[0], enough_bytes):
             card = &self.cards[self.position]
-            answer = batch.put_c(card.at, card.size, self._timestamp(card), self._pulse_id(card))
+            answer = batch.put_c(card.at, card.size, self._timestamp(card), self._pulse_id(card), 0)
             if answer <= 0:
                 return answer
             copied[0] += card.size

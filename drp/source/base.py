@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 END = -1
 GROUP = "drp.sources"
-BUILT_IN = {"sim": "drp.source.sim:open_source", "xtc2": "drp.source.replay:open_source"}
+BUILT_IN = {
+    "sim": "drp.source.sim:open_source",
+    "xtc2": "drp.source.replay:open_source",
+    "triggered": "drp.source.triggered:open_source",
+}
 
 
 class Slots(Protocol):
@@ -49,7 +53,7 @@ class Source(Protocol):
 
     One that cannot wait also has `lost_events`, how many L1Accepts never came to a slot; they are counted in
     the ledger, and exit with 1. One that is told when there is something has `wait(timeout_s)`, which returns then or after so long, and is
-    called where `fill` put nothing. One that reads what was recorded may say more, for the report: `warnings` and
+    called where `fill` put nothing; `fill` is then also called when no slot for an event is free, so that transitions get through. One that reads what was recorded may say more, for the report: `warnings` and
     `faults` (lines; a fault exits with 1), and `truncated` (lines).
     """
 

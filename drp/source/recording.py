@@ -71,6 +71,11 @@ class Recording:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def dgram(self, number: int) -> bytes:
+        """Return a copy of one dgram."""
+        start = int(self.offsets[number])
+        return bytes(self.maps[int(self.which[number])][start : start + int(self.sizes[number])])
+
     @property
     def not_rising(self) -> int:
         """How many events are not later than the event before them in their run."""

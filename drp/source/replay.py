@@ -21,12 +21,16 @@ from drp.source._deck import Deck
 from drp.source.base import END, Slots, Source, SourceOptions
 from drp.source.pace import Pace
 from drp.source.recording import Recording
+from drp.source.stock import Stock
 from xtc import TransitionId
 
 log = logging.getLogger(__name__)
 
 ENOUGH_BYTES = 4 << 20
 """A fill ends once it has copied this much, so that large events are handed on one by one."""
+
+SLOW_STOCK = 1000
+"""SlowUpdates of a recording that are dealt in turn where it follows triggers."""
 
 _BILLION = 1_000_000_000
 _EVENTS = (TransitionId.L1Accept, TransitionId.SlowUpdate)
@@ -55,6 +59,23 @@ class Replay:
             log.warning("%s", text)
         for text in self.faults:
             log.error("%s", text)
+
+    def stock(self, first_event: int = 0) -> Stock:
+        """Return what a source that follows triggers deals: the L1Accepts from number `first_event` on, for ever. SourceError: there is none."""
+        recording = self._recording
+        events = np.flatnonzero(recording.services == TransitionId.L1Accept)[first_event:]
+        if not len(events):
+            raise SourceError(
+                f"there is no L1Accept number {first_event}, there are {self.events}",
+                source=str(recording.paths[0]),
+                hint="Give a smaller l1aOffset",
+            )
+        deck = _deck(recording, events)
+        deck.turn()
+        slow = np.flatnonzero(recording.services == TransitionId.SlowUpdate)[:SLOW_STOCK]
+        return Stock(
+            deck, recording.dgram(0), tuple(recording.dgram(int(one)) for one in slow), self.max_event_bytes
+        )
 
     def fill(self, slots: Slots) -> int:
         """Put what is due and has a slot; END after the last dgram."""

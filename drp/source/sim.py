@@ -21,6 +21,7 @@ from drp.source.cameras import CAMERAS
 from drp.source.content import NODE, RunContent, content_of
 from drp.source.pace import Pace
 from drp.source.simoptions import SimOptions, parse
+from drp.source.stock import Stock
 from drp.source.timetool import TimeToolTruth
 from drp.source.truth import SimTruth
 from drp.source.waveforms import WaveformTruth
@@ -31,6 +32,9 @@ ENOUGH_BYTES = 4 << 20
 
 DARK_STEP = 1 << 32
 """What the numbers of a dark run's frames begin at, times the step from 1: their noise is no other run's."""
+
+SLOW_STOCK = 100
+"""Distinct SlowUpdates of a simulator that follows triggers."""
 
 _READOUT_GROUPS = 0x1
 _L0_ACCEPT = 1 << 16
@@ -125,6 +129,13 @@ class Simulator:
         events = f"{self.frames} distinct events of {self.max_event_bytes} bytes, seed {self.options.seed}"
         dark = f" in the dark, gain ranges {', '.join(self._ranges)}" if self._ranges else ""
         return f"simulated {self.options.kind} ({shape}){dark}, {events}{rate}"
+
+    def stock(self) -> Stock:
+        """Return what a source that follows triggers deals: the same frames in turn, of a dark run those of its first gain range."""
+        slow = tuple(self._slow_update(counter, 0) for counter in range(SLOW_STOCK))
+        self._deck.turn(0, self.frames)
+        configure = encode_dgram(TransitionId.Configure, 0, self._configure(), env=_READOUT_GROUPS, src=NODE)
+        return Stock(self._deck, configure, slow, self.max_event_bytes)
 
     @property
     def _next_step(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drp.core import beam
+from drp.core import beam, wire
 from drp.core.transitions import Sequencer
 from drp.engine._flow import Flow
 from drp.shm._block import NamesTable
@@ -152,3 +152,42 @@ def test_a_real_batch_gets_what_any_batch_gets(make_basket: Any) -> None:
         assert pool.held() == basket.dgrams
     finally:
         os.close(pool.notify)
+
+
+def triggers(*pulses: int, env: int = L1 << 24 | wire.KEEP_RAW | 0x21) -> np.ndarray:
+    out = np.zeros(len(pulses), wire.TRIGGER)
+    out["pulse_id"], out["timestamp"], out["env"] = pulses, [beam.timestamp(one) for one in pulses], env
+    return out.view(np.uint8)
+
+
+def test_a_real_batch_gets_the_stamps_of_triggers_as_any_batch_does(make_basket: Any) -> None:
+    head = dgrams(TransitionId.Configure, TransitionId.BeginRun, TransitionId.BeginStep, TransitionId.Enable)
+    made = dgrams(L1, L1, L1)
+    stamps = triggers(*(beam.ORIGIN_PULSE + n for n in range(1, 6)))
+    pool, basket = Pool(4, 32, 192), make_basket(events=4)
+    try:
+        for slots, deck in ((basket, deck_of(made)), (pool.batch, deck_of(made))):
+            deck.turn()
+            assert all(slots.put(one) for one in head)
+            assert deck.follow(slots, stamps, 1, 1) == 1, "enough was copied"
+            assert deck.follow(slots, stamps, 2, PLENTY) == 3
+            assert deck.follow(slots, stamps, 4, PLENTY) == 0
+            deck.rewind()
+            assert deck.position == 0
+        assert pool.held() == basket.dgrams
+        assert [one[8:12] for one in basket.dgrams[4:]] == [struct.pack("<I", L1 << 24 | 1 << 22 | 0x21)] * 4
+        assert [one[24:] for one in basket.dgrams[4:]] == [made[n % 3][24:] for n in range(4)]
+        assert basket.pulse_ids[4:] == [beam.ORIGIN_PULSE + n for n in range(2, 6)]
+    finally:
+        os.close(pool.notify)
+
+
+def test_only_events_follow_triggers_and_only_triggers_that_are_there(make_basket: Any) -> None:
+    deck = deck_of(dgrams(SLOW, L1))
+    with pytest.raises(ValueError, match="trigger 0 of 1"):
+        deck.follow(make_basket(), triggers(1), 0, PLENTY)
+    deck.turn()
+    with pytest.raises(ValueError, match="no L1Accept"):
+        deck.follow(make_basket(), triggers(1), 0, PLENTY)
+    with pytest.raises(ValueError, match="trigger 2 of 1"):
+        deck.follow(make_basket(), triggers(1), 2, PLENTY)

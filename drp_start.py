@@ -47,6 +47,11 @@ def procstat() -> int:
     return start("procstat", "drp.cli.procstat")
 
 
+def timing() -> int:
+    """Run the `timing` command."""
+    return start("timing", "drp.cli.timing", SIGNALS)
+
+
 def xtc() -> int:
     """Run the `xtc` command."""
     return start("xtc", "xtc.cli")

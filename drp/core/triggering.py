@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from drp.core import beam, wire
 from drp.core.errors import ConfigError
-from drp.core.transitions import Sequencer
+from drp.core.transitions import RunState, Sequencer
 from xtc import TransitionId
 
 ARREARS_S = 0.2
@@ -177,6 +177,11 @@ class Triggering:
         self._enabled_at = 0
         self._left: int | None = None
         self._slow_at: int | None = None
+
+    @property
+    def state(self) -> RunState:
+        """Where the run stands."""
+        return self._order.state
 
     @property
     def running(self) -> bool:

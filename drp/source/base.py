@@ -53,8 +53,8 @@ class Source(Protocol):
 
     One that cannot wait also has `lost_events`, how many L1Accepts never came to a slot; they are counted in
     the ledger, and exit with 1. One that is told when there is something has `wait(timeout_s)`, which returns then or after so long, and is
-    called where `fill` put nothing; `fill` is then also called when no slot for an event is free, so that transitions get through. One that reads what was recorded may say more, for the report: `warnings` and
-    `faults` (lines; a fault exits with 1), and `truncated` (lines).
+    called where `fill` put nothing; its `fill` is also called when no slot for an event is free, so that transitions get through. One that reads
+    what was recorded may say more, for the report: `warnings` and `faults` (lines; a fault exits with 1), and `truncated` (lines).
     """
 
     @property

@@ -29,7 +29,7 @@ RETRY_S = 0.2
 KEEP_ALIVE_S = 1.0
 MOST_FRAMES = 64
 
-log = logging.getLogger("drp.timing")
+log = logging.getLogger("drp.source.timing")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The trigger source of a partition: pulses and transitions out, credit in."""

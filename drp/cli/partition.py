@@ -9,14 +9,19 @@ import argparse
 import logging
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from drp.core.errors import ConfigError
+from drp.core.metric_names import METRICS
 from drp.link.keys import Keys
 from drp.link.sockets import Endpoint, well_known
+
+if TYPE_CHECKING:
+    from drp.link.metrics import Values
 
 MAX_PLATFORM = 7
 MEMBER_PORT, CLIENT_PORT, STATUS_PORT = 29980, 30000, 30010
@@ -156,3 +161,17 @@ def set_up_logging(verbose: int) -> None:
     """Have what drp logs come out on stderr, with the time; more of it with -v."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("drp").setLevel(_LEVEL[min(verbose, 1)].upper())
+
+
+def exported(
+    options: argparse.Namespace, partition: Partition, read: Callable[[], Values]
+) -> AbstractContextManager[object]:
+    """Return a block in which what `read` returns, in a thread of its own, is shown to Prometheus, where -M asks for that. Raises ConfigError."""
+    folder = getattr(options, "prometheus_dir", None)
+    if folder is None:
+        return nullcontext()
+    # A server and its library, for those who want them.
+    from drp.link.metrics import Exporter, ReadCollector  # noqa: PLC0415
+
+    who = (partition.instrument, str(partition.platform), partition.alias, "0", partition.alias)
+    return Exporter(folder, ReadCollector(who, read, METRICS))

@@ -2,45 +2,28 @@
 
 Names are those of LCLS's drp where it has the same thing; their rates and depths are gauges there, and here. What only counts up is a
 counter of our own beside them. The main loop hands in `Readings`; a thread of the HTTP server turns the last of them into text when it is asked,
-so that no event waits for a scrape. A file in the folder of `-M`, in the form of Prometheus's `file_sd_configs`, says where to ask; it is
-there as long as the drp is.
+so that no event waits for a scrape.
 
 It needs prometheus_client, and is imported only where `-M` is given.
 """
 
 from __future__ import annotations
 
-import errno
-import json
-import logging
-import os
-import secrets
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from threading import Thread
-from types import TracebackType
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from drp.core.errors import ConfigError
 from drp.core.ledger import DamageCounts, Fate
 from drp.core.quantiles import SUB_BUCKETS, lower_edge, quantile
 from drp.core.report import Readings
+from drp.link import metrics
+from drp.link.metrics import LABELS
 
-FIRST_PORT = 9200
-N_PORTS = 100
-EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - to know it, not to bind to it
-TARGET_MODE = 0o644
 FIRST_EDGE = 11 * SUB_BUCKETS  # 2^14 ns: buckets of a histogram are powers of two, from 16 us
 LAST_EDGE = 30 * SUB_BUCKETS  # to 2^33 ns, 9 s
-LABELS = ("instrument", "partition", "detname", "detseg", "alias")
-
-log = logging.getLogger("drp.run")
 
 # (name, what it is, how it is read)
 _Row = tuple[str, str, Callable[[Readings], float]]
@@ -129,79 +112,14 @@ def _histogram(name: str, text: str, who: Sequence[str], counts: Sequence[int]) 
     return family
 
 
-class Exporter:
-    """An HTTP server on the first free port from 9200 on, and its target file in `folder`, as long as the `with` block.
-
-    `address` is what it listens on. Raises ConfigError where there is no port, or the file cannot be written.
-    """
+class Exporter(metrics.Exporter):
+    """The metrics of one drp: what it was handed in last."""
 
     def __init__(self, folder: Path, address: str) -> None:
-        self._collector = RunCollector()
-        self._registry = CollectorRegistry()
-        self._registry.register(self._collector)
-        self._address = address
-        self._server, self._thread, self.port = self._serve()
-        host = socket.gethostname()
-        self.target = folder / f"drpmon_{host}_{self.port - FIRST_PORT}.json"
-        where = host if address in EVERYWHERE else address
-        self.url = f"http://{_with_port(where, self.port)}/metrics"
-        try:
-            _write_whole(self.target, json.dumps([{"targets": [_with_port(where, self.port)]}]) + "\n")
-        except OSError as error:
-            self._stop()
-            raise ConfigError(
-                f"the target file cannot be written: {error.strerror}", option="-M", value=str(folder)
-            ) from error
-        log.info("metrics at %s, told to Prometheus in %s", self.url, self.target)
+        """Serve, at first nothing. Raises ConfigError as `drp.link.metrics.Exporter` does."""
+        self._readings = RunCollector()
+        super().__init__(folder, self._readings, address)
 
     def take(self, readings: Readings) -> None:
         """Tell these from now on."""
-        self._collector.readings = readings
-
-    def _serve(self) -> tuple[WSGIServer, Thread, int]:
-        for port in range(FIRST_PORT, FIRST_PORT + N_PORTS):
-            try:
-                return (*start_http_server(port, self._address, self._registry), port)
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise ConfigError(
-                        f"nothing can listen there: {error.strerror}",
-                        option="--metrics-bind",
-                        value=self._address,
-                    ) from error
-        raise ConfigError(
-            f"no port from {FIRST_PORT} to {FIRST_PORT + N_PORTS - 1} is free",
-            option="-M",
-            hint="End some drps.",
-        )
-
-    def _stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def __enter__(self) -> Exporter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.target.unlink(missing_ok=True)
-        self._stop()
-
-
-def _with_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file under another name and give it its own: Prometheus watches the folder, and never reads half of it."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, TARGET_MODE)
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+        self._readings.readings = readings

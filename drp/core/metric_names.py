@@ -1,0 +1,49 @@
+"""What the metrics of a partition's processes are called, and what each means: LCLS's names where it has the same thing.
+
+Those of drp are in `drp.engine.metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+TEB: Mapping[str, str] = {
+    "TEB_EvtCt": "Events built and decided on",
+    "TEB_TrCt": "Transitions built",
+    "TEB_SpltCt": "Contributions that came after their event was built",
+    "TEB_BatCt": "Batches decided on",
+    "TEB_WrtCt": "Events to be recorded",
+    "TEB_PsclCt": "Events prescaled",
+    "TEB_MonCt": "Events to be monitored",
+    "TEB_BtEnt": "Events of a batch, on average",
+    "TEB_trg_dt": "Time to decide on a batch, in us, on average",
+    "TEB_unanswered": "Events that the trigger script gave no answer for, which persist",
+    "EB_RxPdg": "Events waited for",
+    "EB_BfInCt": "Messages that came in",
+    "EB_ToEvCt": "Events that were waited for until the time-out",
+    "EB_FxUpCt": "Events built with a contribution missing",
+}
+MEB: Mapping[str, str] = {
+    "MEB_EvtCt": "Events built and served",
+    "MEB_TrCt": "Transitions built and served",
+    "MEB_SpltCt": "Contributions that came after their event was built",
+    "MEB_ToEvCt": "Events that were waited for until the time-out",
+    "MEB_BytCt": "Bytes of the events served",
+    "MEB_ViewCt": "Viewers",
+    "MEB_ServCt": "Events given to viewers",
+    "MEB_LostCt": "Events that viewers were too slow for",
+    "MEB_ErrCt": "Messages that made no sense",
+}
+TIMING: Mapping[str, str] = {
+    "NumL0Acc": "Triggers sent, by readout group",
+    "NumL0Inp": "Triggers that were due, by readout group: those sent and those inhibited",
+    "drp_deadtime": "Share of the enabled time in which a drp was busy, by its alias",
+    "timing_inhibited": "Triggers inhibited because a drp was busy, by its alias",
+    "timing_skipped": "Pulses that this process was too late for",
+}
+CONTROL: Mapping[str, str] = {
+    "control_state": "1 for the state the partition is in",
+    "control_run": "Number of the run that goes on, 0 where none does",
+    "control_member_up": "1 for a member that is heard, 0 for one that is not",
+}
+METRICS: Mapping[str, str] = {**TEB, **MEB, **TIMING, **CONTROL}

@@ -30,7 +30,7 @@ from drp.core.errors import DrpError, ScriptError
 from drp.core.ledger import Cause
 from drp.core.report import Snapshot
 from drp.core.wire import MAX_JSON_BYTES, PERSIST
-from drp.engine.reducer import Reducer, make_nursery
+from drp.engine.reducer import Reducer
 from drp.engine.spawn import Nursery
 from drp.engine.transition import Finished
 from drp.script.trigger import setup_dgram
@@ -46,6 +46,8 @@ IN_FLIGHT = 3
 """Batches that are out at once: one with the script, one before it and one on its way back. More would only make batches smaller."""
 RESULT_ROOM = 64 << 10
 SETUP_ROOM = 64 << 10
+PRELOAD = ("numpy",)
+"""What workers find imported: a trigger script seldom compiles kernels, and a nursery without numba is there sooner."""
 CLOSE_S = 20.0
 WAIT_S = 0.5
 
@@ -214,7 +216,7 @@ class TriggerStage:
 
     def start(self) -> None:
         """Start the nursery and the thread; before other threads."""
-        self._nursery = make_nursery(())
+        self._nursery = Nursery(preload=PRELOAD)
         self._nursery.start_begin()
         self._thread.start()
 
@@ -354,7 +356,7 @@ class TriggerStage:
     def _main(self) -> None:
         while (engine := self._jobs.get()) is not None:
             if self._nursery is None:
-                self._nursery = make_nursery(())
+                self._nursery = Nursery(preload=PRELOAD)
                 self._nursery.start_begin()
             self._nursery = engine.run(self._nursery)
         if self._nursery is not None:

@@ -8,7 +8,7 @@ import pytest
 from sim_files import drp
 
 from drp.core.conditions import ConditionError, Conditions
-from drp.core.errors import ScriptError, SourceError
+from drp.core.errors import SourceError
 from drp.core.wire import PERSIST, PRESCALE
 from drp.teb.replay import build, read_stream, replay, streams_of
 from drp.teb.stage import StageConfig
@@ -134,14 +134,10 @@ def test_a_script_that_hangs_on_an_event_makes_its_batch_persist_and_is_told(fil
     assert "timed_out" in tally.lines()[-1]
 
 
-def test_files_that_cannot_be_built_and_scripts_that_cannot_run_are_told(files, tmp_path):
+def test_files_that_cannot_be_built_are_told(files, tmp_path):
     with pytest.raises(SourceError, match="2 streams are of digitizer_0"):
         other = tmp_path / "again.xtc2"
         other.write_bytes(next(p for p in files if "smd" not in p.name).read_bytes())
         replay([*files, other])
     with pytest.raises(SourceError, match="nothing but smalldata"):
         replay([p for p in files if "smd" in p.name])
-    script = tmp_path / "bad.py"
-    script.write_text("from drp import TriggerDataSource\nTriggerDataSource().detector('second', bytes)\n")
-    with pytest.raises(ScriptError, match="Did you mean 'second_0'"):
-        replay(files, config=StageConfig(str(script)))

@@ -190,7 +190,7 @@ def test_with_no_engine_left_all_events_persist(configure, tmp_path, monkeypatch
             raise NurseryError("there is no more")
 
         monkeypatch.setattr("drp.engine.reducer.make_nursery", cannot)
-        monkeypatch.setattr(stage_module, "make_nursery", cannot)
+        monkeypatch.setattr(stage_module, "Nursery", cannot)
         os.kill(made._nursery.pid, signal.SIGKILL)
         found = decided(made, 3)
         made.submit(*peaks([1, 20], first=300))

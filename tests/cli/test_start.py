@@ -74,7 +74,17 @@ def test_a_run_without_stderr_and_stdout_writes_its_report(tmp_path: Path) -> No
 
 def test_every_command_begins_here() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert set(scripts) == {"drp", "drp-ipc", "drp-sparse", "configdb", "procmgr", "procstat", "timing", "xtc", "calib"}
+    assert set(scripts) == {
+        "drp",
+        "drp-ipc",
+        "drp-sparse",
+        "configdb",
+        "procmgr",
+        "procstat",
+        "timing",
+        "xtc",
+        "calib",
+    }
     for name, entry in scripts.items():
         module, _, function = entry.partition(":")
         assert module == "drp_start"

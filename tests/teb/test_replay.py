@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sim_files import drp
 
+from drp.core.batch import Contributor
 from drp.core.conditions import ConditionError, Conditions
 from drp.core.errors import SourceError
-from drp.core.wire import PERSIST, PRESCALE
-from drp.teb.replay import build, read_stream, replay, streams_of
+from drp.core.wire import PERSIST, PRESCALE, Contributed
+from drp.teb.replay import Stream, build, read_stream, replay, streams_of
 from drp.teb.stage import StageConfig
 from xtc import Reader, TransitionId
 
@@ -123,6 +127,37 @@ def test_an_event_that_one_stream_lacks_is_built_without_it(files, tmp_path):
     assert events["present"].tolist() == [3, 1] * (EVENTS // 2)
     assert events["pulse_id"].tolist() == streams[0].pulse_ids.tolist()
     assert not rows[1][1::2].any()
+
+
+def stream_of(number: int, keys: list[int], *, pulses: bool) -> Stream:
+    contributor = Contributor(number, f"det_{number}", 0, (("n", "<u4"),))
+    rows = np.zeros((len(keys), contributor.stride), np.uint8)
+    stamps = np.array(keys, np.uint64) + np.uint64(1000)
+    stream = Stream(contributor, np.array(keys if pulses else [0] * len(keys), np.uint64), stamps, rows)
+    head = stream.head
+    head["pulse_id"], head["timestamp"] = stream.pulse_ids, stamps
+    head["damage"], head["flags"] = (
+        1 << number,
+        [Contributed.failed if key % 5 == 0 else Contributed.words for key in keys],
+    )
+    rows[:, 32] = np.array(keys) % 200
+    return stream
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 40), max_size=12), min_size=1, max_size=4), st.booleans())
+def test_events_are_built_of_the_first_of_each_key_in_every_stream(keys, pulses):
+    events, rows = build([stream_of(number, one, pulses=pulses) for number, one in enumerate(keys)])
+    known = sorted({key for one in keys for key in one})
+    assert events["timestamp"].tolist() == [key + 1000 for key in known]
+    assert events["pulse_id"].tolist() == (known if pulses else [0] * len(known))
+    for k, key in enumerate(known):
+        there = [number for number, one in enumerate(keys) if key in one]
+        assert events["present"][k] == events["damage"][k] == sum(1 << number for number in there)
+        assert events["flags"][k] == (key % 5 == 0)
+        assert [int(rows[number][k, 32]) for number in range(len(keys))] == [
+            key if number in there else 0 for number in range(len(keys))
+        ]
 
 
 def test_a_script_that_hangs_on_an_event_makes_its_batch_persist_and_is_told(files, tmp_path, caplog):

@@ -165,9 +165,12 @@ class _Engine:
             config.drp(), self._watch, observe=self._observe, make_recorder=self._recorder, trigger=True
         )
 
-    def run(self, nursery: Nursery) -> Nursery | None:
-        """Run it to its end; return the nursery where it can be used again."""
+    def run(self, nursery: Nursery | None) -> Nursery | None:
+        """Run it to its end, with this nursery or another; return the one that can be used again."""
         try:
+            if nursery is None:
+                nursery = Nursery(preload=PRELOAD)
+                nursery.start_begin()
             report = self._reducer.reduce(nursery, self.source, {})
             self.error = self.error or report.error or None
             self.restarts = sum(one.restarts for one in report.workers)
@@ -355,9 +358,7 @@ class TriggerStage:
 
     def _main(self) -> None:
         while (engine := self._jobs.get()) is not None:
-            if self._nursery is None:
-                self._nursery = Nursery(preload=PRELOAD)
-                self._nursery.start_begin()
-            self._nursery = engine.run(self._nursery)
+            nursery, self._nursery = self._nursery, None
+            self._nursery = engine.run(nursery)
         if self._nursery is not None:
             self._nursery.close()

@@ -66,6 +66,15 @@ def decided(stage, n):
     return np.concatenate(found)
 
 
+def wait_for_nursery(stage):
+    """Return the pid of the nursery, once the engine has given it back."""
+    until = time.monotonic() + LIMIT_S
+    while stage._nursery is None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return stage._nursery.pid
+
+
 def ask(stage, *batches):
     """Submit batches as there is room; return all verdicts."""
     out = []
@@ -150,6 +159,34 @@ def test_begin_does_not_wait_and_fd_tells_when_the_script_stands(stage, configur
     assert ask(stage, peaks([20]))["result"].tolist() == [6]
 
 
+def test_a_nursery_killed_between_two_configures_is_replaced(stage, configure):
+    configure(KEEP.format("pass"))
+    ask(stage, peaks([1]))
+    stage.unconfigure()
+    os.kill(wait_for_nursery(stage), signal.SIGKILL)
+    configure(KEEP.format("pass"))
+    assert ask(stage, peaks([20]))["result"].tolist() == [6]
+
+
+def test_a_configure_that_finds_no_nursery_fails_with_the_reason(tmp_path, monkeypatch):
+    made = TriggerStage(StageConfig("none.py"))
+    path = tmp_path / "trigger.py"
+    path.write_text(KEEP.format("pass"))
+    made.start()
+    try:
+        made._nursery.close()
+        made._nursery = None
+
+        def cannot(**_options):
+            raise NurseryError("there is no more")
+
+        monkeypatch.setattr(stage_module, "Nursery", cannot)
+        with pytest.raises(DrpError, match="there is no more"):
+            made.configure(BOTH, connect_info(BOTH), script=[str(path)])
+    finally:
+        made.close()
+
+
 def test_a_script_that_is_not_there_is_told(stage):
     with pytest.raises(ScriptError, match="there is no trigger script"):
         stage.configure(BOTH, connect_info(BOTH), script=["/nowhere/trigger.py"])
@@ -182,6 +219,7 @@ def test_with_no_engine_left_all_events_persist(configure, tmp_path, monkeypatch
     path.write_text(KEEP.format("while n == 99: pass"))
     try:
         made.start()
+        nursery = made._nursery.pid
         made.configure(BOTH, connect_info(BOTH), script=[str(path)])
         made.submit(*peaks([1, 99]))
         made.submit(*peaks([1], first=200))
@@ -191,7 +229,7 @@ def test_with_no_engine_left_all_events_persist(configure, tmp_path, monkeypatch
 
         monkeypatch.setattr("drp.engine.reducer.make_nursery", cannot)
         monkeypatch.setattr(stage_module, "Nursery", cannot)
-        os.kill(made._nursery.pid, signal.SIGKILL)
+        os.kill(nursery, signal.SIGKILL)
         found = decided(made, 3)
         made.submit(*peaks([1, 20], first=300))
         found = np.concatenate([found, made.verdicts()])

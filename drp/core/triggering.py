@@ -75,7 +75,7 @@ class Cadence:
             raise ConfigError(f"it is no rate up to the {rate_hz:g} Hz of --rate", option=option, value=text)
         every_n = max(1, round(rate_hz / hz))
         if abs(rate_hz / hz / every_n - 1) > _WHOLE:
-            near = ", ".join(f"{rate_hz / n:g}" for n in (every_n, every_n + 1))
+            near = ", ".join(f"{rate_hz / n:g}" for n in (int(rate_hz / hz), int(rate_hz / hz) + 1))
             raise ConfigError(
                 f"it is no whole fraction of {rate_hz:g} Hz",
                 option=option,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable
@@ -96,7 +97,8 @@ class FakeControl:
         message = decode(frame)
         if message.key == HEARTBEAT:
             self.members[message.body["alias"]] = (address, message.body)
-            self._socket.send_multipart([address, encode(HEARTBEAT, {})])
+            with contextlib.suppress(zmq.ZMQError):  # it may have gone meanwhile
+                self._socket.send_multipart([address, encode(HEARTBEAT, {})])
         elif message.msg_id:
             self._answers[message.msg_id] = message
         else:

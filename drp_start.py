@@ -52,6 +52,11 @@ def timing() -> int:
     return start("timing", "drp.cli.timing", SIGNALS)
 
 
+def meb() -> int:
+    """Run the `meb` command."""
+    return start("meb", "drp.cli.meb", SIGNALS)
+
+
 def xtc() -> int:
     """Run the `xtc` command."""
     return start("xtc", "xtc.cli")

@@ -48,12 +48,13 @@ EVENTS_IN_RING = 4
 AT_ONCE = 64
 HOLE_BYTES = Header.SIZE + MONITORED.itemsize
 SERVICE_AT = HOLE_BYTES + 11
-IN_FORCE = (TransitionId.BeginRun, TransitionId.BeginStep, TransitionId.Enable, TransitionId.SlowUpdate)
+RUN = (TransitionId.BeginRun, TransitionId.BeginStep, TransitionId.Enable, TransitionId.SlowUpdate)
+IN_FORCE = (TransitionId.Configure, *RUN)
 ENDS = {
     TransitionId.Configure: IN_FORCE,
     TransitionId.Unconfigure: IN_FORCE,
-    TransitionId.BeginRun: IN_FORCE,
-    TransitionId.EndRun: IN_FORCE,
+    TransitionId.BeginRun: RUN,
+    TransitionId.EndRun: RUN,
     TransitionId.BeginStep: (TransitionId.BeginStep, TransitionId.Enable),
     TransitionId.EndStep: (TransitionId.BeginStep, TransitionId.Enable),
     TransitionId.Disable: (TransitionId.Enable,),

@@ -19,7 +19,6 @@ from xtc import DgramHeader, TransitionId, XtcError
 BEAT_S = 0.5
 SILENT_MESSAGES = 1000
 U64_BYTES = 8
-CONFIGURE_PART = (TransitionId.Configure, TransitionId.BeginRun)
 
 log = logging.getLogger("drp.meb")
 
@@ -139,7 +138,7 @@ class Drps:
     def _dgram(self, peer: _Peer, payload: memoryview, *, again: bool) -> Iterator[tuple[int, Part]]:
         pulse_id, result, _, dgrams = monitored(payload)
         header = DgramHeader.decode(dgrams)
-        if header.service == TransitionId.Configure:
+        if header.service == TransitionId.Configure and len(dgrams) > 12 + header.extent:
             # It goes with the BeginRun behind it, whose place it takes.
             header = DgramHeader.decode(dgrams[12 + header.extent :])
         part = Part(

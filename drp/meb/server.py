@@ -17,7 +17,7 @@ from drp.meb.assembly import Assembly, Built, Contributor, Part
 from drp.meb.drps import Drps
 from drp.meb.setup import Setup
 from drp.meb.viewers import HOLE_BYTES, Viewers
-from xtc import Damage, TransitionId
+from xtc import Damage, TransitionId, encode_dgram
 
 MAX_BYTES = 1 << 30
 DRPS_HIGH_WATER = 1000
@@ -30,11 +30,15 @@ log = logging.getLogger("drp.meb")
 
 @dataclass(frozen=True, slots=True)
 class MebConfig:
-    """`name`: what its sockets are called, `meb0-tst-p0`. `buffers`: events of each drp that may be here, and in shared memory, at once."""
+    """`name`: what its sockets are called, `meb0-tst-p0`. `buffers`: events of each drp that may be here, and in shared memory, at once.
+
+    `bind`: where drps come, `viewers_bind` viewers, None: in the run directory.
+    """
 
     name: str
     buffers: int = 8
     bind: str | None = None
+    viewers_bind: str | None = None
     keys: Keys | None = None
 
     @property
@@ -77,7 +81,7 @@ class Meb:
         return listen(
             zmq.ROUTER,
             config.viewers_name,
-            bind=config.bind,
+            bind=config.viewers_bind,
             keys=config.keys,
             high_water=VIEWERS_HIGH_WATER,
         )
@@ -97,9 +101,12 @@ class Meb:
         self._callbacks[fd] = callback
 
     def configure(self, epoch: int, contributors: Iterable[Contributor] | None) -> None:
-        """Begin another epoch with these contributors; None: with whoever comes."""
+        """Begin another epoch with these contributors; None: with whoever comes. A run that is going on is over for viewers."""
         known = None if contributors is None else {one.id: one for one in contributors}
         self.drps.configure(epoch, known, Assembly((known or {}).values()))
+        if self._began is not None:
+            over = encode_dgram(TransitionId.EndRun, self._began.header.timestamp)
+            self.viewers.transition(TransitionId.EndRun, 0, bytearray(HOLE_BYTES) + over)
         self._setup.forget()
         self._began = None
 
@@ -150,7 +157,7 @@ class Meb:
         self.counts["transitions"] += 1
         if first.service == TransitionId.BeginRun:
             self._begin_run(built)
-        else:
+        elif first.service != TransitionId.Configure:  # which comes whole with BeginRun
             if first.service in (TransitionId.Unconfigure, TransitionId.EndRun):
                 self._began = None
             self._transition(

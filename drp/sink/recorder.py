@@ -96,7 +96,7 @@ class Then(Enum):
 class Written:
     """The bytes of a transition for both files (empty: nothing is written), and what comes after.
 
-    `shown` are the dgrams that those who monitor get, recording or not: none at Configure, at BeginRun the Configure with all Names before it.
+    `shown` are the dgrams that those who monitor get, recording or not: at Configure an empty one, at BeginRun the whole Configure before it.
     """
 
     big: bytes | memoryview = b""
@@ -273,7 +273,7 @@ class Recorder:
             raise _damaged(dgram, error) from error
         self._setup = _Setup(config, bytes(dgram), answer, declared, self._constants)
         self._setup.assign()
-        return Written()
+        return Written(shown=replace(DgramHeader.decode(dgram.view), extent=XTC_BYTES).encode())
 
     def _begin_run(
         self, dgram: Dgram, answer: Answer, setup: _Setup, constants: Mapping[str, str] | None

@@ -22,6 +22,16 @@ def drp() -> int:
     return start("drp", "drp.cli.drp", SIGNALS)
 
 
+def control() -> int:
+    """Run the `control` command."""
+    return start("control", "drp.cli.control", SIGNALS)
+
+
+def daqstate() -> int:
+    """Run the `daqstate` command."""
+    return start("daqstate", "drp.cli.daqstate")
+
+
 def drp_ipc() -> int:
     """Run the `drp-ipc` command."""
     return start("drp-ipc", "drp.cli.ipc")

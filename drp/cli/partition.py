@@ -28,6 +28,8 @@ MEMBER_PORT, CLIENT_PORT, STATUS_PORT = 29980, 30000, 30010
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,29}")
 _HERE = ("", "localhost", "127.0.0.1")
 _LEVEL = ("info", "debug")
+# What scripts say may hold anything: none of it may steer a terminal. Tab and newline may stay.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +159,27 @@ def kwargs_of(options: argparse.Namespace) -> Mapping[str, str]:
     return found
 
 
+def printable(text: str) -> str:
+    """Return a text that steers no terminal."""
+    return text.translate(_ESCAPES)
+
+
+class _Formatter(logging.Formatter):
+    """Writes lines that steer no terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        return printable(super().format(record))
+
+
 def set_up_logging(verbose: int) -> None:
     """Have what drp logs come out on stderr, with the time; more of it with -v."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("drp").setLevel(_LEVEL[min(verbose, 1)].upper())
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"))
+    root = logging.getLogger("drp")
+    root.handlers[:] = [handler]
+    root.propagate = False
+    root.setLevel(_LEVEL[min(verbose, 1)].upper())
 
 
 def exported(

@@ -76,6 +76,8 @@ def test_every_command_begins_here() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert set(scripts) == {
         "drp",
+        "control",
+        "daqstate",
         "drp-ipc",
         "drp-sparse",
         "configdb",

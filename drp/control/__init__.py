@@ -1,0 +1,1 @@
+"""Run control of a partition: its states, its members, its run numbers and its ledger."""

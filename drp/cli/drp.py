@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import io
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from drp.cli.options import DEFAULT_EVENTS, drp_version, parse
+from drp.cli.options import DEFAULT_EVENTS, drp_version, parse, prepared
 from drp.cli.paths import STDOUT
 from drp.cli.status import StatusLine
 from drp.core.config import DrpConfig
@@ -58,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.source_is_default:
         log.info("no --source: simulating %d events", config.events or DEFAULT_EVENTS)
     try:
+        if config.control is not None:
+            return _serve(config, status)
         report = reduce_offline(config) if config.offline else _reduce(config, status)
     except Interrupted:
         status.close()
@@ -75,6 +78,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE if isinstance(error, ConfigError | SourceError) and not begun else EXIT_FAILED
     status.close()
     return _tell(config, replace(report, version=drp_version()))
+
+
+def _serve(config: DrpConfig, status: StatusLine) -> int:
+    """Be a member of a partition until a signal comes."""
+    from drp.cli.partition import partition_of  # noqa: PLC0415 - sockets, for those who need them
+    from drp.member.links import PartitionLinks  # noqa: PLC0415 - as above
+    from drp.member.process import Process  # noqa: PLC0415 - as above
+
+    partition = partition_of(
+        argparse.Namespace(
+            instrument=f"{config.instrument}:{config.station}",
+            platform=config.platform,
+            control_host=config.control or "",
+            alias=config.alias or "",
+            keys=config.keys_dir,
+        )
+    )
+
+    def report(done: Report) -> None:
+        _tell(config, replace(done, version=drp_version()))
+
+    process = Process(
+        config,
+        partition.control,
+        PartitionLinks(
+            config.alias or "", config.readout_group, partition.keys, first_event=config.first_event
+        ),
+        keys=partition.keys,
+        prepare=prepared,
+        report=report,
+        watch=lambda _reducer, snapshot: status.show(snapshot),
+    )
+    try:
+        return process.run()
+    finally:
+        status.close()
 
 
 def _reduce(config: DrpConfig, status: StatusLine) -> Report:

@@ -46,6 +46,7 @@ LOG_DOMAINS = (
     "trigger",
     "link",
     "control",
+    "timing",
 )
 """The parts of drp that log: loggers are called `drp.<part>`, or below that."""
 
@@ -65,15 +66,11 @@ exit status:
   1  it ran, but something was damaged, lost or failed: the summary says what
   2  the command line cannot be used
 
-letters of LCLS's drp that need what is not here: -d -l (PGP card), -C (control), -Q (cube)"""
+letters of LCLS's drp that need what is not here: -d -l (PGP card), -Q (cube)"""
 
 _ABSENT = {
     "-d": ("needs PGP card hardware, which this drp does not read", "Take --source instead."),
     "-l": ("selects lanes of PGP card hardware, which this drp does not read", "Leave it out."),
-    "-C": (
-        "control is not in this version",
-        "Leave it out: drp runs on its own, from its source's first Configure.",
-    ),
     "-Q": ("cube workers are not in this version", "Leave it out, or sum with ds.reduce in the script."),
 }
 
@@ -121,7 +118,7 @@ class _Version(argparse.Action):
 _POLICIES = ("continue", "stop")
 _LEVELS = ("error", "warning", "info", "debug")
 _KEYS_HELP = (
-    "keys of LCLS's drp: drp=python pythonScript= pebbleBufSize= pebbleBufCount= trBufSize= chunkSize=; "
+    "keys of LCLS's drp: drp=python pythonScript= pebbleBufSize= pebbleBufCount= trBufSize= chunkSize= xtcfile= l1aOffset=; "
     "batching=yes|no and directIO=yes|no are taken and have no effect"
 )
 
@@ -209,6 +206,17 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
             "N",
             "of all events every Nth is recorded in any case, and where only that keeps it with its raw data (default: none)",
         ),
+    ),
+    "partition": (
+        (
+            "-C",
+            "control",
+            "optional",
+            "HOST",
+            "be a member of a partition, told what to do by its control (default: the one on this machine)",
+        ),
+        ("--group", "group", int, "N", "readout group (default: the platform)"),
+        ("--keys", "keys_dir", Path, "DIR", "keys of the partition, for tcp (control keys DIR makes them)"),
     ),
     "calibration constants": (
         (
@@ -314,6 +322,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _reading(field: str, read: Any, metavar: str) -> dict[str, Any]:
+    if read == "optional":
+        return {"nargs": "?", "const": "", "metavar": metavar}
     if read is bool:
         return {"action": "store_true"}
     if isinstance(read, tuple):
@@ -367,20 +377,23 @@ def parse(argv: Sequence[str]) -> DrpConfig:
         named |= {
             "sources": ("sim",),
             "source_is_default": True,
-            "events": named.get("events", DEFAULT_EVENTS),
         }
-    config = DrpConfig(**{"script": "", **named}, notes=notes)
-    check_paths(config)
-    if (
-        not config.has_constants
-        and (truth := constants_of_simulator(config.sources))
-        and calibrates(config.script)
-    ):
-        config = replace(config, calib=truth)
+        if "control" not in named:
+            named.setdefault("events", DEFAULT_EVENTS)
+    config = prepared(DrpConfig(**named, notes=notes))
     if given.get("calib") and config.calib_address is not None and not config.supervises:
         unused = f"--calib has no effect: this drp has its constants from the supervisor, {config.calib_supervisor}"
         config = replace(config, notes=(*config.notes, unused))
     return config
+
+
+def prepared(config: DrpConfig) -> DrpConfig:
+    """Return a configuration whose paths are there, with the constants of its simulator where its script asks for some. Raises ConfigError."""
+    check_paths(config)
+    if config.has_constants or not calibrates(config.script):
+        return config
+    truth = constants_of_simulator(config.sources)
+    return replace(config, calib=truth) if truth else config
 
 
 def _check_address(address: str, option: str) -> None:

@@ -23,7 +23,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 def check_paths(config: DrpConfig) -> None:
     """Check all that `config` names. Raises ConfigError."""
-    _check_script(Path(config.script))
+    if config.script or config.control is None:
+        _check_script(Path(config.script))
     if config.out_dir is not None:
         _check_out_dir(config.out_dir, config.out_dir / config.instrument / (config.expt or ""))
     if config.report is not None and config.report != STDOUT:

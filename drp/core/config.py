@@ -69,13 +69,14 @@ def transition_room(asked: int | None, largest: int, largest_event: int, room: R
 class DrpConfig:
     """Everything that the user may say about one drp. Sizes are bytes, times seconds.
 
-    None leaves the choice to drp: detector, experiment and run are then those that the source tells. `notes`
+    None leaves the choice to drp: detector, experiment and run are then those that the source tells, and `first_segment`, the lowest segment of the
+    detector that this drp has, is `det_segment`. `notes`
     are lines to warn the user with, about options that are understood but do nothing here.
 
     Raises ConfigError where a value is out of range or two are at odds; the error names the option.
     """
 
-    script: str
+    script: str = ""
     script_args: tuple[str, ...] = ()
     sources: tuple[str, ...] = ("sim",)
     source_is_default: bool = False
@@ -85,6 +86,7 @@ class DrpConfig:
     station: int = 0
     det_name: str | None = None
     det_segment: int = 0
+    first_segment: int | None = None
     det_type: str = ""
     det_id: str = ""
     out_dir: Path | None = None
@@ -123,16 +125,32 @@ class DrpConfig:
     require_constants: bool = False
     keep_if: str | None = None
     prescale: int = 0
+    control: str | None = None
+    group: int | None = None
+    first_event: int = 0
+    keys_dir: Path | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for check in (_check_names, _check_ranges, _check_order, _check_constants, _check_trigger):
+        for check in (
+            _check_names,
+            _check_ranges,
+            _check_order,
+            _check_control,
+            _check_constants,
+            _check_trigger,
+        ):
             check(self)
 
     @property
     def alias(self) -> str | None:
         """The name of this drp in a partition, `<detector>_<segment>`; None where the user gave none."""
         return None if self.det_name is None else f"{self.det_name}_{self.det_segment}"
+
+    @property
+    def readout_group(self) -> int:
+        """Its readout group in a partition: the platform, which is that of all events, unless the user gave another."""
+        return self.platform if self.group is None else self.group
 
     @property
     def has_constants(self) -> bool:
@@ -147,6 +165,7 @@ class DrpConfig:
 
 _RANGES: dict[str, tuple[str, float, float]] = {
     "workers": ("-W", 1, MAX_WORKERS),
+    "group": ("--group", 0, 7),
     "platform": ("-p", 0, 7),
     "station": ("-P", 0, 7),
     "det_segment": ("-u", 0, 0xFFFF),
@@ -182,7 +201,7 @@ def _check_ranges(config: DrpConfig) -> None:
 
 
 def _check_names(config: DrpConfig) -> None:
-    if not config.script:
+    if not config.script and config.control is None:
         raise ConfigError(
             "there is no script", option="-p", hint='Name one, as in -p "myroi.py --roi 40:140,50:150".'
         )
@@ -222,6 +241,35 @@ def _check_order(config: DrpConfig) -> None:
             option="--spares",
             value=config.spares,
         )
+
+
+def _check_control(config: DrpConfig) -> None:
+    """Check what only a drp of a partition has, and what one has not."""
+    if config.control is None:
+        alone: tuple[tuple[str, int | None], ...] = (
+            ("--group", config.group),
+            ("-k l1aOffset", config.first_event or None),
+        )
+        for option, value in alone:
+            if value is not None:
+                raise ConfigError(
+                    "is for a drp of a partition", option=option, value=value, hint="Give -C as well."
+                )
+        return
+    if config.alias is None:
+        raise ConfigError(
+            "needs to know which drp of the partition this is", option="-C", hint="Give -u DET_SEGMENT."
+        )
+    said_by_others: tuple[tuple[str, object, str], ...] = (
+        ("--offline", config.offline, "control says when there are events"),
+        ("--run", config.run, "control counts the runs"),
+        ("--rate", config.rate_hz, "timing says when there is an event"),
+        ("-n", config.events, "timing says when there is an event"),
+        ("--loop", config.loop, "data begin again at their end"),
+    )
+    for option, given, why in said_by_others:
+        if given:
+            raise ConfigError(f"is not for a drp of a partition: {why}", option=option, hint="Leave it out.")
 
 
 def _check_constants(config: DrpConfig) -> None:
@@ -351,6 +399,10 @@ def _text(text: str, option: str) -> str:
     return text
 
 
+def _file(text: str, option: str) -> tuple[str]:
+    return (_text(text, option),)
+
+
 KEYS: dict[str, tuple[str | None, Callable[[str, str], Any]]] = {
     "drp": (None, _python_only),
     "pythonScript": ("script", _text),
@@ -360,6 +412,8 @@ KEYS: dict[str, tuple[str | None, Callable[[str, str], Any]]] = {
     "batching": (None, _yes_no),
     "directIO": (None, _yes_no),
     "chunkSize": ("chunk_bytes", parse_size),
+    "xtcfile": ("sources", _file),
+    "l1aOffset": ("first_event", _count),
 }
 """The `-k` keys: which field of DrpConfig each sets (None: only checked), and what reads its value."""
 
@@ -378,7 +432,7 @@ ABSENT_KEYS: dict[str, str] = {
     **dict.fromkeys(("sim_length", "sw_sim_length", "timebase", "xpmpv", "feb_lane", "feb_channel"), _PGP),
     **dict.fromkeys(("ttreffile", "hsd_epics_prefix", "strm_limit", "epics_prefix"), _PGP),
     **dict.fromkeys(("segNums", "slsHosts", "ttpv", "ttpv_minp"), _PGP),
-    **dict.fromkeys(("simxtc", "simxtc2", "simtime", "xtcfile", "l1aOffset", "imgArray"), _EMULATED),
+    **dict.fromkeys(("simxtc", "simxtc2", "simtime", "imgArray"), _EMULATED),
     "pva_addr": _PVA,
 }
 """Keys of LCLS's drp that mean nothing here, and why."""

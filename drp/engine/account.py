@@ -32,7 +32,7 @@ def info_of(config: DrpConfig) -> dict[str, object]:
         "det_name": config.det_name or "",
         "det_type": config.det_type,
         "det_id": config.det_id,
-        "det_segment": config.det_segment,
+        "det_segment": config.det_segment if config.first_segment is None else config.first_segment,
         "instrument": config.instrument,
         "partition": config.platform,
         "alias": config.alias or "",

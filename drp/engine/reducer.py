@@ -189,6 +189,11 @@ class Reducer:
         return self._account.ledger()
 
     @property
+    def closed_files(self) -> list[str]:
+        """All files closed since the Configure."""
+        return [str(one.path) for one in self._recorder.files]
+
+    @property
     def open_files(self) -> tuple[str, ...]:
         """The files of the run that is being recorded."""
         return self._recorder.open_files[1]

@@ -190,9 +190,11 @@ class OwnNames:
     stripped: tuple[int, ...]
 
 
-def assign_own(config: Config, script: Sequence[Names], *, constants: bool = False) -> OwnNames:
+def assign_own(
+    config: Config, script: Sequence[Names], *, constants: bool = False, segment: int = 0
+) -> OwnNames:
     """Give drp's own Names their ids, after the script's; drpinfo first, and smdinfo in the smd file
-    only.
+    only. `segment` is that of those which only drp writes (drpinfo, drpledger, drpcalib).
 
     Names of an incoming file (a replay of what drp wrote) are used again where they have our fields, and
     replaced under the same id where they have others.
@@ -204,11 +206,11 @@ def assign_own(config: Config, script: Sequence[Names], *, constants: bool = Fal
     added: list[Names] = []
     dropped: list[int] = []
     wanted: tuple[tuple[Names, int | None], ...] = (
-        (DRPINFO, None),
-        (DRPLEDGER, None),
+        (replace(DRPINFO, segment=segment), None),
+        (replace(DRPLEDGER, segment=segment), None),
         (RUNINFO, RUNINFO_INDEX),
         (CHUNKINFO, CHUNKINFO_INDEX),
-        *(((DRPCALIB, None),) if constants else ()),
+        *(((replace(DRPCALIB, segment=segment), None),) if constants else ()),
     )
     for own, index in wanted:
         name = own.detname

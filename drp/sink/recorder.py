@@ -114,12 +114,13 @@ class _Setup:
     answer: Answer
     declared: tuple[Declared, ...]
     constants: bool
+    segment: int = 0
     script: list[Names] = field(default_factory=list)
     own: OwnNames = field(init=False)
 
     def assign(self) -> None:
         self.script = assign_names(self.config, self.declared)
-        self.own = assign_own(self.config, self.script, constants=self.constants)
+        self.own = assign_own(self.config, self.script, constants=self.constants, segment=self.segment)
 
     @property
     def table(self) -> NamesTable:
@@ -284,6 +285,8 @@ class Recorder:
             )
         self._total.begin_run()
         setup.declared = merge_declared(setup.declared, answer.declared)
+        # Readers that put streams together want a detector to have each segment in one of them only.
+        setup.segment = 0 if self.output is None else self.output.stream
         setup.assign()
         own = setup.own
         self.l1.set_names(Gather(own.drpinfo.names_id, own.stripped), setup.table)

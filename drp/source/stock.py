@@ -36,18 +36,24 @@ class Stock:
 
 
 class RunNames:
-    """A Configure with `runinfo` and `scan` of ours in it, and what they say later."""
+    """A Configure with `runinfo` and `scan` of ours in it, and what they say later.
 
-    def __init__(self, configure: bytes, step_keys: Sequence[str] = ()) -> None:
+    Without `scan` steps say nothing: of the streams of one run only one may have it, for readers that put them together.
+    """
+
+    def __init__(self, configure: bytes, step_keys: Sequence[str] = (), *, scan: bool = True) -> None:
         dgram = Dgram(configure)
         known = read_names(dgram)
         kept = [one for one in known if one.detname not in (RUNINFO, SCAN)]
         node: int = kept[0].node if kept else _NODE
         taken = {one.names_id for one in kept}
         self.runinfo = _runinfo(_free_id(node, taken, _RUNINFO_INDEX))
-        self.scan = _scan(_free_id(node, taken | {self.runinfo.names_id}, 0), step_keys)
+        scan_id = _free_id(node, taken | {self.runinfo.names_id}, 0)
+        self.scan = _scan(scan_id, step_keys) if scan else None
         dropped = {one.names_id for one in known if one not in kept}
-        body = b"".join((*_without(dgram, dropped), self.runinfo.encode(), self.scan.encode()))
+        body = b"".join(
+            (*_without(dgram, dropped), self.runinfo.encode(), (self.scan.encode() if self.scan else b""))
+        )
         header = replace(DgramHeader.decode(configure), extent=XTC_BYTES + len(body))
         self.configure = header.encode() + body
 
@@ -57,6 +63,8 @@ class RunNames:
 
     def begin_step(self, values: Mapping[str, object]) -> bytes:
         """Return the values of a step; a field that they do not name is NaN or empty."""
+        if self.scan is None:
+            return b""
         row: list[object] = []
         for one in self.scan.fields:
             value = values.get(one.name)

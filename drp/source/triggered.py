@@ -30,19 +30,27 @@ _TEXT_LIMIT = STEP_BYTES // 2
 
 
 class Triggered:
-    """The events of `stock`, when `link` says. `edit` changes the stock's Configure before it is used.
+    """The events of `stock`, when `link` says. `edit` changes the stock's Configure before it is used. Without `scan` the values of
+    steps are recorded elsewhere.
 
     The link is closed with this source; whatever the stock came from is its owner's.
     """
 
     def __init__(
-        self, stock: Stock, link: TimingLink, *, name: str = "", edit: Callable[[bytes], bytes] | None = None
+        self,
+        stock: Stock,
+        link: TimingLink,
+        *,
+        name: str = "",
+        edit: Callable[[bytes], bytes] | None = None,
+        scan: bool = True,
     ) -> None:
         self._stock = stock
         self._link = link
         self._name = name
         self._configure = edit(stock.configure) if edit else stock.configure
-        self._names = RunNames(self._configure)
+        self._scan = scan
+        self._names = RunNames(self._configure, scan=scan)
         self._items: deque[Events | Transition] = deque()
         self._made: bytes | None = None
         self._slow = 0
@@ -125,7 +133,7 @@ class Triggered:
         """Return the dgram of a transition."""
         if item.service == TransitionId.Configure:
             keys = item.info.get("step_keys")
-            self._names = RunNames(self._configure, keys if isinstance(keys, list) else ())
+            self._names = RunNames(self._configure, keys if isinstance(keys, list) else (), scan=self._scan)
             return _stamped(self._names.configure, item)
         if item.service == TransitionId.SlowUpdate and self._stock.slow_updates:
             self._slow += 1

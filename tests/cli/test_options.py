@@ -164,12 +164,14 @@ def test_every_other_option_reaches_its_field() -> None:
         ("-p myroi.py -k pythonScript=other.py", "-k says other.py, another option myroi.py"),
         ("-p myroi.py -d /dev/datadev_0", "-d: needs PGP card hardware"),
         ("-p myroi.py -l 0x1", "-l: selects lanes of PGP card hardware"),
-        ("-p myroi.py -C host", "-C: control is not in this version"),
+        ("-p myroi.py -C host", "-C: needs to know which drp of the partition this is. Give -u DET_SEGMENT."),
+        ("-C -u cam_0 --run 3", "--run: is not for a drp of a partition: control counts the runs"),
+        ("-p myroi.py --group 2", "--group 2: is for a drp of a partition. Give -C as well."),
         ("-p myroi.py -Q 3", "-Q: cube workers are not in this version"),
         ("-p myroi.py --evnt-timeout 3", "--evnt-timeout: is no option of drp. Did you mean --event-timeout"),
         ("-p myroi.py --roi 1:2", 'Quote a script with its arguments as one word: -p "myroi.py --roi 1:2"'),
         ("-p myroi.py a.xtc2", "a.xtc2: belongs to no option. Quote a script"),
-        ("-C", "-C: control is not in this version"),
+        ("-C", "-C: needs to know which drp"),
         ("-p myroi.py -l -W 3", "-l: selects lanes of PGP card hardware"),
         ("-p myroi.py --source gone/run7", "--source gone/run7: there is no such file"),
         ("-p myroi.py --source new:gone/run7.xtc2", "--source new:gone/run7.xtc2: there is no such file"),
@@ -260,3 +262,11 @@ def test_version_is_printed_and_ends_the_command(capsys: pytest.CaptureFixture[s
         parse(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out.startswith("drp ")
+
+
+def test_a_member_of_a_partition_needs_no_script_and_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DRP_CALIB", raising=False)
+    config = parse(["-C", "-p", "2", "-P", "tst", "-u", "epixhr_1", "--group", "3", "--source", "sim:epixhr"])
+    assert (config.control, config.script, config.events, config.platform) == ("", "", None, 2)
+    assert (config.alias, config.readout_group) == ("epixhr_1", 3)
+    assert parse(["-C", "drp-host", "-u", "epixhr_1", "-p", "4"]).readout_group == 4

@@ -161,3 +161,9 @@ def test_a_declaration_is_read_from_json() -> None:
 def test_nonsense_in_json_is_a_worker_error(changes: dict[str, Any]) -> None:
     with pytest.raises(WorkerError):
         Declared.from_json(item(**changes))
+
+
+def test_names_that_only_drp_writes_have_the_segment_of_their_stream() -> None:
+    own = assign_own(Config.of([names(0x101)]), [], constants=True, segment=3)
+    assert own.drpcalib is not None
+    assert [one.segment for one in (own.drpinfo, own.drpledger, own.drpcalib, own.runinfo)] == [3, 3, 3, 0]

@@ -46,7 +46,8 @@ LOG_DOMAINS = (
     "trigger",
     "link",
     "control",
-    "timing",
+    "meb",
+    "monitor",
 )
 """The parts of drp that log: loggers are called `drp.<part>`, or below that."""
 

@@ -6,8 +6,9 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import zmq
 
@@ -16,11 +17,13 @@ from drp.cli.partition import (
     MEMBER_PORT,
     STATUS_PORT,
     Partition,
+    exported,
     parser,
     partition_of,
     set_up_logging,
 )
-from drp.control.jobs import Settings
+from drp.configdb.store import ConfigStore, default_path
+from drp.control.jobs import Configs, Settings
 from drp.control.members import GONE_AFTER_S
 from drp.control.move import RESET_LIMIT_S, Limits
 from drp.control.plan import Selection
@@ -93,8 +96,12 @@ def _control(words: Sequence[str]) -> int:
     settings = _settings(options, partition, store)
     sockets = _sockets(partition)
     try:
-        control = Control(settings, sockets, store, gone_after_s=options.gone_after)
-        with counted_signals(LAST_S, EXIT_INTERRUPTED) as stop:
+        configs = _configs(options.configdb, partition.instrument)
+        control = Control(settings, sockets, store, configs=configs, gone_after_s=options.gone_after)
+        with (
+            exported(options, partition, control.metrics),
+            counted_signals(LAST_S, EXIT_INTERRUPTED) as stop,
+        ):
             say_ready()
             log.info("partition %s at %s", partition.name, sockets.endpoints[0].address)
             control.serve(stop)
@@ -102,6 +109,24 @@ def _control(words: Sequence[str]) -> int:
         sockets.close()
     log.info("control ends; the partition stays as it is: %s", control.partition.state)
     return 0
+
+
+def _configs(given: str | None, hutch: str) -> Configs:
+    """Return what reads a hutch's configurations, anew at each Configure; ConfigError where the store that was given is not there."""
+    if given is not None and "://" in given:
+        log.info("-d has no effect: configurations are read from a file, by default %s", default_path())
+        given = None
+    path = default_path() if given is None else Path(given)
+    if given is not None and not path.is_file():
+        raise ConfigError("there is no such store", option="-d", value=given, hint="configdb put makes one")
+
+    def read(alias: str) -> Mapping[str, dict[str, Any]]:
+        if not path.is_file():
+            return {}
+        with ConfigStore(path) as store:
+            return store.of_alias(hutch, alias)
+
+    return read
 
 
 def _settings(options: argparse.Namespace, partition: Partition, store: Store) -> Settings:
@@ -121,7 +146,9 @@ def _settings(options: argparse.Namespace, partition: Partition, store: Store) -
         platform=partition.platform,
         experiment=options.experiment or partition.instrument,
         config_alias=options.config_alias,
-        trigger_config=options.trigger,
+        trigger_config=options.trigger
+        if not options.trigger or "_" in options.trigger
+        else f"{options.trigger}_0",
         slow_update_hz=options.slow_updates,
         record=options.record,
         selection=selection,
@@ -184,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="trigger",
         metavar="NAME",
         default="",
-        help="configuration of the trigger, such as trigger_0",
+        help="configuration of the trigger, such as trigger (that is trigger_0)",
     )
     group.add_argument(
         "-S",
@@ -213,6 +240,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         type=Path,
         help="run numbers, state and ledgers (default: ~/.local/state/drp/control)",
+    )
+    group.add_argument(
+        "-d",
+        dest="configdb",
+        metavar="FILE",
+        help=f"configurations, as configdb keeps them (default: {default_path()})",
+    )
+    group.add_argument(
+        "-M", dest="prometheus_dir", metavar="DIR", type=Path, help="metrics, and a file_sd target in DIR"
     )
     group = made.add_argument_group("time")
     group.add_argument(

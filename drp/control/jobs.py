@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -46,6 +47,10 @@ class Keep:
 
 
 Out = Send | Publish | Done | Keep
+
+
+Configs = Callable[[str], Mapping[str, dict[str, Any]]]
+"""Returns what is configured under an alias such as BEAM, by name: each a typed JSON. Raises DrpError."""
 
 
 class Numbers(Protocol):

@@ -17,13 +17,15 @@ from typing import Any
 
 import zmq
 
-from drp.control.jobs import Done, Keep, Out, Publish, Send, Settings
+from drp.control.jobs import Configs, Done, Keep, Out, Publish, Send, Settings
 from drp.control.runs import Store, StoreError
 from drp.control.service import Reply, Service
 from drp.control.states import Partition
 from drp.control.takeover import Takeover, snapshot
 from drp.core.errors import MessageError
+from drp.core.partition import State
 from drp.link.control import HEARTBEAT, HEARTBEAT_S, Message, decode, encode
+from drp.link.metrics import Labelled
 from drp.link.sockets import Endpoint
 
 TICK_S = 0.1
@@ -70,7 +72,7 @@ class Control:
         sockets: Sockets,
         store: Store,
         *,
-        configs: Callable[[str, str], dict[str, Any] | None] | None = None,
+        configs: Configs | None = None,
         gone_after_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -112,6 +114,17 @@ class Control:
             if self._sockets.clients in ready:
                 self._hear_clients(now)
             self.tick(now)
+
+    def metrics(self) -> dict[str, float | Labelled]:
+        """Return what Prometheus is shown, by name; may be called from any thread."""
+        partition = self.partition
+        heard = {peer.name: float(not peer.silent) for peer in partition.members}
+        gone = {peer.name: 0.0 for peer in tuple(partition.active) if peer.gone}
+        return {
+            "control_state": Labelled("state", {str(one): float(one is partition.state) for one in State}),
+            "control_run": float(partition.run),
+            "control_member_up": Labelled("member", heard | gone),
+        }
 
     def tick(self, now: float) -> None:
         """Let time pass, and send what comes of everything so far."""

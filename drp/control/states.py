@@ -11,11 +11,11 @@ partition was reset. Without timing nothing goes on: then only a reset leads on.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from drp.control import plan
-from drp.control.jobs import Done, Job, Keep, Numbers, Out, Publish, Send, Settings
+from drp.control.jobs import Configs, Done, Job, Keep, Numbers, Out, Publish, Send, Settings
 from drp.control.ledger import Account, account
 from drp.control.members import GONE_AFTER_S, Failure, Members, News, Peer
 from drp.control.move import Move
@@ -31,8 +31,8 @@ TIMING_TRANSITION = "timingTransition"
 _NEEDS_ALL = ("alloc", "connect", "configure", "beginrun")
 
 
-def _no_config(_alias: str, _name: str) -> dict[str, Any] | None:
-    return None
+def _no_configs(_alias: str) -> Mapping[str, dict[str, Any]]:
+    return {}
 
 
 class Partition:
@@ -44,11 +44,11 @@ class Partition:
         numbers: Numbers,
         new_id: Callable[[], str],
         *,
-        configs: Callable[[str, str], dict[str, Any] | None] = _no_config,
+        configs: Configs = _no_configs,
         epoch: int = 0,
         gone_after_s: float = GONE_AFTER_S,
     ) -> None:
-        """`configs` gives the configuration under an alias for a member, or None; `new_id` a text that no message had before."""
+        """`configs` gives what is configured under an alias, by name of member or trigger; `new_id` a text that no message had before."""
         self.settings = settings
         self.state = State.RESET
         self.epoch = epoch
@@ -62,6 +62,7 @@ class Partition:
         self._numbers = numbers
         self._new_id = new_id
         self._configs = configs
+        self._configured: Mapping[str, dict[str, Any]] = {}
         self._out: deque[Out] = deque()
         self._job: Job | None = None
         self._move: Move | None = None
@@ -326,6 +327,7 @@ class Partition:
                 return {"partition": plan.table(self.active)}
             case "configure":
                 self.epoch += 1
+                self._configured = self._configs(settings.config_alias)
                 return {"epoch": self.epoch, "config_alias": settings.config_alias, "script": None}
             case "beginrun":
                 self.recorded = settings.record
@@ -348,13 +350,9 @@ class Partition:
                 "readout": peer.readout,
             }
         if key == "configure":
-            trigger = (
-                self._configs(settings.config_alias, settings.trigger_config)
-                if settings.trigger_config
-                else None
-            )
             rate = {} if settings.slow_update_hz is None else {"slow_update_hz": settings.slow_update_hz}
-            return {"config": self._configs(settings.config_alias, peer.alias), "trigger": trigger} | rate
+            config, trigger = (self._configured.get(name) for name in (peer.alias, settings.trigger_config))
+            return {"config": config, "trigger": trigger} | rate
         return {}
 
     def _settle(self, now: float) -> None:

@@ -77,6 +77,7 @@ def test_every_command_begins_here() -> None:
     assert set(scripts) == {
         "drp",
         "control",
+        "meb",
         "daqstate",
         "drp-ipc",
         "drp-sparse",

@@ -73,6 +73,20 @@ def test_what_members_are_told() -> None:
     assert insert[2] == {"service": "BeginStep", "info": {"step_keys": [], "step_values": {"x": 1}}}
 
 
+def test_configurations_go_to_those_they_are_for() -> None:
+    beam = {"cam_0": {"gain": 1}, "trigger_0": {"soname": "x"}}
+    world = World(configs={"BEAM": beam, "NOBEAM": {}}, trigger_config="trigger_0", slow_update_hz=5)
+    world.go("configured")
+    told = {
+        alias: {one.key: one.body for one in world.of(alias).sent}["configure"]
+        for alias in ("cam_0", "cam_1", "ts")
+    }
+    assert [one["config"] for one in told.values()] == [{"gain": 1}, None, None]
+    assert {one["trigger"]["soname"] for one in told.values()} == {"x"}
+    assert told["ts"]["slow_update_hz"] == 5
+    assert world.of("ts").sent[-1].body["info"] == {"epoch": 1, "config_alias": "BEAM", "script": None}
+
+
 def test_all_who_fail_are_named_and_those_who_did_not_are_brought_back() -> None:
     world = World()
     world.go("connected")

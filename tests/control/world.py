@@ -49,7 +49,13 @@ class Other:
 class World:
     """Everything that a partition sees. `run` lets all members do what they are told until nothing is left to do."""
 
-    def __init__(self, *names: str, limits: Limits | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *names: str,
+        limits: Limits | None = None,
+        configs: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
         self.now = 100.0
         self.beat_s = 0.0
         self.others: dict[str, Other] = {}
@@ -63,7 +69,12 @@ class World:
         self._uids = itertools.count(1)
         self._jobs = itertools.count(1)
         made = Settings("tst-p0", "tst", experiment=EXPERIMENT, limits=limits or Limits(), **settings)
-        self.partition = Partition(made, self.numbers, lambda: str(next(self._ids)))
+        self.partition = Partition(
+            made,
+            self.numbers,
+            lambda: str(next(self._ids)),
+            configs=lambda alias: (configs or {}).get(alias, {}),
+        )
         for name in names or ("timing ts", "drp cam_0", "drp cam_1", "teb teb0"):
             self.join(name)
 

@@ -5,18 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from drp.engine.judging import Judge
+from drp.engine.meblink import MebLinks, MebTarget
+from drp.engine.teblink import Me, TebLinks
 from drp.link.keys import Keys
 from drp.member.plan import Place
 from drp.source import Source
 from drp.source.timing_link import TimingLink, Who
 from drp.source.triggered import Triggered, stock_of
 
+TEB_LIMIT_S = 3.0
+"""Longest that BeginRun waits for tebs: control's limit for it is 6 s."""
+
 
 class Links(Protocol):
-    """Makes the two ends of one Configure."""
+    """Makes the ends of one Configure."""
 
     def source(self, inner: Source, place: Place, epoch: int, edit: Callable[[bytes], bytes]) -> Source:
         """Return a source that follows timing, with the data of `inner`; its Configure goes through `edit`. Raises DrpError."""
+
+    def judge(self, place: Place, epoch: int) -> Judge | None:
+        """Return who asks the tebs, None where the partition has none. Raises DrpError."""
+
+    def monitor(self, place: Place, epoch: int) -> MebLinks | None:
+        """Return who sends monitored events to the mebs, None where the partition has none. Raises DrpError."""
+
+    def disconnect(self) -> None:
+        """Leave the mebs."""
 
 
 class PartitionLinks:
@@ -27,6 +42,7 @@ class PartitionLinks:
         self._group = group
         self._keys = keys
         self._first_event = first_event
+        self._mebs: MebLinks | None = None
 
     def source(self, inner: Source, place: Place, epoch: int, edit: Callable[[bytes], bytes]) -> Source:
         """Return a Triggered."""
@@ -35,3 +51,31 @@ class PartitionLinks:
             place.timing.endpoint, Who(self._alias, place.id, self._group, epoch), keys=self._keys
         )
         return Triggered(stock, link, name=inner.describe(), edit=edit, scan=place.first)
+
+    def judge(self, place: Place, epoch: int) -> Judge | None:
+        """Return TebLinks; events that the common readout group has no part in are not judged."""
+        if not place.tebs:
+            return None
+        detector, _, _ = self._alias.rpartition("_")
+        me = Me(self._alias, detector, place.id, self._group, epoch)
+        endpoints = [one.endpoint for one in place.tebs]
+        common = 1 << place.platform
+        return TebLinks(endpoints, me, groups=common, keys=self._keys, rising=True, ready_limit_s=TEB_LIMIT_S)
+
+    def monitor(self, place: Place, epoch: int) -> MebLinks | None:
+        """Return MebLinks, the same from one Configure to the next."""
+        if self._mebs is None and place.mebs:
+            targets = [MebTarget(one.id, one.alias, one.endpoint) for one in place.mebs]
+            self._mebs = MebLinks(
+                targets, alias=self._alias, drp_id=place.id, group=self._group, keys=self._keys
+            )
+            self._mebs.start()
+        if self._mebs is not None:
+            self._mebs.configured(epoch)
+        return self._mebs
+
+    def disconnect(self) -> None:
+        """Close MebLinks."""
+        if self._mebs is not None:
+            self._mebs.close()
+            self._mebs = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from drp.core.config import DrpConfig
 from drp.core.errors import ConfigError, MessageError
-from drp.core.wire import MAX_DRPS, MAX_MEBS, MAX_TEBS
+from drp.core.wire import MAX_DRPS, MAX_GROUPS, MAX_MEBS, MAX_TEBS
 from drp.link.sockets import Endpoint
 from drp.sink.recorder import Output
 
@@ -36,6 +36,7 @@ class Place:
     id: int
     name: str
     first: bool
+    platform: int
     timing: Peer
     tebs: tuple[Peer, ...]
     mebs: tuple[Peer, ...]
@@ -64,18 +65,17 @@ def place_of(alloc: Mapping[str, Any], connect: Mapping[str, Any]) -> Place:
         raise MessageError(f"{number!r} is no id of a drp, which is 0 to {MAX_DRPS - 1}")
     name = str(alloc.get("partition", ""))
     first = number <= min(_ids(members), default=number)
-    return Place(
-        number, name, first, timings[0], _peers(members, "teb", MAX_TEBS), _peers(members, "meb", MAX_MEBS)
-    )
+    platform = alloc.get("platform")
+    if not isinstance(platform, int) or not 0 <= platform < MAX_GROUPS:
+        raise MessageError(f"{platform!r} is no platform")
+    tebs, mebs = _peers(members, "teb", MAX_TEBS), _peers(members, "meb", MAX_MEBS)
+    return Place(number, name, first, platform, timings[0], tebs, mebs)
 
 
 def _ids(members: Mapping[str, Any]) -> list[int]:
     drps = members.get("drp", {})
-    return (
-        [one["id"] for one in drps.values() if isinstance(one.get("id"), int)]
-        if isinstance(drps, dict)
-        else []
-    )
+    found = [one.get("id") for one in drps.values()] if isinstance(drps, dict) else []
+    return [one for one in found if isinstance(one, int)]
 
 
 def _peers(members: Mapping[str, Any], level: str, most: int) -> tuple[Peer, ...]:

@@ -83,6 +83,7 @@ class Process:
         self._reducer: Reducer | None = None
         self._resets: list[Command] = []
         self._last: list[dict[str, Any]] = []
+        self._ended: dict[str, int] | None = None
         self._signals = 0
 
     def run(self) -> int:
@@ -178,7 +179,7 @@ class Process:
             case "beginstep" | "enable":
                 self._running()
             case "disconnect" | "dealloc":
-                self._place = None
+                self._disconnect()
             case "reset":
                 return self._reset(command)
             case "gone":
@@ -228,13 +229,17 @@ class Process:
         output = output_of(self._base, place, body)
         reducer.record_to(output)
 
-    def _reset(self, command: Command) -> dict[str, Any] | None:
+    def _disconnect(self) -> None:
         self._place = None
+        self._links.disconnect()
+
+    def _reset(self, command: Command) -> dict[str, Any] | None:
         if self._next is not None:
             for one in self._next[1:]:
                 one.close()
             self._next = None
         if self._reducer is None:
+            self._disconnect()
             return {}
         self._resets.append(command)
         self._reducer.stop()
@@ -247,10 +252,16 @@ class Process:
         config = setup.config
         if place is None:
             return
-        self._at_begin, self._files_before = Ledger(), 0
+        self._at_begin, self._files_before, self._ended = Ledger(), 0, None
         try:
             nursery = self._have_nursery(compiled_ahead(config))
-            reducer = Reducer(config, self._look, observe=self._on_finished)
+            reducer = Reducer(
+                config,
+                self._look,
+                observe=self._on_finished,
+                judge=self._links.judge(place, setup.epoch),
+                monitor=self._links.monitor(place, setup.epoch),
+            )
         except DrpError as error:
             source.close()
             self._fail_configure(error)
@@ -276,8 +287,10 @@ class Process:
         for said in last:
             self._member.tell("timingTransition", said)
         resets, self._resets = self._resets, []
+        if resets:
+            self._disconnect()
         for command in resets:
-            self._member.answer(command)
+            self._member.answer(command, {} if self._ended is None else {"ledger": self._ended})
 
     def _look(self, snapshot: Snapshot) -> None:
         if self._reducer is not None:
@@ -300,6 +313,7 @@ class Process:
             said["files"] = list(reducer.open_files)
         elif service == TransitionId.EndRun:
             said["ledger"] = self._ledger_of_run(reducer)
+            self._ended = said["ledger"] if finished.synthesised else None
             said["files"] = reducer.closed_files[self._files_before :]
         elif service == TransitionId.Unconfigure:
             reducer.stop()

@@ -96,6 +96,15 @@ class Lines:
     def source(self, inner: Source, place: Place, epoch: int, edit: Callable[[bytes], bytes]) -> Source:
         return Stepped(inner, edit, self.asked)  # type: ignore[return-value]
 
+    def judge(self, place: Place, epoch: int) -> None:
+        return None
+
+    def monitor(self, place: Place, epoch: int) -> None:
+        return None
+
+    def disconnect(self) -> None:
+        return None
+
 
 def main() -> int:
     """Run until a signal comes."""

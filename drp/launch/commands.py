@@ -96,11 +96,12 @@ def commands_of(plan: Plan, ids: Sequence[str] = (), *, here: bool = False) -> l
             place=plan.path,
             hint="Leave them out by naming the ids to start, or start all on this machine with --here.",
         )
-    return [command_of(one, plan, here=here) for one in chosen]
+    station = _station_of_control(plan)
+    return [command_of(one, plan, here=here, station=station) for one in chosen]
 
 
-def command_of(process: Process, plan: Plan, *, here: bool = False) -> Command:
-    """Return the command of one process. Raises LaunchError where its program is not there."""
+def command_of(process: Process, plan: Plan, *, here: bool = False, station: str = "") -> Command:
+    """Return the command of one process, at `station` where it names none itself. Raises LaunchError where its program is not there."""
     place = f"{plan.path}, process {process.id}"
     notes = [f"{key} has no effect: {UNUSED_KEYS[key]}" for key, _ in process.unused]
     prefix, env, rest = _split_prefix(words_of(process.cmd, place), notes)
@@ -118,6 +119,8 @@ def command_of(process: Process, plan: Plan, *, here: bool = False) -> Command:
     arguments = _left_on(kind, arguments, notes, here=here)
     if process.cores is not None and kind == "drp" and _value_of(arguments, "-W") is None:
         arguments = [*arguments, "-W", str(max(1, process.cores - _reserved_cores()))]
+    if kind in OURS:
+        arguments = _at_station(arguments, station)
     if "p" in process.flags:
         arguments = [*arguments, "-p", str(plan.platform)]
     if "u" in process.flags:
@@ -136,6 +139,23 @@ def command_of(process: Process, plan: Plan, *, here: bool = False) -> Command:
         says_ready=kind in SAYS_READY,
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _station_of_control(plan: Plan) -> str:
+    """Return the station of control's -P INSTRUMENT:STATION: in LCLS's files the others name the instrument alone, and belong to it all the same."""
+    for one in plan.processes:
+        _, _, rest = _split_prefix(words_of(one.cmd, f"{plan.path}, process {one.id}"), [])
+        if rest and rest[0].rpartition("/")[2] == "control":
+            return (_value_of(rest[1:], "-P") or "").partition(":")[2].lstrip("0")
+    return ""
+
+
+def _at_station(words: Sequence[str], station: str) -> list[str]:
+    out = list(words)
+    for number, word in enumerate(out[:-1]):
+        if word == "-P" and station and ":" not in out[number + 1]:
+            out[number + 1] += f":{station}"
+    return out
 
 
 def is_this_machine(host: str) -> bool:

@@ -150,6 +150,12 @@ def test_every_process_of_a_file_in_procmgrs_dialect_has_a_command() -> None:
     }
 
 
+def test_all_are_at_the_station_that_control_names() -> None:
+    commands = {one.id: one for one in commands_of(read_plan(FILES / "emulated.cnf")) if not one.skipped}
+    assert {one.argv[one.argv.index("-P") + 1] for one in commands.values()} == {"tst:1"}
+    assert "tst" in commands_of(read_plan(FILES / "production.cnf"), ["teb0"], here=True)[0].argv
+
+
 def test_a_program_that_is_not_there_is_refused_before_anything_starts() -> None:
     with pytest.raises(LaunchError, match=r"t.cnf, process a_0: there is no program tebb. Did you mean teb"):
         command("tebb -P x")

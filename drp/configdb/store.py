@@ -193,6 +193,10 @@ class ConfigStore:
         except ConfigStoreError as error:
             raise ConfigStoreError(error.what, place=str(path)) from None
 
+    def of_device(self, path: ConfigPath) -> dict[str, Any] | None:
+        """Return what a device gets at Configure, resolved; None where it has no configuration in this alias."""
+        return self.resolved(path) if any(one.path == path for one in self.below(path)) else None
+
     def of_alias(self, hutch: str, alias: str) -> dict[str, dict[str, Any]]:
         """Return what all devices of an alias have, resolved: what control gives out at Configure."""
         return {one.path.device: self.resolved(one.path) for one in self.below(ConfigPath(hutch, alias))}

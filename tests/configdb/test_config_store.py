@@ -95,6 +95,8 @@ def test_one_that_refers_to_another_alias_is_resolved(store: ConfigStore) -> Non
     store.put(CAMERA, content(1))
     found = store.of_alias("tst", "CALIB")
     assert (found["epixhr_0"]["number"], found["epixhr_0"]["other"]) == (9, 7)
+    assert store.of_device(calib) == found["epixhr_0"]
+    assert store.of_device(ConfigPath("tst", "CALIB", "timing_0")) is None
     store.put(CAMERA, content(1, refer="CALIB"))
     with pytest.raises(ConfigStoreError, match="which refers to another"):
         store.resolved(calib)

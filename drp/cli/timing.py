@@ -10,20 +10,33 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import zmq
 
-from drp.cli.partition import Parser, Partition, kwargs_of, parser, partition_of, set_up_logging
+from drp.cli.partition import (
+    Parser,
+    Partition,
+    exported,
+    kwargs_of,
+    parser,
+    partition_of,
+    set_up_logging,
+)
 from drp.core.errors import ConfigError, DrpError
 from drp.core.triggering import SLOW_HZ, Cadence, TriggerPlan
 from drp.core.wire import MAX_DRPS
 from drp.link.control import Member
+from drp.link.ready import say_ready
 from drp.link.sockets import Endpoint, listen
 from drp.timing.clock import PulseClock
 from drp.timing.links import Links
 from drp.timing.partition import Partition as Triggers
 from drp.timing.partition import TimingConfig
 from drp.timing.process import Alone, Controlled, serve
+
+if TYPE_CHECKING:
+    from drp.link.metrics import Values
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 FLAT_OUT = "flat"
@@ -102,13 +115,31 @@ def _run(options: argparse.Namespace, partition: Partition, config: TimingConfig
     links = Links(socket, open_to_all=alone)
     triggers = Triggers(config, links, clock)
     try:
-        if alone:
-            return _alone(options, triggers, links, socket, endpoint, stop)
-        _controlled(partition, triggers, socket, endpoint, stop)
+        with exported(options, partition, lambda: _metrics(triggers)):
+            if alone:
+                return _alone(options, triggers, links, socket, endpoint, stop)
+            _controlled(partition, triggers, socket, endpoint, stop)
         return 0
     finally:
         triggers.reset()
         socket.close(linger=200)
+
+
+def _metrics(triggers: Triggers) -> Values:
+    """Return what `drp.core.metric_names.TIMING` names."""
+    from drp.link.metrics import Labelled  # noqa: PLC0415 - with a library, for those who want metrics
+
+    counts = triggers.counts()
+    if not counts:
+        return {}
+    sent, inhibited = counts["groups"], counts["inhibited_groups"]
+    return {
+        "NumL0Acc": Labelled("group", sent),
+        "NumL0Inp": Labelled("group", {group: sent[group] + inhibited.get(group, 0) for group in sent}),
+        "drp_deadtime": Labelled("drp", dict(triggers.dead)),
+        "timing_inhibited": Labelled("drp", counts["inhibited"]),
+        "timing_skipped": counts["skipped"],
+    }
 
 
 def _controlled(
@@ -123,6 +154,7 @@ def _controlled(
         describe=lambda: {"det_info": {"readout": group}, "drp_deadtime": dict(triggers.dead)},
     )
     try:
+        say_ready()
         serve(triggers, socket, Controlled(triggers, member, endpoint), stop)
     finally:
         member.close()

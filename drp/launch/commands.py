@@ -21,8 +21,8 @@ from drp.launch.plan import LOCAL, UNUSED_KEYS, LaunchError, Plan, Process, near
 
 RESERVED_CORES = 4
 OURS = ("drp", "teb", "meb", "timing", "control", "daqstate", "calib", "configdb")
-SAYS_READY: frozenset[str] = frozenset({"control"})
-"""Programs that tell when they stand."""
+SAYS_READY = frozenset({"control", "timing", "teb", "meb"})
+"""Programs that tell when they stand; a drp does where it is a member of a partition (-C)."""
 TRANSLATED = {"monReqServer": "meb"}
 WINDOWS = (
     "xpmpva",
@@ -37,20 +37,23 @@ WINDOWS = (
 HARDWARE = ("drp_pva", "drp_bld", "drp_udpencoder", "drp_gpu", "epicsArch")
 _AMI = re.compile(r"ami-\w+")
 _TIMING_TYPE = "ts"
+_TIMING = "drp -D ts"
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
-# Options that steer what is not here, by program: how many words follow each, and why it is left off.
+# Options that steer what is not here, by LCLS's program: how many words follow each, and why it is left off.
 _CARD = "it is of a PGP card"
 _SERVER = "it is of LCLS's servers"
 _LEFT_OFF: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "drp": {"-d": (1, _CARD), "-l": (1, _CARD)},
-    "timing": {
+    _TIMING: {
         "-d": (1, _CARD),
         "-l": (1, _CARD),
         "-D": (1, "timing is of this type"),
         "-W": (1, "timing has no workers"),
+        "-S": (1, "timing has no serial number"),
+        "-k": (1, "timing has no such settings"),
     },
-    "meb": {"-d": (0, "frames go to every viewer"), "-q": (1, "viewers have queues of their own")},
+    "monReqServer": {"-d": (0, "frames go to every viewer"), "-q": (1, "viewers have queues of their own")},
     "control": {
         "-B": (1, "there are no EPICS variables"),
         "-x": (1, "there is no XPM"),
@@ -63,7 +66,6 @@ _LEFT_OFF: Mapping[str, Mapping[str, tuple[int, str]]] = {
 _KEYS_LEFT_OFF = re.compile(
     r"ep_\w+|forceEnet|pva_addr|(sw_)?sim_length|timebase|xpmpv|feb_lane|feb_channel|interface|mon_throttle"
 )
-_TIMING_KEYS_LEFT_OFF = re.compile(r"pebbleBuf(Size|Count)|batching|directIO")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,8 @@ def command_of(process: Process, plan: Plan, *, here: bool = False, station: str
         kind = "timing"
     if kind != base:
         notes.append(f"{base} is {kind} here")
-    arguments = _left_on(kind, arguments, notes, here=here)
+    table = _LEFT_OFF.get(_TIMING if base != kind == "timing" else base, {})
+    arguments = _left_on(table, arguments, notes, control=kind == "control", here=here)
     if process.cores is not None and kind == "drp" and _value_of(arguments, "-W") is None:
         arguments = [*arguments, "-W", str(max(1, process.cores - _reserved_cores()))]
     if kind in OURS:
@@ -136,7 +139,7 @@ def command_of(process: Process, plan: Plan, *, here: bool = False, station: str
         argv,
         {**dict(process.env), **env},
         interrupts="s" in process.flags,
-        says_ready=kind in SAYS_READY,
+        says_ready=kind in SAYS_READY or (kind == "drp" and "-C" in arguments),
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -229,9 +232,10 @@ def _cannot(part: Sequence[str]) -> str:
     return tried.stderr.strip().splitlines()[-1] if tried.returncode and tried.stderr.strip() else ""
 
 
-def _left_on(kind: str, words: Iterable[str], notes: list[str], *, here: bool) -> list[str]:
-    """Return the arguments without those that steer what is not here."""
-    table = _LEFT_OFF.get(kind, {})
+def _left_on(
+    table: Mapping[str, tuple[int, str]], words: Iterable[str], notes: list[str], *, control: bool, here: bool
+) -> list[str]:
+    """Return the arguments without those of the table, nor keys that steer what is not here."""
     out: list[str] = []
     rest = list(words)
     while rest:
@@ -243,10 +247,12 @@ def _left_on(kind: str, words: Iterable[str], notes: list[str], *, here: bool) -
             takes, why = table[option]
             value = [rest.pop(0)] if takes and not joined and "=" not in word and rest else []
             notes.append(f"{shlex.join([word, *value])} is left off: {why}")
-        elif word == "-k" and rest and kind in ("drp", "timing", "teb", "meb"):
-            if kept := _keys_left_on(kind, rest.pop(0), notes):
+        elif control and word == "-d" and rest and "://" in rest[0]:
+            notes.append(f"{shlex.join([word, rest.pop(0)])} is left off: {_SERVER}")
+        elif word == "-k" and rest:
+            if kept := _keys_left_on(rest.pop(0), notes):
                 out += ["-k", kept]
-        elif word == "-C" and rest and kind != "control" and (here or is_this_machine(rest[0])):
+        elif word == "-C" and rest and not control and (here or is_this_machine(rest[0])):
             out += [word, LOCAL]
             rest.pop(0)
         elif rest and word in ("-p", "-u", "-P", "-o", "-M", "-D", "-S"):
@@ -256,11 +262,11 @@ def _left_on(kind: str, words: Iterable[str], notes: list[str], *, here: bool) -
     return out
 
 
-def _keys_left_on(kind: str, text: str, notes: list[str]) -> str:
+def _keys_left_on(text: str, notes: list[str]) -> str:
     kept = []
     for item in text.split(","):
         key = item.partition("=")[0].strip()
-        if _KEYS_LEFT_OFF.fullmatch(key) or (kind == "timing" and _TIMING_KEYS_LEFT_OFF.fullmatch(key)):
+        if _KEYS_LEFT_OFF.fullmatch(key):
             notes.append(f"-k {key}= is left off: it is of hardware or a network that is not here")
         else:
             kept.append(item)

@@ -79,6 +79,7 @@ def test_every_command_begins_here() -> None:
         "control",
         "meb",
         "daqstate",
+        "meb",
         "drp-ipc",
         "drp-sparse",
         "configdb",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from drp.launch import Command, LaunchError, Plan, Process, commands_of, read_plan
+from tests.conftest import ROOT
 
 FILES = Path(__file__).with_name("files")
 
@@ -73,6 +74,47 @@ def test_windows_and_hardware_are_named_and_left_out(cmd: str) -> None:
     one = command(cmd)
     assert one.argv == ()
     assert one.kind in one.skipped
+
+
+def test_commands_of_ours_keep_all_of_their_options() -> None:
+    assert words(command("timing -P tst -S 5 --rate 10 -o d", flags="p")) == [
+        "-P",
+        "tst",
+        "-S",
+        "5",
+        "--rate",
+        "10",
+        "-o",
+        "d",
+        "-p",
+        "3",
+    ]
+    assert words(command("meb -P tst -q 4 -C localhost")) == ["-P", "tst", "-q", "4", "-C", "localhost"]
+
+
+def test_what_says_when_it_stands_is_waited_for() -> None:
+    said = {
+        cmd: command(cmd).says_ready
+        for cmd in ("control", "timing", "teb", "drp -C localhost", "drp -p x.py", "sleep 1")
+    }
+    assert said == {
+        "control": True,
+        "timing": True,
+        "teb": True,
+        "drp -C localhost": True,
+        "drp -p x.py": False,
+        "sleep 1": False,
+    }
+
+
+def test_the_demo_names_a_whole_partition() -> None:
+    plan = read_plan(ROOT / "fex_scripts" / "demo.cnf")
+    assert plan.platform == 0
+    commands = commands_of(plan)
+    assert [one.kind for one in commands] == ["control", "teb", "meb", "timing", "drp", "drp"]
+    assert all(one.says_ready and not one.skipped and not one.notes for one in commands)
+    scripts = [word for one in commands for word in one.argv if ".py" in word]
+    assert all(Path(word.split()[0]).is_file() for word in scripts if "drp_start" not in word)
 
 
 def test_prefixes_and_variables_stand_before_the_program() -> None:

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from drp.cli.partition import Partition, parser, partition_of, set_up_logging
+from drp.cli.partition import Partition, exported, parser, partition_of, set_up_logging
 from drp.core.errors import ConfigError, DrpError
 from drp.engine.signals import counted_signals
 from drp.link.control import Member
@@ -88,11 +88,13 @@ def _serve(options: argparse.Namespace, partition: Partition, config: MebConfig)
         if not options.alone:
             line = Member(partition.control, partition.keys, level="meb", alias=partition.alias)
             MebMember(meb, line)
+        shown = exported(options, partition, meb.metrics)
         say_ready()
         log.info("%s: viewers come to %s", partition.alias, meb.viewers_endpoint.address)
         try:
-            while not asked:
-                meb.turn()
+            with shown:
+                while not asked:
+                    meb.turn()
         finally:
             if line is not None:
                 line.close()

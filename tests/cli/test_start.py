@@ -79,7 +79,6 @@ def test_every_command_begins_here() -> None:
         "control",
         "meb",
         "daqstate",
-        "meb",
         "drp-ipc",
         "drp-sparse",
         "configdb",

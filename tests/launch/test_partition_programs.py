@@ -16,7 +16,12 @@ from tests.support.kept import World
 
 pytestmark = pytest.mark.slow
 
-PROGRAMS = ["timing -P tst -C localhost -M {folder}"]
+PROGRAMS = [
+    "control -P tst -C BEAM --store {folder}-store",
+    "timing -P tst -C localhost -M {folder}",
+    "meb -P tst -C localhost -M {folder}",
+    "drp -P tst -C localhost --source sim:digitizer -p {root}/fex_scripts/hsd_peaks.py",
+]
 
 
 @pytest.mark.parametrize("cmd", PROGRAMS, ids=lambda cmd: cmd.split()[0])
@@ -26,7 +31,7 @@ def test_a_program_stands_tells_prometheus_and_ends(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     folder = world.folder / "prometheus"
     folder.mkdir()
-    process = Process("one_0", cmd.format(folder=folder), flags="spu")
+    process = Process("one_0", cmd.format(folder=folder, root=ROOT), flags="spu")
     (command,) = commands_of(Plan("t.cnf", 5, 0, (process,)))
     assert command.says_ready
     line = world.start(command)["one_0"]

@@ -27,6 +27,7 @@ GROUP = "drp.sources"
 BUILT_IN = {
     "sim": "drp.source.sim:open_source",
     "xtc2": "drp.source.replay:open_source",
+    "ts": "drp.source.ts:open_source",
     "triggered": "drp.source.triggered:open_source",
 }
 

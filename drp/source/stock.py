@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from drp.source._deck import Deck
 from xtc import Alg, DataType, Dgram, Field, Names, TypeId, XtcError, encode_shapes_data
@@ -25,14 +29,27 @@ _TEXT_KEYS = ("step_docstring",)
 MAX_STEP_KEYS = 64
 
 
-@dataclass(frozen=True, slots=True)
 class Stock:
     """`deck` deals L1Accepts in turn for ever (`follow`); `slow_updates` are dealt in turn too."""
 
-    deck: Deck
-    configure: bytes
-    slow_updates: tuple[bytes, ...]
-    max_event_bytes: int
+    def __init__(
+        self, deck: Deck, configure: bytes, slow_updates: tuple[bytes, ...], max_event_bytes: int
+    ) -> None:
+        self.deck = deck
+        self.configure = configure
+        self.slow_updates = slow_updates
+        self.max_event_bytes = max_event_bytes
+
+    def deck_for(self, triggers: npt.NDArray[np.uint8]) -> Deck:  # noqa: ARG002 - it has the same for all
+        """Return what deals the events of these triggers, wire.TRIGGER records, one for each."""
+        return self.deck
+
+    def begin_run(self) -> None:
+        """Begin again with the first event."""
+        self.deck.rewind()
+
+    def slow_update(self, info: Mapping[str, Any]) -> None:
+        """Take note of what timing says at a SlowUpdate."""
 
 
 class RunNames:

@@ -14,12 +14,14 @@ from collections.abc import Callable
 
 from drp.core.errors import SourceError
 from drp.link.sockets import Endpoint, well_known
+from drp.source._deck import Deck
 from drp.source.base import END, Slots, Source, SourceOptions
 from drp.source.base import open_source as open_inner
 from drp.source.replay import Replay
 from drp.source.sim import Simulator
 from drp.source.stock import RunNames, Stock
 from drp.source.timing_link import Events, TimingLink, Transition, Who
+from drp.source.ts import TimingEvents
 from xtc import TransitionId, encode_dgram
 from xtc.records import DGRAM_BYTES
 
@@ -53,6 +55,7 @@ class Triggered:
         self._names = RunNames(self._configure, scan=scan)
         self._items: deque[Events | Transition] = deque()
         self._made: bytes | None = None
+        self._deck: Deck | None = None
         self._slow = 0
         self._most_free = 0
         self._ended = False
@@ -82,7 +85,7 @@ class Triggered:
                 if item.at < item.count:
                     break
             self._items.popleft()
-            self._made = None
+            self._made = self._deck = None
             if self._ended:
                 break
         return put
@@ -117,7 +120,9 @@ class Triggered:
         link.grant(link.granted + max(more, 0) if worth else link.granted)
 
     def _deal(self, item: Events, slots: Slots) -> int:
-        dealt = self._stock.deck.follow(slots, item.triggers, item.at, ENOUGH_BYTES)
+        if self._deck is None:
+            self._deck = self._stock.deck_for(item.triggers)
+        dealt = self._deck.follow(slots, item.triggers, item.at, ENOUGH_BYTES)
         item.at += dealt
         return dealt
 
@@ -135,12 +140,14 @@ class Triggered:
             keys = item.info.get("step_keys")
             self._names = RunNames(self._configure, keys if isinstance(keys, list) else (), scan=self._scan)
             return _stamped(self._names.configure, item)
+        if item.service == TransitionId.SlowUpdate:
+            self._stock.slow_update(item.info)
         if item.service == TransitionId.SlowUpdate and self._stock.slow_updates:
             self._slow += 1
             return _stamped(self._stock.slow_updates[(self._slow - 1) % len(self._stock.slow_updates)], item)
         parts: list[bytes] = []
         if item.service == TransitionId.BeginRun:
-            self._stock.deck.rewind()
+            self._stock.begin_run()
             self._slow = 0
             said = _object(item.info, "run_info")
             run = said.get("run_number", 0)
@@ -183,14 +190,14 @@ def open_source(rest: str, options: SourceOptions) -> Source:
 
 def stock_of(source: Source, first_event: int = 0) -> Stock:
     """Return what a source has to deal, of a recorded one from event number `first_event` on. SourceError: it cannot follow triggers."""
-    if isinstance(source, Simulator):
+    if isinstance(source, Simulator | TimingEvents):
         return source.stock()
     if isinstance(source, Replay):
         return source.stock(first_event)
     raise SourceError(
         "it makes its events itself and cannot follow triggers",
         source=source.describe(),
-        hint="Give a simulated detector, or xtc2 files",
+        hint="Give a simulated detector, xtc2 files, or ts",
     )
 
 

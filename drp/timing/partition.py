@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from drp.core import beam
 from drp.core.errors import DrpError
 from drp.core.transitions import RunState
 from drp.core.triggering import Triggering, TriggerPlan
+from drp.core.wire import MAX_GROUPS
 from drp.timing.clock import PulseClock
 from drp.timing.journal import Journal
 from drp.timing.links import Credit, Joined, Left, Links
@@ -49,10 +50,11 @@ class Partition:
         self._told: dict[int, tuple[int, int]] = {}
         self._look_at = 0
 
-    def configure(self) -> None:
-        """Begin a new configuration with the drps that the links know."""
+    def configure(self, slow_hz: float | None = None) -> None:
+        """Begin a new configuration with the drps that the links know; `slow_hz` in place of the plan's own. ConfigError: it cannot be."""
         members = {drp.drp_id: drp.group for drp in self.links.drps.values()}
-        self.core = Triggering(self.config.plan, members, self._clock.last_pulse)
+        plan = self.config.plan if slow_hz is None else replace(self.config.plan, slow_hz=slow_hz)
+        self.core = Triggering(plan, members, self._clock.last_pulse)
         now = self._clock()
         for drp in self.links.drps.values():
             self.core.grant(drp.drp_id, drp.granted, now)
@@ -127,7 +129,7 @@ class Partition:
         slow = None if blocked else core.slow_update(now)
         if slow is not None:
             self._out(slow)
-            self.links.send_transition(slow, {})
+            self.links.send_transition(slow, {"inhibited": self._inhibited(core)})
         events = core.fire(now, blocked=blocked)
         if len(events):
             self._out(events)
@@ -147,14 +149,15 @@ class Partition:
         core = self.core
         if core is None:
             return {}
-        names = {drp.drp_id: drp.alias for drp in self.links.drps.values()}
+        names = {drp.drp_id: drp.alias for drp in (*self.links.drps.values(),)}
+        members = dict(core.members)  # this may be another thread, that of metrics
         return {
             "events": core.events,
             "groups": {str(group): counts.fired for group, counts in core.groups.items()},
             "inhibited_groups": {str(group): counts.inhibited for group, counts in core.groups.items()},
-            "inhibited": {names.get(drp, str(drp)): member.inhibited for drp, member in core.members.items()},
+            "inhibited": {names.get(drp, str(drp)): member.inhibited for drp, member in members.items()},
             "dead_s": {
-                names.get(drp, str(drp)): member.dead_ns / _SECOND_NS for drp, member in core.members.items()
+                names.get(drp, str(drp)): member.dead_ns / _SECOND_NS for drp, member in members.items()
             },
             "enabled_s": core.enabled_ns / _SECOND_NS,
             "skipped": core.skipped,
@@ -164,6 +167,10 @@ class Partition:
     def state(self) -> RunState:
         """Where the run stands."""
         return RunState.UNCONFIGURED if self.core is None else self.core.state
+
+    def _inhibited(self, core: Triggering) -> list[int]:
+        """Return by readout group how many of its triggers were inhibited in this run."""
+        return [core.groups[group].inhibited if group in core.groups else 0 for group in range(MAX_GROUPS)]
 
     def _take(self, core: Triggering, one: Joined | Credit | Left, now: int) -> None:
         if isinstance(one, Credit):

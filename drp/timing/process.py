@@ -113,7 +113,8 @@ class Controlled:
             raise DrpError("configure has no epoch", hint="Start control from the same installation")
         self._partition.reset()
         self._partition.links.expect(self._drps, epoch)
-        self._partition.configure()
+        slow_hz = body.get("slow_update_hz")
+        self._partition.configure(float(slow_hz) if isinstance(slow_hz, int | float) else None)
         return {}
 
     def _begin_run(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -141,8 +142,9 @@ class Controlled:
         return {}
 
     def _reset(self, _body: dict[str, Any]) -> dict[str, Any]:
+        counts = self._partition.counts()
         self._partition.reset()
-        return {}
+        return {"counts": counts} if counts else {}
 
 
 class Alone:

@@ -293,3 +293,29 @@ def test_it_is_opened_by_name(timing: FakeTiming, make_basket: Any) -> None:
     for wrong in ("triggered:", "triggered:x,groups=3", "triggered:x,group=a"):
         with pytest.raises(SourceError):
             open_source(wrong)
+
+
+def test_the_timing_stream_holds_what_timing_says_of_each_pulse(
+    timing: FakeTiming, make: Any, make_basket: Any
+) -> None:
+    inner = open_source("ts")
+    source, basket = make(inner), make_basket()
+    run_to_enable(timing, source, basket)
+    timing.transition(TransitionId.SlowUpdate, inhibited=[0, 7, 0, 0, 0, 0, 0, 2])
+    records = timing.records(3, L1 << 24 | 0x5)
+    records["event_codes"][1, 8] = 1 << 31
+    records["beam"] = [0x84, 0x04, 0xFF]
+    timing.send(Header(Kind.EVENTS, timing.session, 3).encode() + records.tobytes())
+    fill(source, basket, 8)
+    config = Config(Dgram(basket.dgrams[0]))
+    found = []
+    for raw in basket.dgrams[5:]:
+        (data,) = Dgram(raw, config=config).shapes_data()
+        found.append(dict(zip((field.name for field in data.names.fields), data.values(), strict=True)))
+    assert [one["pulseId"] for one in found] == basket.pulse_ids[5:] == records["pulse_id"].tolist()
+    assert [one["timeStamp"] for one in found] == basket.timestamps[5:]
+    assert [(one["ebeamDestn"], one["ebeamPresent"]) for one in found] == [(4, 1), (4, 0), (127, 1)]
+    assert [int(one["sequenceValues"][17]) >> 15 for one in found] == [0, 1, 0]
+    assert all(one["inhibitCounts"].tolist() == [0, 7, 0, 0, 0, 0, 0, 2] for one in found)
+    with pytest.raises(SourceError, match="triggered:"):
+        inner.fill(basket)

@@ -77,6 +77,11 @@ def calib() -> int:
     return start("calib", "calib.cli")
 
 
+def teb() -> int:
+    """Run the `teb` command."""
+    return start("teb", "drp.cli.teb", SIGNALS)
+
+
 def start(name: str, module: str, interrupts: tuple[signal.Signals, ...] = (signal.SIGINT,)) -> int:
     """Import `module`, run its `main()` as the command `name`, and return the exit code; `interrupts` become KeyboardInterrupts in it."""
     fill_closed_files()

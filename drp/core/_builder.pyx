@@ -17,12 +17,14 @@ from drp.core._event_table cimport JUDGED, NONE, PENDING, READY, TAKEN, Event
 
 import numpy as np
 
-from drp.core.building import BUILT, COUNTERS, DEFAULT_WINDOW, MAX_EVENTS, MAX_STRIDE, Batch, Transition
+from drp.core.batch import EVENT
+from drp.core.building import COUNTERS, DEFAULT_WINDOW, MAX_EVENTS, MAX_STRIDE, Batch, Transition
 
 cdef enum:
     N_GROUPS = 16
     SAME_BITS = 0x0f40ffff            # service, keepRaw and readout groups: equal in all contributions of an event
     SLOW_UPDATE = 10
+    L1_ACCEPT = 12
     FAILED = 2                        # wire.Contributed
     OUT_OF_ORDER = 2                  # damage
     OUT_OF_SYNCH = 4
@@ -43,7 +45,7 @@ cdef packed struct Contribution:      # wire.CONTRIBUTION
     uint16_t damage
     uint16_t flags
 
-cdef packed struct Row:               # building.BUILT
+cdef packed struct Row:               # batch.EVENT
     uint64_t number
     uint64_t pulse_id
     uint64_t timestamp
@@ -147,7 +149,7 @@ cdef class EventBuilder(Contributors):
         cdef uint8_t[:, ::1] row
         cdef uint8_t[::1] raw
         cdef int i
-        if limit < 1:
+        if limit < 0:
             raise ValueError(f"a batch of at most {limit} events")
         if slot == NONE:
             return None
@@ -156,14 +158,16 @@ cdef class EventBuilder(Contributors):
         while slot != NONE and n < limit and not self.events[slot].transition:
             n += 1
             slot = self.events[slot].after
-        raw = out = np.empty(n * BUILT.itemsize, np.uint8)
+        if n == 0:
+            return None
+        raw = out = np.empty(n * EVENT.itemsize, np.uint8)
         blocks = tuple([np.zeros((n, self.who[i].stride), np.uint8) for i in range(self.n)])
         for i in range(self.n):
             row = blocks[i]
             rows[i] = &row[0, 0]
         with nogil:
             self._fill(<Row *>&raw[0], rows, n)
-        return Batch(out.view(BUILT), blocks)
+        return Batch(out.view(EVENT), blocks)
 
     def judge(self, const uint32_t[::1] results) -> None:
         """Give the results (wire.VERDICT) of the events that were taken and have none yet, the first of them first."""
@@ -192,6 +196,13 @@ cdef class EventBuilder(Contributors):
     def n_ready(self) -> int:
         """Events, and transitions, that can be taken."""
         return self.ready.n
+
+    @property
+    def next_service(self) -> int | None:
+        """Service of what take() gives next, that of an L1Accept for events; None: nothing."""
+        if self.ready.first == NONE:
+            return None
+        return self.events[self.ready.first].env >> 24 & 0xf if self.events[self.ready.first].transition else L1_ACCEPT
 
     @property
     def n_taken(self) -> int:

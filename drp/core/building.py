@@ -15,27 +15,6 @@ MAX_STRIDE = 1 << 16
 DEFAULT_TIMEOUT_S = 5.0
 DEFAULT_TRANSITION_TIMEOUT_S = 75.0
 
-BUILT = np.dtype(
-    [
-        ("number", "<u8"),  # counts the events built, from 1
-        ("pulse_id", "<u8"),
-        ("timestamp", "<u8"),
-        ("env", "<u4"),
-        ("damage", "<u2"),  # of all its contributions and of the event builder, OR-ed
-        ("flags", "<u2"),
-        ("present", "<u8"),  # bit i: contributor i, in the order they were given to the builder, contributed
-        ("missing", "<u8"),  # bit i: it should have
-    ]
-)
-"""A built event, 48 bytes."""
-
-
-class Built(IntFlag):
-    """What `flags` of a BUILT says."""
-
-    failed = 1
-    """The script of a contributor failed on this event: it persists whatever the trigger says."""
-
 
 class Answer(IntFlag):
     """What `flags` of a wire.VERDICT says; the verdict holds whatever they are."""
@@ -48,7 +27,7 @@ class Answer(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Events built one after the other. `events` (n,) BUILT; `rows[i]` (n, stride) uint8: what contributor i said of each, zeros where nothing."""
+    """Events built one after the other. `events` (n,) batch.EVENT; `rows[i]` (n, stride) uint8: what contributor i said, zeros where nothing."""
 
     events: npt.NDArray[Any]
     rows: tuple[npt.NDArray[np.uint8], ...]

@@ -85,6 +85,7 @@ def test_every_command_begins_here() -> None:
         "procmgr",
         "procstat",
         "timing",
+        "teb",
         "xtc",
         "calib",
     }

@@ -163,8 +163,12 @@ def test_a_transition_waits_for_all_and_parts_the_batches() -> None:
     put(build, 0, 3)
     assert built(build) == [(1, 0)]
     assert build.take() is None
+    assert build.next_service is None
     assert build.add_transition(1, said(2, service=DISABLE), 0)
-    assert build.take() == Transition(DISABLE, 2, 20, COMMON | DISABLE << 24, (0, 1), ())
+    assert build.next_service == DISABLE
+    assert build.take(0) == Transition(DISABLE, 2, 20, COMMON | DISABLE << 24, (0, 1), ())
+    assert build.next_service == L1
+    assert build.take(0) is None
     assert built(build) == [(3, 0)]
 
 
@@ -257,7 +261,7 @@ def test_words_are_given_out_as_declared() -> None:
         lambda build: build.add_transition(0, bytes(40), 0),
         lambda build: build.declare(0, 8),
         lambda build: build.judge(np.zeros(1, np.uint32)),
-        lambda build: build.take(0),
+        lambda build: build.take(-1),
         lambda build: EventBuilder({}, 1),
         lambda build: EventBuilder({64: 0}, 1),
         lambda build: EventBuilder({0: 16}, 1),

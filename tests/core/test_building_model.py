@@ -14,7 +14,8 @@ from plain_builder import OUT_OF_ORDER, Event, PlainBuilder, Said
 
 from drp.core import wire
 from drp.core._builder import EventBuilder
-from drp.core.building import Batch, Built, Transition
+from drp.core.batch import EventFlag
+from drp.core.building import Batch, Transition
 
 TIMEOUT, TRANSITION_TIMEOUT = 100, 400
 L1, SLOW, DISABLE = 12, 10, 9
@@ -202,7 +203,7 @@ class Partition(RuleBasedStateMachine):
             assert self.bits(row["missing"]) == event.missing
             said = [one for one, _, _ in event.present.values()]
             assert row["damage"] == event.damage | np.bitwise_or.reduce([one.damage for one in said])
-            assert row["flags"] == Built.failed * any(one.failed for one in said)
+            assert row["flags"] == EventFlag.failed * any(one.failed for one in said)
             for i, one in enumerate(self.ids):
                 record = got.rows[i][k]
                 seq = event.present[one][0].seq if one in event.present else 0

@@ -1,0 +1,181 @@
+"""The teb command as a process: with a script, without, as a member of a partition, and in the hands of signals and strangers."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_control import FakeControl
+from intruder import on_file, on_socket, succeed
+from teb_stand_in import COMMAND, ROOT, StandIn, teb_command
+
+from drp.cli.teb import main
+from drp.core.wire import MONITOR_SHIFT, PERSIST
+from drp.link.sockets import Endpoint, well_known
+from drp.teb.process import STALL_NS, Clock
+from xtc import TransitionId
+
+PEAKS = np.dtype([("npeaks", "<u4")])
+WORDS = [("npeaks", "UINT32")]
+SCRIPT = """
+from drp import TriggerDataSource
+ds = TriggerDataSource()
+for evt in ds.events():
+    ds.result(evt["epix_0"].npeaks > 15, 1)
+"""
+
+
+@pytest.fixture
+def name() -> str:
+    return f"teb-{secrets.token_hex(4)}"
+
+
+def peaks(*values):
+    return np.array([(one,) for one in values], PEAKS)
+
+
+def test_a_script_decides_for_a_lone_drp(name, tmp_path):
+    script = tmp_path / "trigger.py"
+    script.write_text(SCRIPT)
+    with teb_command(name, "-p", str(script)) as process, StandIn(well_known(name)) as drp:
+        drp.hello()
+        drp.configure(1, WORDS, 4)
+        assert drp.await_transition("Configure")["missing"] == []
+        drp.events([10, 11, 12], peaks(15, 16, 17))
+        drp.await_verdicts(3)
+        monitored = 1 << MONITOR_SHIFT
+        assert [drp.verdicts[i][0] for i in range(3)] == [monitored, PERSIST | monitored, PERSIST | monitored]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_a_script_that_fails_at_its_configure_ends_a_lone_teb_with_its_traceback(name, tmp_path):
+    script = tmp_path / "trigger.py"
+    script.write_text("from drp import TriggerDataSource\nds = TriggerDataSource()\n1 / 0\n")
+    log = tmp_path / "log"
+    with teb_command(name, "-p", str(script), log=log) as process, StandIn(well_known(name)) as drp:
+        drp.hello()
+        drp.configure(1)
+        drp.until(lambda: bool(drp.errors), "an error")
+        assert "ends" in drp.errors[0]
+        assert process.wait(30) == 1
+        assert "ZeroDivisionError" in log.read_text()
+        assert not drp.transitions
+
+
+def test_a_lone_teb_ends_with_the_process_that_started_it(name, tmp_path):
+    told = tmp_path / "pid"
+    starter = (
+        "import subprocess, sys, pathlib\n"
+        f"p = subprocess.Popen([sys.executable, '-c', {COMMAND!r}, '--lone', 'epix_0', '--serve', {name!r}])\n"
+        f"pathlib.Path({str(told)!r}).write_text(str(p.pid))\n"
+        "sys.stdin.read(1)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", starter], cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    with StandIn(well_known(name)) as drp:
+        drp.hello()
+        pid = int(told.read_text())
+        watched = os.pidfd_open(pid)
+        process.kill()
+        process.wait(20)
+        assert select.select([watched], [], [], 20)[0]
+        os.close(watched)
+    process.stdin.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user is played by root")
+def test_another_user_does_not_get_at_the_socket(name):
+    endpoint = well_known(name)
+    path = Path(endpoint.address.removeprefix("ipc://"))
+    with teb_command(name), StandIn(endpoint) as drp:
+        drp.hello()
+        assert (
+            succeed({**on_socket(str(path), socket.AF_UNIX), **on_file(path), **on_file(path.parent)}) == []
+        )
+        drp.configure(1)
+        drp.events([10])
+        drp.await_verdicts(1)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--lone", "a b"],
+        ["--lone", "a:99"],
+        ["--prescale", "-1"],
+        ["--eb-timeout", "0"],
+        ["--window", "0"],
+        ["-k", "eb_timeout=x"],
+        ["--keep-if", "npeaks >"],
+        ["-p", "a.py", "--keep-if", "npeaks > 1"],
+        ["-p", "a.py", "-p", "b.py"],
+        ["-p", "9"],
+        ["-C", "elsewhere"],
+        ["--nonsense"],
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(argv, capsys):
+    assert main(argv) == 2
+    assert capsys.readouterr().err.startswith("teb: ")
+
+
+def test_time_in_which_the_teb_itself_was_stopped_counts_for_nobody():
+    at = [0]
+    clock = Clock(lambda: at[0])
+    at[0] = 1000
+    clock.turn(0)
+    assert clock.now_ns() == 1000
+    at[0] += 10 * STALL_NS
+    clock.turn(0)
+    assert clock.now_ns() == 1000
+    at[0] += 10 * STALL_NS
+    clock.turn(10 * STALL_NS)
+    assert clock.now_ns() == 1000 + 10 * STALL_NS
+
+
+def test_a_member_does_what_control_says_and_tells_when_it_is_done(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    drps = {"epix_0": {"id": 2, "readout": 0}, "hsd_0": {"id": 5, "readout": 0}}
+    with FakeControl() as control, teb_command("", "-u", "teb0", lone="") as process:
+        control.await_members("teb0")
+        connect = control.command("teb0", "alloc", {"id": 0, "platform": 0})["connect_info"]
+        assert connect["timeout_s"] == 5.0
+        assert (
+            control.command("teb0", "connect", {"partition": {"drp": drps, "meb": {"meb0": {"id": 0}}}}) == {}
+        )
+        assert control.command("teb0", "configure", {"epoch": 4, "trigger": None}) == {}
+        endpoint = Endpoint.from_dict(connect["endpoint"])
+        with StandIn(endpoint, 2, "epix_0", epoch=4) as one, StandIn(endpoint, 5, "hsd_0", epoch=4) as two:
+            for drp in (one, two):
+                drp.hello()
+                drp.configure(1)
+            assert control.await_told("timingTransition", "teb0", service="Configure")["error"] is None
+            one.events([10])
+            two.events([10])
+            one.await_verdicts(1)
+            one.events([11])
+            control.send("teb0", "gone", {"level": "drp", "alias": "hsd_0", "id": 5})
+            one.await_verdicts(2)
+            one.transition(TransitionId.Disable, 12)
+            told = control.await_told("timingTransition", "teb0", service="Disable")
+            assert (told["pulse_id"], told["error"]) == (12, None)
+            assert control.command("teb0", "reset") == {}
+            one.until(lambda: bool(one.errors), "goodbye")
+            assert "err_info" in control.command("teb0", "connect", {"partition": {"drp": {"a": {"id": 99}}}})
+            assert "err_info" in control.command("teb0", "configure", {})
+            control.command("teb0", "configure", {"epoch": 5})
+            one.epoch = 5
+            one.hello()
+            assert one.window
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0

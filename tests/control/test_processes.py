@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,9 @@ import time
 import pytest
 
 from drp import DaqControl
+from drp.cli.partition import parser, partition_of
+from drp.link.control import Member
+from drp.link.keys import Keys
 from tests.control.conftest import ROOT, Processes
 
 pytestmark = pytest.mark.timeout(60)
@@ -202,3 +206,30 @@ def test_steps_of_a_scan_reach_the_members(processes: Processes) -> None:
     assert daq.getInstrument() == "tst"
     assert daq.setState("unallocated") is None
     daq.close()
+
+
+@pytest.mark.slow
+def test_over_the_network_only_who_has_the_keys_comes_in(processes: Processes) -> None:
+    keys, others = (Keys.make(processes.folder / name) for name in ("keys", "others"))
+    folder = str(processes.folder / "keys")
+    processes.control("-p", "7", "--keys", folder)
+    daq = DaqControl(host=socket.gethostname(), platform=7, timeout=10000, keys=folder)
+    assert daq.getInstrument() == "tst"
+    place = partition_of(parser("drp", "x").parse_args(["-p", "7", "--keys", folder])).control
+    stranger = Member(place, others, level="drp", alias="stranger")
+    member = Member(place, keys, level="drp", alias="cam_0")
+    try:
+        while not daq.getPlatform():
+            daq.news(10000)
+        aliases = [one["proc_info"]["alias"] for one in daq.getPlatform()["drp"].values()]
+        assert aliases == ["cam_0"]
+        assert not stranger.connected
+        refused = DaqControl(
+            host=socket.gethostname(), platform=7, timeout=300, keys=processes.folder / "others"
+        )
+        assert refused.getInstrument() is None
+        refused.close()
+    finally:
+        member.close()
+        stranger.close()
+        daq.close()

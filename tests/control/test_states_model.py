@@ -203,18 +203,20 @@ class Partitions(RuleBasedStateMachine):
         assert world.accounts[-1].account.closes
 
 
-Partitions.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-)
-TestPartitions = pytest.mark.timeout(60)(Partitions.TestCase)
-
-
-class TestPartitionsAtLength(Partitions.TestCase):
-    """The same, for longer."""
+@pytest.mark.timeout(60)
+class TestPartitions(Partitions.TestCase):
+    """A few of them."""
 
     settings = settings(
-        max_examples=1500, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
     )
 
 
-pytest.mark.slow(pytest.mark.timeout(600)(TestPartitionsAtLength))
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+class TestPartitionsAtLength(Partitions.TestCase):
+    """Many, for longer."""
+
+    settings = settings(
+        max_examples=500, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    )

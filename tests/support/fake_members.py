@@ -22,6 +22,7 @@ from drp.link.sockets import join, listen, well_known
 CONTROL = "control-tst-p0"
 STREAM = "fake-timing"
 LIMIT_S = 120.0
+READERS_MS = 2000
 
 
 class FakeMember:
@@ -33,15 +34,16 @@ class FakeMember:
         self.group = group
         self.events = 10
         self._pulse_id = int(time.monotonic() * 1000)
+        self._readers = self._wanted = 0
         if level == "timing":
-            self._stream, _ = listen(zmq.PUB, STREAM)
+            self._stream, _ = listen(zmq.XPUB, STREAM)
+            self._stream.setsockopt(zmq.XPUB_VERBOSER, 1)
         else:
             self._stream = join(zmq.SUB, well_known(STREAM))
             self._stream.setsockopt(zmq.SUBSCRIBE, b"")
         self.member = Member(
             well_known(CONTROL), level=level, alias=alias, describe=lambda: {"det_info": {"readout": group}}
         )
-        self.member_said: list[bytes] = []
 
     def close(self) -> None:
         self.member.close()
@@ -62,17 +64,27 @@ class FakeMember:
         fault = self.faults.get(command.key, "")
         if fault == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if command.key == "gone":
+            self._wanted -= 1
         if fault == "hang" or not command.msg_id:
             return
         if fault == "fail":
             self.member.answer(command, error=f"{self.alias} cannot {command.key}")
             return
         body: dict[str, Any] = {"connect_info": {}} if command.key == "alloc" else {}
+        if command.key == "connect":
+            self._wanted = sum(len(command.body["partition"][level]) for level in ("drp", "teb", "meb"))
         if command.key == "insert":
+            self._await_readers()
             self._pulse_id += 1
             body = {"pulse_id": self._pulse_id, "counts": {"groups": {"0": self.events}, "inhibited": {}}}
             self._stream.send_string(f"{command.body['service']} {self._pulse_id}")
         self.member.answer(command, body)
+
+    def _await_readers(self) -> None:
+        """Wait, for a while, until all read the stream: those that connect to a new timing need a moment."""
+        while self._stream.poll(0 if self._readers >= self._wanted else READERS_MS):
+            self._readers += 1 if self._stream.recv()[0] else -1
 
     def _tell(self, frame: bytes) -> None:
         service, pulse_id = frame.decode().split()

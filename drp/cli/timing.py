@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ from drp.timing.links import Links
 from drp.timing.partition import Partition as Triggers
 from drp.timing.partition import TimingConfig
 from drp.timing.process import Alone, Controlled, serve
+from drp.timing.stream import Stream, words_of
 
 if TYPE_CHECKING:
     from drp.link.metrics import Values
@@ -118,7 +120,8 @@ def _run(options: argparse.Namespace, partition: Partition, config: TimingConfig
         with exported(options, partition, lambda: _metrics(triggers)):
             if alone:
                 return _alone(options, triggers, links, socket, endpoint, stop)
-            _controlled(partition, triggers, socket, endpoint, stop)
+            with _stream(options, partition) as look:
+                _controlled(options, partition, triggers, socket, endpoint, stop, look)
         return 0
     finally:
         triggers.reset()
@@ -142,8 +145,36 @@ def _metrics(triggers: Triggers) -> Values:
     }
 
 
+@contextlib.contextmanager
+def _stream(options: argparse.Namespace, partition: Partition) -> Iterator[Callable[[], None]]:
+    """Have the drp of the timing stream run, where it is asked for; yields what is to be called now and then."""
+    if not options.stream:
+        yield lambda: None
+        return
+    stream = Stream(
+        words_of(
+            instrument=options.instrument,
+            platform=options.platform,
+            control_host=options.control_host,
+            alias=partition.alias,
+            keys=options.keys,
+            folder=options.folder,
+        )
+    )
+    try:
+        yield stream.look
+    finally:
+        stream.close()
+
+
 def _controlled(
-    partition: Partition, triggers: Triggers, socket: zmq.Socket[bytes], endpoint: Endpoint, stop: _Stop
+    options: argparse.Namespace,
+    partition: Partition,
+    triggers: Triggers,
+    socket: zmq.Socket[bytes],
+    endpoint: Endpoint,
+    stop: _Stop,
+    look: Callable[[], None],
 ) -> None:
     group = triggers.config.plan.common
     member = Member(
@@ -153,9 +184,10 @@ def _controlled(
         alias=partition.alias,
         describe=lambda: {"det_info": {"readout": group}, "drp_deadtime": dict(triggers.dead)},
     )
-    try:
+    if not options.stream:  # else its drp says so
         say_ready()
-        serve(triggers, socket, Controlled(triggers, member, endpoint), stop)
+    try:
+        serve(triggers, socket, Controlled(triggers, member, endpoint, look), stop)
     finally:
         member.close()
 
@@ -268,6 +300,11 @@ def _parser() -> Parser:
         type=Path,
         metavar="DIR",
         help="write a journal of each recorded run's triggers, and the last pulse id, in DIR",
+    )
+    group.add_argument(
+        "--stream",
+        action="store_true",
+        help="be a stream and a contributor too (dettype ts): a drp of the same alias, which has the event codes, and records below -o",
     )
     lone = made.add_argument_group("without control")
     lone.add_argument(

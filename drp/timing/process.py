@@ -52,7 +52,15 @@ def serve(
 class Controlled:
     """The commands of control."""
 
-    def __init__(self, partition: Partition, member: Member, endpoint: Endpoint) -> None:
+    def __init__(
+        self,
+        partition: Partition,
+        member: Member,
+        endpoint: Endpoint,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`look` is called at every turn, and must be quick."""
+        self._look = look
         self._partition = partition
         self._member = member
         self._endpoint = endpoint
@@ -79,6 +87,7 @@ class Controlled:
         """Obey what control said."""
         for command in self._member.commands():
             self._obey(command)
+        self._look()
         return True
 
     def _obey(self, command: Command) -> None:

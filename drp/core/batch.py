@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -29,7 +29,8 @@ MAX_EVENTS = 1024
 BATCH_BYTES = 1 << 20
 """Room of one batch: a slot of the pebble."""
 
-_DGRAM = struct.Struct("<QIIHHI")
+_DGRAM_BYTES = 24
+_TOP = struct.Struct("<QIIHHIQIIQ")
 HEADER = np.dtype([("number", "<u8"), ("n_events", "<u4"), ("n_contributors", "<u4"), ("spare", "<u8")])
 EVENT = np.dtype(
     [
@@ -65,7 +66,7 @@ _NUMPY = {
     "FLOAT": "f4",
     "DOUBLE": "f8",
 }
-EVENTS_AT = _DGRAM.size + HEADER.itemsize
+EVENTS_AT = _DGRAM_BYTES + HEADER.itemsize
 
 
 class EventFlag(IntEnum):
@@ -105,27 +106,29 @@ class Contributor:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where everything stands in batches of these contributors. ValueError: more than 64, or an event of them does not fit a batch."""
+    """Where everything stands in batches of these contributors. ValueError: more than 64, or an event of them does not fit a batch.
+
+    `dtypes` and `strides` are those of the contributors; `event_bytes`: one event with all contributions; `max_events`: of a batch.
+    """
 
     contributors: tuple[Contributor, ...]
+    dtypes: tuple[np.dtype[Any], ...] = field(init=False)
+    strides: tuple[int, ...] = field(init=False)
+    event_bytes: int = field(init=False)
+    max_events: int = field(init=False)
 
     def __post_init__(self) -> None:
         if len(self.contributors) > MAX_DRPS:
             raise ValueError(f"{len(self.contributors)} contributors: a partition has at most {MAX_DRPS}")
+        strides = tuple(one.stride for one in self.contributors)
+        event_bytes = EVENT.itemsize + sum(strides)
+        # Once, and not for each batch: numpy takes its time over types.
+        object.__setattr__(self, "dtypes", tuple(one.dtype for one in self.contributors))
+        object.__setattr__(self, "strides", strides)
+        object.__setattr__(self, "event_bytes", event_bytes)
+        object.__setattr__(self, "max_events", min(MAX_EVENTS, (BATCH_BYTES - EVENTS_AT) // event_bytes))
         if self.max_events < 1:
-            raise ValueError(
-                f"the words of one event are {self.event_bytes} bytes: a batch has {BATCH_BYTES}"
-            )
-
-    @property
-    def event_bytes(self) -> int:
-        """Bytes of one event with all contributions."""
-        return EVENT.itemsize + sum(one.stride for one in self.contributors)
-
-    @property
-    def max_events(self) -> int:
-        """How many events a batch may hold."""
-        return min(MAX_EVENTS, (BATCH_BYTES - EVENTS_AT) // self.event_bytes)
+            raise ValueError(f"the words of one event are {event_bytes} bytes: a batch has {BATCH_BYTES}")
 
     def encode(
         self, events: npt.NDArray[Any], rows: Sequence[npt.NDArray[np.uint8]], number: int = 0
@@ -135,24 +138,22 @@ class Layout:
         `events` (n,) EVENT, at least one; `rows[i]` (n, stride of contributor i) uint8. ValueError: shapes that do not go together.
         """
         n = len(events)
-        shapes = [(n, one.stride) for one in self.contributors]
+        shapes = [(n, stride) for stride in self.strides]
         if not 1 <= n <= self.max_events or [one.shape for one in rows] != shapes:
             raise ValueError(
                 f"a batch of {n} events (1 to {self.max_events}), rows {[one.shape for one in rows]} for {shapes}"
             )
         size = EVENTS_AT + n * self.event_bytes
-        env = TransitionId.L1Accept << 24 | int(events["env"][0]) & 0xFFFFFF
-        header = np.array([(number, n, len(rows), 0)], HEADER)
-        top = _DGRAM.pack(int(events["timestamp"][0]), env, 0, 0, 0, size - 12)
-        return b"".join(
-            [top, header.tobytes(), events.astype(EVENT, copy=False).tobytes(), *map(_bytes, rows)]
-        )
+        first = events[0]
+        env = TransitionId.L1Accept << 24 | int(first["env"]) & 0xFFFFFF
+        top = _TOP.pack(int(first["timestamp"]), env, 0, 0, 0, size - 12, number, n, len(rows), 0)
+        return b"".join([top, events.astype(EVENT, copy=False).tobytes(), *[one.tobytes() for one in rows]])
 
     def decode(self, dgram: bytes | memoryview) -> tuple[npt.NDArray[Any], list[npt.NDArray[np.uint8]]]:
         """Return events and rows of a batch as views of it; ValueError where it is none of this layout."""
         if len(dgram) < EVENTS_AT:
             raise ValueError(f"{len(dgram)} bytes are no batch")
-        header = np.frombuffer(dgram, HEADER, 1, _DGRAM.size)[0]
+        header = np.frombuffer(dgram, HEADER, 1, _DGRAM_BYTES)[0]
         n = int(header["n_events"])
         if (
             header["n_contributors"] != len(self.contributors)
@@ -162,17 +163,13 @@ class Layout:
         events = np.frombuffer(dgram, EVENT, n, EVENTS_AT)
         at = EVENTS_AT + events.nbytes
         rows = []
-        for one in self.contributors:
-            rows.append(np.frombuffer(dgram, np.uint8, n * one.stride, at).reshape(n, one.stride))
-            at += n * one.stride
+        for stride in self.strides:
+            rows.append(np.frombuffer(dgram, np.uint8, n * stride, at).reshape(n, stride))
+            at += n * stride
         return events, rows
 
     def words(self, rows: npt.NDArray[np.uint8], contributor: int) -> npt.NDArray[Any]:
         """Return the words (n,) of one contributor's rows, a packed record, as a view; all of its columns by name."""
-        dtype = self.contributors[contributor].dtype
+        dtype = self.dtypes[contributor]
         part = rows[:, CONTRIBUTION.itemsize : CONTRIBUTION.itemsize + dtype.itemsize]
         return np.ascontiguousarray(part).view(dtype)[:, 0] if dtype.itemsize else np.empty(len(rows), dtype)
-
-
-def _bytes(rows: npt.NDArray[np.uint8]) -> bytes:
-    return rows.tobytes()

@@ -53,11 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"teb: {error}", file=sys.stderr)
         return EXIT_USAGE
     try:
+        decider = _decider(options, config)
         if options.source:
-            return replay_verdicts(
-                options, _stage(options, config) if config.script else None, options.keep_if
-            )
-        return _serve(options, partition, config, _decider(options, config), lone)
+            return replay_verdicts(options, decider, platform=config.platform, instrument=config.instrument)
+        return _serve(options, partition, config, decider, lone)
     except DrpError as error:
         print(f"teb: {error}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, ConfigError | ConditionError) else EXIT_FAILED

@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from drp.core.conditions import Conditions
 from drp.core.errors import ConfigError
+from drp.teb.deciding import Decider
 from drp.teb.replay import replay
-from drp.teb.stage import StageConfig
 
 EXIT_FAILED = 1
 
@@ -38,22 +37,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def replay_verdicts(
-    options: argparse.Namespace, config: StageConfig | None, keep_if: str | None = None
-) -> int:
-    """Do what the options ask for with a script (`config`) or the conditions `keep_if`; print the outcome and return the exit code.
+def replay_verdicts(options: argparse.Namespace, decider: Decider, *, platform: int, instrument: str) -> int:
+    """Do what the options ask for with what decides; print the outcome and return the exit code.
 
-    1: the script gave no answer for some events. Raises DrpError; ConfigError where neither or both are given.
+    1: the script gave no answer for some events. Raises DrpError.
     """
-    if (config is None) == (keep_if is None):
-        raise ConfigError(
-            "a replay takes a script or conditions", option="--source", hint="Give -p or --keep-if."
-        )
+    configs = _configs(options.trigger_config)
     tally = replay(
         options.source,
-        config=config,
-        conditions=None if keep_if is None else Conditions.parse(keep_if),
-        configs=_configs(options.trigger_config),
+        decider,
+        platform=platform,
+        instrument=instrument,
+        configs=configs,
         write=options.verdicts,
     )
     print("\n".join(tally.lines()))

@@ -15,37 +15,26 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from drp.core.batch import EVENT, RESULT, Contributor, EventFlag, Layout
-from drp.core.conditions import Conditions
+from drp.core.batch import EVENT, Contributor, EventFlag
 from drp.core.errors import SourceError
 from drp.core.ledger import Cause
 from drp.core.wire import CONTRIBUTION, KEEP_RAW, MONITOR_MASK, PERSIST, PRESCALE, Contributed
 from drp.script.info import BOOKKEEPING
 from drp.source.recording import Recording
 from drp.teb.connect import connect_info
-from drp.teb.stage import StageConfig, TriggerStage
+from drp.teb.deciding import Decider
 from xtc import Column, Config, Dgram, Names, TransitionId, XtcError
 
 _STREAM = re.compile(r"(?P<stream>.+-r\d+-s\d+)-c\d+(\.smd)?\.xtc2")
 _WAIT_S = 1.0
-_CHUNK = 1024
 _U64 = npt.NDArray[np.uint64]
 
 log = logging.getLogger("drp.teb")
-
-
-class Decider(Protocol):
-    """What decides on built events."""
-
-    def decide(
-        self, events: npt.NDArray[Any], rows: Sequence[npt.NDArray[np.uint8]]
-    ) -> Iterator[npt.NDArray[Any]]:
-        """Yield RESULT arrays, all events in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,112 +205,56 @@ def build(streams: Sequence[Stream]) -> tuple[npt.NDArray[Any], list[npt.NDArray
     return events, rows
 
 
-@dataclass(frozen=True, slots=True)
-class ByScript:
-    """Decide by a trigger script, in the stage that runs online."""
-
-    stage: TriggerStage
-
-    def decide(
-        self, events: npt.NDArray[Any], rows: Sequence[npt.NDArray[np.uint8]]
-    ) -> Iterator[npt.NDArray[Any]]:
-        """Yield the verdicts as they come."""
-        sent = done = 0
-        while done < len(events):
-            while sent < len(events) and (room := self.stage.room):
-                some = slice(sent, sent + room)
-                self.stage.submit(events[some], [one[some] for one in rows])
-                sent = min(sent + room, len(events))
-            select.select([self.stage.fd], [], [], _WAIT_S)
-            results = self.stage.verdicts()
-            done += len(results)
-            yield results
-
-
-@dataclass(frozen=True, slots=True)
-class ByConditions:
-    """Decide by conditions on the words."""
-
-    conditions: Conditions
-    contributors: tuple[Contributor, ...]
-
-    def decide(
-        self, events: npt.NDArray[Any], rows: Sequence[npt.NDArray[np.uint8]]
-    ) -> Iterator[npt.NDArray[Any]]:
-        """Yield the verdicts, some at a time."""
-        bound = self.conditions.bind(
-            {one.alias: [name for name, _ in one.words] for one in self.contributors}
-        )
-        layout = Layout(self.contributors)
-        places = {one.alias: place for place, one in enumerate(self.contributors)}
-        for start in range(0, len(events), _CHUNK):
-            some = slice(start, start + _CHUNK)
-            parts = [one[some] for one in rows]
-            columns = {
-                (alias, name): layout.words(parts[places[alias]], places[alias])[name]
-                for alias, name in bound.columns
-            }
-            known = {alias: _has_words(parts[place]) for alias, place in places.items()}
-            results = np.zeros(len(events[some]), RESULT)
-            results["number"], results["pulse_id"] = events["number"][some], events["pulse_id"][some]
-            results["result"] = np.where(bound.evaluate(columns, len(results), known), PERSIST, 0)
-            yield results
-
-
-def _has_words(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    flags = rows[:, : CONTRIBUTION.itemsize].view(CONTRIBUTION)[:, 0]["flags"]
-    return np.asarray(flags & Contributed.words != 0)
-
-
 def verdicts(
     decider: Decider, events: npt.NDArray[Any], rows: Sequence[npt.NDArray[np.uint8]]
 ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-    """Yield (events, RESULT) a batch at a time, with what a teb adds: an event that a drp's script failed on persists, keepRaw is the prescale."""
-    at = 0
-    for results in decider.decide(events, rows):
-        some = events[at : at + len(results)]
-        at += len(results)
-        results["result"] |= np.where(some["flags"] & EventFlag.failed, PERSIST, 0).astype(np.uint32)
-        results["result"] |= np.where(some["env"] & KEEP_RAW, PRESCALE, 0).astype(np.uint32)
-        yield some, results
+    """Yield (events, RESULT) as they come, with what a teb adds: an event that a drp's script failed on persists, keepRaw is the prescale."""
+    sent = done = 0
+    while done < len(events):
+        while sent < len(events) and (room := decider.room):
+            some = slice(sent, sent + room)
+            decider.submit(events[some], [one[some] for one in rows])
+            sent = min(sent + room, len(events))
+        select.select([decider.fd], [], [], _WAIT_S)
+        results = decider.verdicts()
+        part = events[done : done + len(results)]
+        done += len(results)
+        results["result"] |= np.where(part["flags"] & EventFlag.failed, PERSIST, 0).astype(np.uint32)
+        results["result"] |= np.where(part["env"] & KEEP_RAW, PRESCALE, 0).astype(np.uint32)
+        yield part, results
 
 
 def replay(
     paths: Sequence[str | Path],
+    decider: Decider,
     *,
-    config: StageConfig | None = None,
-    conditions: Conditions | None = None,
+    platform: int = 0,
+    instrument: str = "",
     configs: Mapping[str, Any] | None = None,
     write: Path | None = None,
 ) -> Tally:
-    """Decide on all events of the files, by a script (`config`) or by `conditions`, and write a list of the verdicts where `write` says.
+    """Have `decider`, not started yet, decide on all events of the files; write a list of the verdicts where `write` says.
 
-    `configs`: typed JSON by `<detector>_<segment>`, for the script's get_config. Raises SourceError, ScriptError at the script's Configure,
-    ConditionError.
+    `configs`: typed JSON by `<detector>_<segment>`, for a script's get_config. The decider is closed. Raises SourceError, ScriptError at a
+    script's Configure, ConditionError.
     """
-    found = (read_stream(one, number) for number, one in enumerate(streams_of(paths)))
-    streams = [one for one in found if one is not None]
-    if not streams:
-        raise SourceError("there is nothing but smalldata", source=str(paths[0]) if paths else "")
-    contributors = tuple(one.contributor for one in streams)
-    events, rows = build(streams)
     tally = Tally()
-    stage = None if config is None else TriggerStage(config)
     try:
-        decider: Decider = ByConditions(conditions or Conditions.parse("1"), contributors)
-        if stage is not None and config is not None:
-            stage.start()
-            stage.configure(
-                contributors,
-                connect_info(
-                    contributors, platform=config.platform, instrument=config.instrument, configs=configs
-                ),
-            )
-            decider = ByScript(stage)
+        decider.start()
+        found = (read_stream(one, number) for number, one in enumerate(streams_of(paths)))
+        streams = [one for one in found if one is not None]
+        if not streams:
+            raise SourceError("there is nothing but smalldata", source=str(paths[0]) if paths else "")
+        events, rows = build(streams)
+        contributors = tuple(one.contributor for one in streams)
+        connect = connect_info(contributors, platform=platform, instrument=instrument, configs=configs)
+        decider.begin(contributors, connect)
+        while not decider.ready:
+            select.select([decider.fd], [], [], _WAIT_S)
+            decider.verdicts()
         _write(write, tally, verdicts(decider, events, rows))
     finally:
-        if stage is not None:
-            stage.close()
+        decider.close()
     return tally
 
 

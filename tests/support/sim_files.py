@@ -56,12 +56,12 @@ def split(data: bytes) -> list[bytes]:
     return out
 
 
-def drp(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the drp command in a process of its own, whose logging is its own too."""
+def run_command(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run one of our commands in a process of its own, whose logging is its own too."""
     words = [
         sys.executable,
         "-c",
-        "import sys; from drp.cli.drp import main; sys.exit(main())",
+        f"import sys; from drp.cli.{command} import main; sys.exit(main())",
         *map(str, arguments),
     ]
     environment = {key: value for key, value in os.environ.items() if key != "DRP_CALIB"}
@@ -74,3 +74,8 @@ def drp(*arguments: object) -> subprocess.CompletedProcess[str]:
         timeout=100,
         check=False,
     )
+
+
+def drp(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the drp command in a process of its own."""
+    return run_command("drp", *arguments)

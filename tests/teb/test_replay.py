@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sim_files import drp
+from sim_files import drp, run_command
 
 from drp.core.batch import Contributor
 from drp.core.conditions import ConditionError, Conditions
 from drp.core.errors import SourceError
 from drp.core.wire import PERSIST, PRESCALE, Contributed
+from drp.teb.deciding import AtOnce
 from drp.teb.replay import Stream, build, read_stream, replay, streams_of
-from drp.teb.stage import StageConfig
+from drp.teb.stage import StageConfig, TriggerStage
 from xtc import Reader, TransitionId
 
 EVENTS = 60
+teb = partial(run_command, "teb")
 WORDS = """
 import sys
 import numpy as np
@@ -82,7 +86,7 @@ def listed(path: Path) -> list[tuple[int, int, int, str]]:
 def test_a_script_decides_on_recorded_events_by_their_pulse_ids(files, tmp_path):
     script = tmp_path / "trigger.py"
     script.write_text(TRIGGER)
-    tally = replay(files, config=StageConfig(str(script)), write=tmp_path / "list")
+    tally = replay(files, TriggerStage(StageConfig(str(script))), write=tmp_path / "list")
     found = listed(tmp_path / "list")
     stamps = [
         one.timestamp
@@ -105,12 +109,12 @@ def test_a_script_decides_on_recorded_events_by_their_pulse_ids(files, tmp_path)
 
 
 def test_conditions_decide_as_the_script_does(files, tmp_path):
-    replay(files, conditions=Conditions.parse("digitizer_0.n + second_0.n > 15"), write=tmp_path / "list")
+    replay(files, AtOnce(Conditions.parse("digitizer_0.n + second_0.n > 15")), write=tmp_path / "list")
     assert [one[2] & (PERSIST | PRESCALE) for one in listed(tmp_path / "list")] == [
         expected(k) & PERSIST for k in range(EVENTS)
     ]
     with pytest.raises(ConditionError, match=r"digitizer_0.n, second_0.n"):
-        replay(files, conditions=Conditions.parse("n > 15"))
+        replay(files, AtOnce(Conditions.parse("n > 15")))
 
 
 def test_an_event_that_one_stream_lacks_is_built_without_it(files, tmp_path):
@@ -163,16 +167,52 @@ def test_events_are_built_of_the_first_of_each_key_in_every_stream(keys, pulses)
 def test_a_script_that_hangs_on_an_event_makes_its_batch_persist_and_is_told(files, tmp_path, caplog):
     script = tmp_path / "trigger.py"
     script.write_text(TRIGGER + "    if one and one.n == 9:\n        while True: pass\n")
-    tally = replay(files, config=StageConfig(str(script), event_timeout_s=0.2, first_event_timeout_s=0.5))
+    tally = replay(
+        files, TriggerStage(StageConfig(str(script), event_timeout_s=0.2, first_event_timeout_s=0.5))
+    )
     assert tally.persist == EVENTS
     assert tally.unanswered == {"timed_out": EVENTS}
     assert "timed_out" in tally.lines()[-1]
+
+
+def test_the_teb_command_replays_a_script_with_its_arguments_and_a_condition(files, tmp_path):
+    script = tmp_path / "trigger.py"
+    script.write_text(
+        "import sys\nfrom drp import TriggerDataSource\nfrom psdaq.configdb.get_config import *\n"
+        "ds = TriggerDataSource()\nleast = get_config(ds.connect_json, 'BEAM', 'trigger', 0)['least'] + int(sys.argv[1])\n"
+        "for evt in ds.events():\n    words = evt['digitizer_0']\n    ds.result(not words or words.n >= least)\n"
+    )
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"least": 5}))
+    ours = [one for one in files if "digitizer" in str(one)]
+    done = teb(
+        "-p", f"{script} 3", "--trigger-config", config, "--verdicts", tmp_path / "script", "--source", *ours
+    )
+    told = f"{EVENTS} events: 13 persist, 0 by prescale only, {EVENTS - 13} filtered; 0 for monitors\n1 persist because a script of a drp failed on them\n"
+    assert (done.returncode, done.stdout) == (0, told), done.stderr
+    done = teb("--keep-if", "n >= 8", "--source", *ours, "--verdicts", tmp_path / "condition")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "script").read_text() == (tmp_path / "condition").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--keep-if", "n >"], 2, "column 4: something is missing"),
+        (["--keep-if", "m > 1"], 2, "there is no trigger word 'm'"),
+        (["-p", "nowhere.py 3"], 1, "there is no trigger script nowhere.py"),
+    ],
+)
+def test_the_teb_command_says_what_is_wrong(files, options, code, said):
+    done = teb(*options, "--source", next(one for one in files if "smd" not in one.name))
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_files_that_cannot_be_built_are_told(files, tmp_path):
     with pytest.raises(SourceError, match="2 streams are of digitizer_0"):
         other = tmp_path / "again.xtc2"
         other.write_bytes(next(p for p in files if "smd" not in p.name).read_bytes())
-        replay([*files, other])
+        replay([*files, other], AtOnce())
     with pytest.raises(SourceError, match="nothing but smalldata"):
-        replay([p for p in files if "smd" in p.name])
+        replay([p for p in files if "smd" in p.name], AtOnce())

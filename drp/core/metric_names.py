@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from drp.core.wire import MAX_MEBS
+
 TEB: Mapping[str, str] = {
     "TEB_EvtCt": "Events built and decided on",
     "TEB_TrCt": "Transitions built",
@@ -22,6 +24,23 @@ TEB: Mapping[str, str] = {
     "EB_BfInCt": "Messages that came in",
     "EB_ToEvCt": "Events that were waited for until the time-out",
     "EB_FxUpCt": "Events built with a contribution missing",
+    **{f"TEB_MebCt{meb}": f"Events for the monitoring of meb {meb}" for meb in range(MAX_MEBS)},
+    "EB_events": "Events built",
+    "EB_incomplete": "Events built with a contribution missing",
+    "EB_expired": "Events for which the time-out was waited out",
+    "EB_not_rising": "Events built after one with a later pulse id",
+    "EB_transitions": "Transitions built",
+    "EB_incomplete_transitions": "Transitions built with a contribution missing",
+    "EB_contributions": "Contributions that came",
+    "EB_joined": "Contributions that are part of an event",
+    "EB_late": "Contributions that came after their event was built",
+    "EB_repeated": "Contributions that came again",
+    "EB_unasked": "Contributions of who was taken out",
+    "EB_out_of_order": "Contributions not later than the one before of the same contributor",
+    "EB_out_of_synch": "Contributions that differ from the others of their event in what must be equal",
+    "EB_forgotten": "Events of which a late contributor would be given the verdict no more",
+    "EB_blocked": "Times that there was no room for what came",
+    "EB_undelivered": "Verdicts for contributors that had begun anew since",
 }
 MEB: Mapping[str, str] = {
     "MEB_EvtCt": "Events built and served",

@@ -20,6 +20,7 @@ PROGRAMS = [
     "control -P tst -C BEAM --store {folder}-store",
     "timing -P tst -C localhost -M {folder}",
     "meb -P tst -C localhost -M {folder}",
+    "teb -P tst -C localhost -M {folder} -p {root}/fex_scripts/hit_trigger.py",
     "drp -P tst -C localhost --source sim:digitizer -p {root}/fex_scripts/hsd_peaks.py",
 ]
 

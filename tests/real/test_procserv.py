@@ -14,6 +14,7 @@ import pytest
 
 from drp.launch import Command
 from drp.launch.keepers import default_keeper, keeper_named
+from tests.support.demo import Demo, check_whole_run
 from tests.support.drp_fixtures import folder_in_memory
 from tests.support.kept import World, gone, until
 
@@ -110,3 +111,13 @@ def test_where_procserv_is_killed_its_process_is_still_told_and_stopped(world: W
     assert world.stop(limit_s=0.1)["a"].state == "stopped"
     gone(line.pid)
     assert world.left() == []
+
+
+@pytest.mark.timeout(240)
+def test_the_demo_partition_takes_10000_events_whose_ledger_closes() -> None:
+    with folder_in_memory() as folder:
+        demo = Demo(folder, "procServ", 10_000)
+        try:
+            check_whole_run(demo)
+        finally:
+            demo.call("procmgr", "stop", str(demo.file), "--stop-timeout", "1")

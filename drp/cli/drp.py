@@ -17,10 +17,11 @@ from pathlib import Path
 from drp.cli.options import DEFAULT_EVENTS, drp_version, parse, prepared
 from drp.cli.paths import STDOUT
 from drp.cli.status import StatusLine
+from drp.core.conditions import Conditions
 from drp.core.config import DrpConfig
 from drp.core.errors import ConfigError, DrpError, OrderError, SourceError
 from drp.core.report import Report, Snapshot, summary
-from drp.engine.judging import judge_of
+from drp.engine.judging import ConditionsJudge, Judge, groups_of
 from drp.engine.offline import reduce_offline
 from drp.engine.reducer import EXIT_INTERRUPTED, Interrupted, Reducer
 
@@ -136,6 +137,24 @@ def _reduce(config: DrpConfig, status: StatusLine) -> Report:
 
     reducer = Reducer(config, watch, export, judge=judge_of(config))
     return reducer.run()
+
+
+def judge_of(config: DrpConfig) -> Judge | None:
+    """Return who decides, in a drp without a partition, which events are kept; None: all are."""
+    groups = groups_of(config)
+    if config.keep_if is not None:
+        return ConditionsJudge(Conditions.parse(config.keep_if), config.prescale, groups=groups)
+    if config.trigger:
+        from drp.engine.ownteb import OwnTeb  # noqa: PLC0415 - zmq, for those who have a trigger
+
+        return OwnTeb(
+            config.trigger,
+            groups=groups,
+            prescale=config.prescale,
+            instrument=config.instrument,
+            platform=config.platform,
+        )
+    return None
 
 
 def _tell(config: DrpConfig, report: Report) -> int:

@@ -201,6 +201,13 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
             'record only events whose trigger words fulfil it, as in "npeaks > 15 and hit == 1" (default: all)',
         ),
         (
+            "--trigger",
+            "trigger",
+            str,
+            "SCRIPT",
+            "a trigger script and its arguments as one word: it decides, in a process of its own",
+        ),
+        (
             "--prescale",
             "prescale",
             int,
@@ -424,6 +431,8 @@ def _read_texts(given: dict[str, Any]) -> dict[str, Any]:
         out["fex_room"] = parse_room(room)
     if (supervisor := given.pop("calib_supervisor", None)) is not None:
         out["calib_supervisor"], out["calib_address"] = parse_supervisor(supervisor)
+    if (trigger := given.pop("trigger", None)) is not None:
+        out["trigger"] = tuple(_split(trigger, "--trigger"))
     if "sources" in given:
         out["sources"] = tuple(given.pop("sources"))
     domains = given.pop("log_domains", [])
@@ -461,7 +470,7 @@ def _platform_and_script(words: Sequence[str]) -> dict[str, Any]:
         if word.strip() in set("01234567"):
             fields: dict[str, Any] = {"platform": int(word)}
         else:
-            script, *arguments = _split(word)
+            script, *arguments = _split(word, "-p")
             fields = {"script": script, "script_args": tuple(arguments)}
         for name in fields:
             if name in out:
@@ -471,15 +480,15 @@ def _platform_and_script(words: Sequence[str]) -> dict[str, Any]:
     return out
 
 
-def _split(word: str) -> list[str]:
+def _split(word: str, option: str) -> list[str]:
     try:
         parts = shlex.split(word)
     except ValueError as error:
-        raise ConfigError(f"cannot be split into words: {error}", option="-p", value=word) from None
+        raise ConfigError(f"cannot be split into words: {error}", option=option, value=word) from None
     if not parts:
-        raise ConfigError("is empty", option="-p", hint="Give the script and its arguments in one word.")
+        raise ConfigError("is empty", option=option, hint="Give the script and its arguments in one word.")
     if parts[0].isdecimal():
-        raise ConfigError("is no platform", option="-p", value=word, hint="A platform is a digit, 0-7.")
+        raise ConfigError("is no platform", option=option, value=word, hint="A platform is a digit, 0-7.")
     return parts
 
 

@@ -24,7 +24,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def check_paths(config: DrpConfig) -> None:
     """Check all that `config` names. Raises ConfigError."""
     if config.script or config.control is None:
-        _check_script(Path(config.script))
+        _check_script(Path(config.script), "-p")
+    if config.trigger:
+        _check_script(Path(config.trigger[0]), "--trigger")
     if config.out_dir is not None:
         _check_out_dir(config.out_dir, config.out_dir / config.instrument / (config.expt or ""))
     if config.report is not None and config.report != STDOUT:
@@ -77,13 +79,13 @@ def _mode(source: str) -> int | None:
         ) from None
 
 
-def _check_script(script: Path) -> None:
+def _check_script(script: Path, option: str) -> None:
     if not script.is_file():
         what = "is a folder, not a script" if script.is_dir() else "there is no such script"
-        raise ConfigError(what, option="-p", value=script, hint="Check the path.")
+        raise ConfigError(what, option=option, value=script, hint="Check the path.")
     if not os.access(script, os.R_OK):
         raise ConfigError(
-            "the script cannot be read", option="-p", value=script, hint="Check its permissions."
+            "the script cannot be read", option=option, value=script, hint="Check its permissions."
         )
 
 

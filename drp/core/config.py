@@ -124,6 +124,7 @@ class DrpConfig:
     calib_key: Path | None = None
     require_constants: bool = False
     keep_if: str | None = None
+    trigger: tuple[str, ...] = ()
     prescale: int = 0
     control: str | None = None
     group: int | None = None
@@ -297,18 +298,19 @@ def _check_constants(config: DrpConfig) -> None:
 
 
 def _check_trigger(config: DrpConfig) -> None:
+    option = "--keep-if" if config.keep_if is not None else "--trigger"
+    if config.offline and (config.trigger or config.keep_if is not None):
+        raise ConfigError(
+            "is for live runs: with --offline all events are kept", option=option, hint="Leave out --offline."
+        )
     if config.keep_if is not None:
-        if config.offline:
-            raise ConfigError(
-                "is for live runs: the script is run on each event of the files, and all are kept",
-                option="--keep-if",
-                hint="Leave out --offline.",
-            )
+        if config.trigger:
+            raise ConfigError("and --trigger both decide", option=option, hint="Leave one of them out.")
         try:
             Conditions.parse(config.keep_if)
         except ConditionError as error:
             raise ConfigError(str(error), option="--keep-if") from None
-    elif config.prescale:
+    elif config.prescale and not config.trigger:
         raise ConfigError(
             "keeps events that a trigger does not want, and there is none",
             option="--prescale",

@@ -24,7 +24,7 @@ cdef class Judging(Recording):
     cdef uint64_t ask_next           # what is below it was shown to the judge
     cdef uint32_t words_bytes
     cdef uint32_t stride
-    cdef bint rising                 # pulse ids are made to rise
+    cdef bint alone                  # it is told of events as a partition of one drp has them
     cdef uint64_t last_pulse
     cdef int judge_fd
     cdef uint32_t judge_asleep
@@ -33,6 +33,7 @@ cdef class Judging(Recording):
     cdef readonly uint64_t n_unknown # verdicts on what it was not asked
     cdef readonly uint64_t n_repeated
     cdef void call_judge(self) noexcept nogil
+    cdef uint64_t _told_pulse(self, uint64_t pulse_id) noexcept nogil
     cdef int _put_contribution(self, Item *item, uint8_t *to) noexcept nogil
     cdef int _ask(self, uint64_t first, uint64_t last, uint8_t *to) noexcept nogil
     cdef int _rule(self, const Verdict *verdicts, size_t n, uint8_t ruling) noexcept nogil

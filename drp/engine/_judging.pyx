@@ -37,14 +37,15 @@ cdef class Judging(Recording):
         self.ask_next = 1
         self.stride = sizeof(Contribution)
 
-    def judge(self, uint32_t groups, int fd, rising=False) -> None:
+    def judge(self, uint32_t groups, int fd, alone=False) -> None:
         """Have the events with one of these bits in their env judged; the eventfd is written to when there are some and the judge sleeps.
 
-        With `rising` it is told pulse ids that rise strictly, where those of the source do not, or are not known. Before anything is handed in.
+        Of a drp that is `alone` it is told what a partition of one has: events in readout group 0, and pulse ids that rise strictly, also where those of the source
+        do not, or are not known. Before anything is handed in.
         """
         if self.submit_next != 1:
             raise ValueError("there are dgrams on their way already")
-        self.rising = rising
+        self.alone = alone
         self.judge_fd = fd
         self.judged_groups = groups
 
@@ -138,15 +139,11 @@ cdef class Judging(Recording):
         cdef Slot *s = &self.slots[item.slot]
         cdef Contribution *c = <Contribution *>to
         cdef uint64_t size = self.stride - sizeof(Contribution)
-        item.asked_pulse = s.pulse_id
-        if self.rising:
-            if item.asked_pulse <= self.last_pulse:
-                item.asked_pulse = self.last_pulse + 1
-            self.last_pulse = item.asked_pulse
+        item.asked_pulse = self._told_pulse(s.pulse_id)
         c.seq = item.seq
         c.pulse_id = item.asked_pulse
         c.timestamp = s.timestamp
-        c.env = s.env
+        c.env = s.env | self.alone
         c.damage = s.damage
         c.flags = 0
         memset(to + sizeof(Contribution), 0, size)
@@ -161,6 +158,18 @@ cdef class Judging(Recording):
                 c.flags = CONTRIBUTED_WORDS
                 memcpy(to + sizeof(Contribution), item.data + item.data_bytes - self.words_bytes, self.words_bytes)
         return 1
+
+    cdef uint64_t _told_pulse(self, uint64_t pulse_id) noexcept nogil:
+        """The pulse id that the judge is told."""
+        if self.alone:
+            if pulse_id <= self.last_pulse:
+                pulse_id = self.last_pulse + 1
+            self.last_pulse = pulse_id
+        return pulse_id
+
+    def told_pulse(self, uint64_t pulse_id) -> int:
+        """The pulse id of a transition as the judge is to be told; while nothing is in flight."""
+        return self._told_pulse(pulse_id)
 
     def give_verdicts(self, verdicts, bint decided=True) -> int:
         """Take verdicts, an array of VERDICT (any buffer); returns how many were believed. Not `decided`: these events are kept, since nobody decides.

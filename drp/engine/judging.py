@@ -14,7 +14,7 @@ import select
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,16 +40,19 @@ log = logging.getLogger("drp.trigger")
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The trigger words of a drp: names and types in the order in which they are packed."""
+    """The trigger words of a drp: names and types in the order in which they are packed, and the alias of the detector segment they are of."""
 
     fields: tuple[tuple[str, DataType], ...] = ()
+    alias: str = ""
 
     @classmethod
     def of(cls, declared: Sequence[Declared]) -> Words:
         """Return those that a script declared."""
         for one in declared:
             if one.role == "trigger":
-                return cls(tuple((field.name, field.dtype) for field in one.names.fields))
+                names = one.names
+                fields = tuple((field.name, field.dtype) for field in names.fields)
+                return cls(fields, f"{names.detname}_{names.segment}")
         return cls()
 
     @property
@@ -129,30 +132,25 @@ class Judge(Protocol):
         """End its thread. What it has not judged is kept."""
 
 
-def judge_of(config: DrpConfig) -> Judge | None:
-    """Return the judge that a drp without a partition has; None where all events are kept."""
-    if config.keep_if is None:
-        return None
-    groups = 1 << config.platform if config.platform else ALL_GROUPS
-    return ConditionsJudge(
-        Conditions.parse(config.keep_if), config.prescale, alias=config.alias or "drp", groups=groups
-    )
+def groups_of(config: DrpConfig) -> int:
+    """Return which events are judged of a drp without a partition: those of its platform's readout group, or with platform 0 all."""
+    return 1 << config.platform if config.platform else ALL_GROUPS
 
 
 class JudgeThread:
     """What judges share: the thread, the bell it sleeps on, and what goes to it in which order.
 
-    A subclass gives `check`, for the main thread, and `heed` and `decide` for its own. `groups`: which events are judged (Flow.judge); `rising`:
-    they are told with pulse ids that rise.
+    A subclass gives `check`, for the main thread, and `heed` and `decide` for its own. `groups` and `alone`: as of
+    Flow.judge.
     """
 
-    def __init__(self, groups: int = ALL_GROUPS, *, rising: bool = False) -> None:
+    def __init__(self, groups: int = ALL_GROUPS, *, alone: bool = False) -> None:
         self.error: DrpError | None = None
         self.warnings: list[str] = []
         self.lost: list[Lost] = []
         self.trouble = ""
         self._groups = groups
-        self._rising = rising
+        self._alone = alone
         self._bell = -1
         self._closing = False
         self._told: deque[Told] = deque()
@@ -165,7 +163,7 @@ class JudgeThread:
     def start(self, flow: Flow) -> None:
         self._flow = flow
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        flow.judge(self._groups, self._bell, self._rising)
+        flow.judge(self._groups, self._bell, self._alone)
         self._thread = threading.Thread(target=self._run, name="drp/judge", daemon=True)
         self._thread.start()
 
@@ -184,7 +182,7 @@ class JudgeThread:
         self.check(told)
         if told.words is not None:
             self._flow.set_words(told.words.size_bytes)
-        self._told.append(told)
+        self._told.append(replace(told, pulse_id=self._flow.told_pulse(told.pulse_id)))
         self.ring()
 
     def ring(self) -> None:
@@ -255,13 +253,10 @@ class ConditionsJudge(JudgeThread):
     the prescale begins anew with every run.
     """
 
-    def __init__(
-        self, conditions: Conditions, prescale: int = 0, *, alias: str, groups: int = ALL_GROUPS
-    ) -> None:
+    def __init__(self, conditions: Conditions, prescale: int = 0, *, groups: int = ALL_GROUPS) -> None:
         super().__init__(groups)
         self._conditions = conditions
         self._prescale = prescale
-        self._alias = alias
         self._judged = 0
 
     def check(self, told: Told) -> None:
@@ -281,7 +276,7 @@ class ConditionsJudge(JudgeThread):
                 "the script declares no trigger words, and --keep-if asks for some",
                 hint="Declare them with ds.add_trigger({...}) before ds.runs(), and set them for each event with ds.set_trigger(...).",
             )
-        return self._conditions.bind({self._alias: [name for name, _ in words.fields]}, self._alias)
+        return self._conditions.bind({words.alias: [name for name, _ in words.fields]}, words.alias)
 
     def decide(self, taken: bytes) -> None:
         stride = wire.stride_of(self._words.size_bytes)
@@ -299,7 +294,7 @@ class ConditionsJudge(JudgeThread):
         keep = asked["flags"] & wire.Contributed.failed != 0
         record = np.ascontiguousarray(words[:, : self._words.size_bytes]).view(self._words.dtype)[:, 0]
         columns = {column: record[column[1]] for column in self._bound.columns}
-        known = {self._alias: asked["flags"] & wire.Contributed.words != 0}
+        known = {self._words.alias: asked["flags"] & wire.Contributed.words != 0}
         keep |= self._bound.evaluate(columns, len(asked), known)
         prescaled = asked["env"] & wire.KEEP_RAW != 0
         if self._prescale:

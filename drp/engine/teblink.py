@@ -2,9 +2,9 @@
 
 A link to a teb is down, greeted or up. Down: HELLO is said every 0.2 s, each time for a new session. Greeted: no WELCOME yet. Up: contributions go
 out, at most as many without a verdict as the teb's window has room for; more wait here, and they are no more than drp has slots. A link is lost
-when the connection closes, when the teb says so or makes no sense, and when nothing it owes has come for `limit_s`. Then all that it owes is kept
-without a verdict, as is all that is its to judge until it is up again, and the pulse ids of those are told. What a lost session still says is
-dropped by its number: nothing is decided twice.
+when the connection closes, when the teb stands still, says so or makes no sense, and when nothing it owes has come for `limit_s`. Then all that
+it owes is kept without a verdict, as is all that is its to judge until it is up again, and the pulse ids of those are told. What a lost session
+still says is dropped by its number: nothing is decided twice.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from xtc import TransitionId
 HELLO_EVERY_S = 0.2
 CONNECTING_S = 0.01
 WELCOME_S = 1.0
-VERDICT_LIMIT_S = 10.0
+VERDICT_LIMIT_S = 75.0
+"""Longer than a trigger script may take for its first event."""
+SILENT_S = 3.0
 READY_LIMIT_S = 10.0
 GOODBYE_MS = 200
 PULSES_OF_ONE_TEB = 64
@@ -50,7 +52,7 @@ class TebError(DrpError):
 
 @dataclass(frozen=True, slots=True)
 class Me:
-    """Who contributes: as it says in HELLO and in its Configure. `group`: its readout group."""
+    """Who contributes: as it says in HELLO and in its Configure. `group`: its readout group. An alias that is empty is that of the trigger words."""
 
     alias: str
     detector: str
@@ -155,7 +157,7 @@ class Link:
         self._connect()
 
     def _connect(self) -> None:
-        self.socket = join(zmq.DEALER, self._endpoint, keys=self._keys)
+        self.socket = join(zmq.DEALER, self._endpoint, keys=self._keys, silent_s=SILENT_S)
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
 
     def close(self) -> None:
@@ -341,14 +343,14 @@ class TebLinks(JudgeThread):
         *,
         groups: int,
         keys: Keys | None = None,
-        rising: bool = False,
+        alone: bool = False,
         required: bool = False,
         limit_s: float = VERDICT_LIMIT_S,
         ready_limit_s: float = READY_LIMIT_S,
     ) -> None:
         if not 1 <= len(endpoints) <= wire.MAX_TEBS:
             raise ValueError(f"{len(endpoints)} tebs: a partition has 1 to {wire.MAX_TEBS}")
-        super().__init__(groups, rising=rising)
+        super().__init__(groups, alone=alone)
         self._endpoints = endpoints
         self._me = me
         self._keys = keys
@@ -432,7 +434,7 @@ class TebLinks(JudgeThread):
             body = {
                 "words": [[name, kind.name] for name, kind in told.words.fields],
                 "words_bytes": told.words.size_bytes,
-                "alias": self._me.alias,
+                "alias": self._me.alias or told.words.alias,
                 "detector": self._me.detector,
             }
         self._tell(record, body)

@@ -7,7 +7,8 @@ died.
 
 A record is a journal: an update appends a line of JSON, and the last whole line counts, so a process killed
 in the middle of an update leaves the record as it was before, not half of one. `sweep` removes records that
-nobody locks, the sockets of those, and nothing else. It might take a record that is made but not locked yet; who makes one
+nobody locks, the sockets of those, those that a child of a process that is dead has served and does no more, and
+nothing else. It might take a record that is made but not locked yet; who makes one
 therefore looks whether it is still there once it has the lock.
 
 This module knows nothing of segments, of data, or of what a run is.
@@ -16,6 +17,7 @@ This module knows nothing of segments, of data, or of what a run is.
 import fcntl
 import json
 import os
+import re
 import secrets
 import stat
 import tempfile
@@ -33,6 +35,8 @@ _ATTEMPTS = 8
 _SUFFIX = ".json"
 _SOCKET = ".sock"
 _SOCKET_PATH_BYTES = 107
+_LOCK, _SERVED = ".lock", ".ipc"
+_OF_CHILD = re.compile(r"of-([0-9]{1,10})-[A-Za-z0-9-]+\.lock")
 
 
 class RunDirectoryError(DrpError):
@@ -261,7 +265,20 @@ def sweep(directory: Path) -> list[Abandoned]:
         for name in os.listdir(directory_fd):
             if name.endswith(_SOCKET):
                 _sweep_socket(directory_fd, name)
+            elif (found := _OF_CHILD.fullmatch(name)) and not Path("/proc", found[1]).exists():
+                _sweep_child(directory_fd, name)
     return abandoned
+
+
+def name_for_child() -> str:
+    """Return a name under which a child of this process may serve a socket; nobody else's, and swept when both are dead."""
+    return f"of-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def remove_served(path: Path) -> None:
+    """Remove the socket at this path, which nobody serves any more, and its lock."""
+    path.unlink(missing_ok=True)
+    path.with_suffix(_LOCK).unlink(missing_ok=True)
 
 
 def look(directory: Path) -> list[tuple[RunEntry, bool]]:
@@ -301,6 +318,19 @@ def _sweep_one(directory_fd: int, path: Path) -> Sequence[Abandoned]:
         os.close(fd)
     # An empty one was made and never written: its process had not begun.
     return (Abandoned(path, _last_entry(text)),) if text else ()
+
+
+def _sweep_child(directory_fd: int, lock: str) -> None:
+    """Remove a socket and its lock, unless somebody serves it still."""
+    with suppress(OSError):
+        fd = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd)
+        try:
+            if _locked(fd):
+                with suppress(FileNotFoundError):
+                    os.unlink(lock.removesuffix(_LOCK) + _SERVED, dir_fd=directory_fd)
+                os.unlink(lock, dir_fd=directory_fd)
+        finally:
+            os.close(fd)
 
 
 def _sweep_socket(directory_fd: int, name: str) -> None:

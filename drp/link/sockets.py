@@ -33,6 +33,7 @@ SEND_LIMIT_MS = 1000
 RECONNECT_MS, MAX_RECONNECT_MS = 50, 500
 PATH_LIMIT_BYTES = 107
 KEEPALIVE_S, KEEPALIVE_TRIES = 1, 3
+PINGS = 3
 ZAP_ADDRESS = "inproc://zeromq.zap.01"
 _SUFFIX = ".ipc"
 
@@ -111,13 +112,18 @@ def join(
     keys: Keys | None = None,
     max_bytes: int = MAX_MESSAGE_BYTES,
     high_water: int = HIGH_WATER,
+    silent_s: float = 0.0,
 ) -> zmq.Socket[bytes]:
     """Return a socket that connects to an endpoint, and does so again whenever the connection is lost.
 
+    `silent_s`: the connection is lost when the other process, however busy, does not answer for so long since it is stopped (0: never).
     LinkError: tcp without keys, or no such address. That nobody serves there is no error: sending raises zmq.Again until somebody does.
     """
     made = _socket(kind, max_bytes, high_water)
     try:
+        if silent_s:
+            made.setsockopt(zmq.HEARTBEAT_IVL, int(silent_s * 1000 / PINGS))
+            made.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(silent_s * 1000))
         if not endpoint.address.startswith("ipc://"):
             if keys is None or not endpoint.key:
                 raise _no_keys(endpoint.address)

@@ -60,7 +60,7 @@ class PartitionLinks:
         me = Me(self._alias, detector, place.id, self._group, epoch)
         endpoints = [one.endpoint for one in place.tebs]
         common = 1 << place.platform
-        return TebLinks(endpoints, me, groups=common, keys=self._keys, rising=True, ready_limit_s=TEB_LIMIT_S)
+        return TebLinks(endpoints, me, groups=common, keys=self._keys, ready_limit_s=TEB_LIMIT_S)
 
     def monitor(self, place: Place, epoch: int) -> MebLinks | None:
         """Return MebLinks, the same from one Configure to the next."""

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from flow_bench import L1, Bench
 
+from drp.cli.drp import judge_of
 from drp.cli.options import parse
 from drp.core.errors import ConfigError
-from drp.engine.judging import JudgeThread, Told, Words, judge_of
+from drp.engine.judging import JudgeThread, Told, Words
 from tests.support.plain_xtc2 import END_RUN, PlainFile
 from xtc import TransitionId
 

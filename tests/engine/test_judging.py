@@ -17,7 +17,7 @@ from drp.core import wire
 from drp.core.ledger import Fate
 from drp.shm._block import encode_block
 
-COMMON, OTHER = 1, 2
+COMMON, OTHER = 2, 4
 WORD = struct.Struct("<I")
 
 
@@ -27,10 +27,10 @@ class Court:
 
     bench: Bench
     bell: int = field(default_factory=lambda: os.eventfd(0, os.EFD_NONBLOCK))
-    rising: bool = False
+    alone: bool = False
 
     def __post_init__(self) -> None:
-        self.bench.flow.judge(COMMON, self.bell, self.rising)
+        self.bench.flow.judge(COMMON, self.bell, self.alone)
         self.bench.flow.set_words(WORD.size)
         self.bench.add_worker(0)
         self.bench.begin()
@@ -112,7 +112,7 @@ def test_a_contribution_is_the_event_its_damage_and_its_words(court: Court) -> N
 
 
 def test_an_event_whose_script_failed_says_so(court: Court) -> None:
-    court.bench.put(L1, b"raw")
+    court.bench.put(L1, b"raw", groups=COMMON)
     court.bench.turn()
     (worker,) = court.bench.workers.values()
     entry = worker.take()
@@ -259,20 +259,16 @@ def test_a_transition_waits_for_the_verdicts_on_all_before_it(court: Court) -> N
     assert court.flow.waiting_to_finish
 
 
-def test_pulse_ids_can_be_made_to_rise() -> None:
-    court = Court(Bench(trigger=0), rising=True)
-    seqs = [court.event(1, pulse_id=pulse) for pulse in (10, 0, 11, 40)]
+def test_the_judge_of_a_drp_alone_is_told_pulse_ids_that_rise_and_a_readout_group() -> None:
+    court = Court(Bench(trigger=0), alone=True)
+    seqs = [court.event(1, pulse_id=pulse, groups=COMMON | 8) for pulse in (10, 0, 11, 40)]
     asked = court.asked()
-    assert asked["pulse_id"].tolist() == [10, 11, 12, 40]
-    assert (
-        court.flow.give_verdicts(
-            np.array(
-                [(seq, pulse, 2, 0, 0) for seq, pulse in zip(seqs, (10, 11, 12, 40), strict=True)],
-                wire.VERDICT,
-            )
-        )
-        == 4
-    )
+    told = [10, 11, 12, 40]
+    assert asked["pulse_id"].tolist() == told
+    assert asked["env"].tolist() == [L1 << 24 | COMMON | 9] * 4
+    assert [court.flow.told_pulse(pulse) for pulse in (0, 41, 50)] == [41, 42, 50]
+    verdicts = [(seq, pulse, 2, 0, 0) for seq, pulse in zip(seqs, told, strict=True)]
+    assert court.flow.give_verdicts(np.array(verdicts, wire.VERDICT)) == 4
     court.close()
 
 

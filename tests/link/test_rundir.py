@@ -1,6 +1,7 @@
 """Records of running processes: what a crash leaves is found and swept, what lives is left alone."""
 
 import errno
+import fcntl
 import os
 import pickle
 import select
@@ -17,7 +18,16 @@ from pathlib import Path
 import pytest
 
 from drp.link import rundir
-from drp.link.rundir import RunDirectoryError, RunEntry, RunRecord, look, run_directory, sweep
+from drp.link.rundir import (
+    RunDirectoryError,
+    RunEntry,
+    RunRecord,
+    look,
+    name_for_child,
+    remove_served,
+    run_directory,
+    sweep,
+)
 
 ENTRY = RunEntry(pid=4711, instrument="xyz", partition=2, alias="cam_0", started=1.5)
 INTRUDER = 65534
@@ -264,6 +274,26 @@ def test_sockets_go_with_the_record_they_belong_to_and_no_sooner(directory: Path
         assert alive.exists() and plain.exists() and not dead.exists()
     sweep(directory)
     assert not alive.exists() and plain.exists()
+
+
+def test_what_a_child_has_served_goes_when_it_and_its_parent_are_dead(directory: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", ""])
+    parent.wait()
+    names = {"dead": f"of-{parent.pid}-aa", "served": f"of-{parent.pid}-bb", "alive": name_for_child()}
+    for name in names.values():
+        for suffix in (".lock", ".ipc"):
+            (directory / f"{name}{suffix}").touch()
+    (directory / f"of-{parent.pid}-text.txt").touch()
+    with (directory / f"{names['served']}.lock").open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        sweep(directory)
+    left = {path.name for path in directory.iterdir()}
+    assert left == {
+        *(f"{names[one]}{suffix}" for one in ("served", "alive") for suffix in (".lock", ".ipc")),
+        f"of-{parent.pid}-text.txt",
+    }
+    remove_served(directory / f"{names['alive']}.ipc")
+    assert names["alive"] not in str(list(directory.iterdir()))
 
 
 def test_the_path_of_a_socket_is_short_whatever_the_names_are(directory: Path) -> None:

@@ -20,7 +20,7 @@ from drp.core.batch import Contributor
 from drp.core.building import DEFAULT_TIMEOUT_S, DEFAULT_TRANSITION_TIMEOUT_S, DEFAULT_WINDOW
 from drp.core.conditions import ConditionError, Conditions
 from drp.core.errors import ConfigError, DrpError
-from drp.core.wire import MAX_RECORDS
+from drp.core.wire import MAX_DRPS, MAX_RECORDS
 from drp.engine.signals import counted_signals
 from drp.link.control import Member
 from drp.link.ready import say_ready
@@ -106,7 +106,9 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     group.add_argument(
         "--lone",
         metavar="ALIAS[:GROUP]",
-        help="serve this one drp and nobody else, and end with the process that started this one",
+        action="append",
+        default=[],
+        help="serve this drp without a control, and end with the process that started this one; may be given again: ids count from 0",
     )
     group.add_argument(
         "--serve",
@@ -161,13 +163,14 @@ def _config(options: argparse.Namespace, partition: Partition) -> TebConfig:
     return TebConfig(options.script, options.prescale, limits, partition.instrument, partition.platform)
 
 
-def _lone(text: str | None) -> Contributor | None:
-    if text is None:
-        return None
-    found = _LONE.fullmatch(text)
-    if found is None or int(found[2] or 0) > 15:
-        raise ConfigError("is ALIAS or ALIAS:GROUP", option="--lone", value=text)
-    return Contributor(0, found[1], int(found[2] or 0))
+def _lone(texts: Sequence[str]) -> tuple[Contributor, ...]:
+    out = []
+    for number, text in enumerate(texts):
+        found = _LONE.fullmatch(text)
+        if found is None or int(found[2] or 0) > 15 or number >= MAX_DRPS:
+            raise ConfigError("is ALIAS or ALIAS:GROUP", option="--lone", value=text)
+        out.append(Contributor(number, found[1], int(found[2] or 0)))
+    return tuple(out)
 
 
 def _decider(options: argparse.Namespace, config: TebConfig) -> Decider:
@@ -188,10 +191,10 @@ def _serve(
     partition: Partition,
     config: TebConfig,
     decider: Decider,
-    lone: Contributor | None,
+    lone: tuple[Contributor, ...],
 ) -> int:
     """Serve until a signal comes, or, for a lone drp, its script cannot be run."""
-    if lone is not None:
+    if lone:
         set_parent_death_signal(signal.SIGTERM)
     decider.start()
     name = options.serve or partition.socket_name(partition.alias)
@@ -219,7 +222,7 @@ def _serve(
                     return 0
                 if line is not None and member is not None and line.fd in found:
                     member.obey()
-                if lone is not None and (os.getppid() != parent or teb.error is not None):
+                if lone and (os.getppid() != parent or teb.error is not None):
                     return EXIT_FAILED
         finally:
             if line is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,7 +101,7 @@ class Teb:
         router: zmq.Socket[bytes],
         decider: Decider,
         *,
-        alone: Contributor | None = None,
+        alone: Sequence[Contributor] = (),
         told: Callable[[Transition, list[str], DrpError | None], None] | None = None,
     ) -> None:
         self.config = config

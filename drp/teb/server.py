@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -77,7 +77,7 @@ class Counts:
 class Links:
     """Serve contributors on a ROUTER socket. `now_ns` is the clock that the builder is given.
 
-    `alone`: any contributor begins a new epoch by a higher one in its HELLO, and is the only one.
+    `alone`: these, and no control: whoever of them says HELLO of a higher epoch begins that.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Links:
         now_ns: Callable[[], int],
         limits: Limits,
         *,
-        alone: Contributor | None = None,
+        alone: Sequence[Contributor] = (),
     ) -> None:
         self.socket = router
         self.limits = limits
@@ -177,8 +177,8 @@ class Links:
         ):
             raise MessageError(f"{str(body)[:MAX_NAME]} is no HELLO")
         contributor, epoch = int(said["id"] or 0), int(said["epoch"] or 0)
-        if self._alone is not None and (epoch > self.epoch or self.builder is None):
-            self.begin(epoch, [self._alone])
+        if self._alone and (epoch > self.epoch or self.builder is None):
+            self.begin(epoch, self._alone)
         if self.builder is None or epoch != self.epoch:
             raise MessageError(f"the epoch is {self.epoch}, not {epoch}", hint="Say HELLO again.")
         if contributor not in self.contributors:

@@ -72,13 +72,13 @@ def serve() -> Iterator[Callable[..., Served]]:
         prescale: int = 0,
         timeout_s: float = 60.0,
         window: int = 64,
-        alone: Contributor | None = None,
+        alone: tuple[Contributor, ...] = (),
     ) -> Served:
         router, endpoint = listen(zmq.ROUTER, f"teb-{secrets.token_hex(4)}")
         config = TebConfig((), prescale, Limits(timeout_s, timeout_s, window))
         decider = AtOnce(Conditions.parse(keep_if) if keep_if else None)
         served = Served(Teb(config, router, decider, alone=alone), endpoint)
-        if alone is None:
+        if not alone:
             served.teb.begin(1, CONTRIBUTORS if contributors is None else contributors, {})
         made.append((served, router))
         served.start()

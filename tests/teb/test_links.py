@@ -275,7 +275,7 @@ def test_who_does_not_read_its_verdicts_holds_up_nobody_else(serve, join):
 
 
 def test_a_lone_contributor_begins_a_new_epoch_by_itself(serve, join):
-    served = serve(alone=Contributor(0, "epix_0", 0))
+    served = serve(alone=(Contributor(0, "epix_0", 0),))
     one = join(served, epoch=5)
     one.hello()
     one.configure(1)

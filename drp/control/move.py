@@ -135,6 +135,8 @@ class Move:
                 self._asked, self._unheard = {}, {}
         if was_awaited and not excused:
             self.failures.append(Failure(peer.name, why))
+        if self.phase is Phase.reports and not any(one.level == "drp" for one in self.peers if not one.gone):
+            self._unheard = {}
         self._go_on(now)
 
     def silent(self, peer: Peer, now: float) -> None:
@@ -201,11 +203,11 @@ class Move:
     def _await_reports(self, now: float) -> None:
         self.phase = Phase.reports
         self.until_s = now + self.limits.phase2_s
-        self._unheard = {
-            peer.uid: peer
-            for peer in self.peers
-            if peer is not self.timing and not peer.gone and peer.uid in self.answers
-        }
+        readers = [
+            peer for peer in self.peers if peer is not self.timing and not peer.gone and peer.uid in self.answers
+        ]
+        if any(peer.level == "drp" for peer in readers):  # from them the others have it
+            self._unheard = {peer.uid: peer for peer in readers}
         early, self.reports = self.reports, {}
         for peer in self.awaited:
             body = early.get(peer.uid)

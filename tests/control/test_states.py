@@ -276,6 +276,32 @@ def test_a_drp_that_dies_in_a_step_of_a_run_is_no_failure_of_it() -> None:
     assert world.partition.state is State.RUNNING
 
 
+def test_a_run_ends_though_all_drps_died() -> None:
+    world = World("timing ts", "drp cam_0", "teb teb0")
+    world.go("running")
+    world.die(world.of("cam_0"))
+    world.pass_time(1.5)
+    job = world.ask_state("configured")
+    world.run("teb0")
+    while world.of("teb0").inbox:
+        world.answer(world.of("teb0"))
+        world.run("teb0")
+    assert world.failures(job) == []
+    assert world.accounts[-1].account.gone == ("cam_0",)
+
+
+def test_nobody_is_awaited_when_the_last_drp_dies_while_a_transition_comes_through() -> None:
+    world = World("timing ts", "drp cam_0", "teb teb0")
+    world.go("running")
+    job = world.ask("disable")
+    for alias in ("cam_0", "teb0", "ts", "ts"):
+        world.answer(world.of(alias))
+    assert world.partition.awaited == ["drp cam_0", "teb teb0"]
+    world.die(world.of("cam_0"))
+    world.pass_time(1.5)
+    assert world.failures(job) == []
+
+
 def test_a_drp_that_dies_before_the_run_is_a_failure() -> None:
     world = World()
     world.go("connected")

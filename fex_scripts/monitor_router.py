@@ -21,7 +21,7 @@ parser = argparse.ArgumentParser(
     formatter_class=argparse.ArgumentDefaultsHelpFormatter,
 )
 option = parser.add_argument
-option("--timing", default="timing_1", help="the contributor that has the event codes")
+option("--timing", default="timing_0", help="the contributor that has the event codes")
 option(
     "--route",
     type=route,

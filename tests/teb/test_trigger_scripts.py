@@ -64,7 +64,7 @@ def test_monitor_router_sends_events_by_code_and_in_turns():
         return {"timing_1": out}
 
     words = [codes(256), codes(30), codes(256, 30), codes(1), {"epix_0": {}}, codes(256)]
-    args = ["--route", "256:ami", "--route", "30:acr"]
+    args = ["--timing", "timing_1", "--route", "256:ami", "--route", "30:acr"]
     found = decide("monitor_router.py", args, (A, TIMING), words)
     assert found == [2 | one << 2 for one in (1, 4, 2 | 4, 0, 0, 1)]
 

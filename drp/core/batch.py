@@ -92,10 +92,11 @@ class Contributor:
     def dtype(self) -> np.dtype[Any]:
         """The words as a packed record."""
         try:
-            return np.dtype(
-                [(name, np.dtype(_NUMPY.get(kind, kind)).newbyteorder("<")) for name, kind in self.words]
-            )
-        except TypeError as error:
+            kinds = [np.dtype(_NUMPY.get(kind, kind)).newbyteorder("<") for _, kind in self.words]
+            if wrong := [one.str for one in kinds if one.str[1:] not in _NUMPY.values()]:
+                raise ValueError(f"{wrong[0]} is no type of a trigger word")
+            return np.dtype([(name, kind) for (name, _), kind in zip(self.words, kinds, strict=True)])
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{self.alias}: {error}") from None
 
     @property

@@ -49,8 +49,11 @@ def test_words_have_types_of_numpy_or_of_xtc():
         for one, other in [("<u4", "<f8"), ("UINT32", "DOUBLE")]
     ]
     assert both[0] == both[1]
-    with pytest.raises(ValueError, match="cam_0"):
-        Contributor(1, "cam_0", 0, (("a", "ENUMVAL"),)).dtype  # noqa: B018 - it is worked out when asked for
+    for wrong in ("ENUMVAL", "f2", "c16", "S4", "O", "(2,)u4", "u4,u4", ""):
+        with pytest.raises(ValueError, match="cam_0: .*"):
+            Contributor(1, "cam_0", 0, (("a", wrong),)).dtype  # noqa: B018 - it is worked out when asked for
+    with pytest.raises(ValueError, match="cam_0: "):
+        Contributor(1, "cam_0", 0, (("a", "u4"), ("a", "u4"))).dtype  # noqa: B018 - as above
 
 
 def test_a_batch_never_exceeds_its_slot():
@@ -76,4 +79,4 @@ def test_what_does_not_go_together_is_refused():
     with pytest.raises(ValueError, match="at most 64"):
         Layout((TIMING,) * 65)
     with pytest.raises(ValueError, match="the words of one event"):
-        Layout((Contributor(1, "huge_0", 1, (("w", f"<{BATCH_BYTES}f8"),)),))
+        Layout((Contributor(1, "huge_0", 1, tuple((f"w{k}", "<f8") for k in range(BATCH_BYTES // 8))),))

@@ -195,6 +195,27 @@ def test_the_teb_command_replays_a_script_with_its_arguments_and_a_condition(fil
     assert (tmp_path / "script").read_text() == (tmp_path / "condition").read_text()
 
 
+@pytest.mark.slow
+def test_a_replay_keeps_the_events_that_the_same_script_keeps_online(files, tmp_path):
+    words, script = tmp_path / "words.py", tmp_path / "trigger.py"
+    words.write_text(WORDS)
+    script.write_text(
+        "from drp import TriggerDataSource\nds = TriggerDataSource()\n"
+        "for k, evt in enumerate(ds.events()):\n    one = evt['digitizer_0']\n    ds.result(bool(one) and (one.n * k) % 7 < 3)\n"
+    )
+    source = ["--source", "sim:digitizer:16,name=digitizer", "-n", EVENTS, "--run", 3, "--expt", "tst"]
+    done = drp(
+        "-p", f"{words} 7", *source, "-o", tmp_path / "online", "--trigger", script, "-u", "digitizer_0"
+    )
+    (online,) = [one for one in (tmp_path / "online").rglob("*.xtc2") if "smd" not in one.name]
+    kept = [one.timestamp for one in Reader(online) if one.service == TransitionId.L1Accept]
+    ours = [one for one in files if "digitizer" in str(one)]
+    assert teb("-p", script, "--source", *ours, "--verdicts", tmp_path / "list").returncode == 0
+    offline = [stamp for _, stamp, word, _ in listed(tmp_path / "list") if word & PERSIST]
+    assert kept == offline, done.stdout + done.stderr
+    assert 0 < len(kept) < EVENTS
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [

@@ -64,7 +64,7 @@ def test_dialect_of_daqmgr_chooses_among_its_processes() -> None:
         "feespec_0",
     ]
     camera = plan.select(["epix100_7"])[0]
-    assert (camera.host, camera.cores, camera.rtprio, camera.flags) == ("drp-node031", 10, 50, "spug")
+    assert (camera.host, camera.cores, camera.rtprio, camera.flags) == ("drp-node031", 5, 50, "spug")
     assert plan.select(["feespec_0"])[0].cmd == "drp_pva"
     assert plan.select(["mebuser0"])[0].host == "localhost"
 

@@ -18,24 +18,29 @@ from tests.conftest import ROOT
 from xtc import Reader, TransitionId
 
 LIMIT_S = 90.0
-DETECTORS = ("hsd_0", "timetool_0")
 
 
-class Demo:
-    """`fex_scripts/demo.cnf` in `folder`, with `events` events and with metrics of timing; its processes are kept by `keeper`."""
+def triggers_told_at(target: Path) -> list[float]:
+    """The triggers of the first readout group, as a process says of itself; nothing of one that is not timing."""
+    url = f"http://{json.loads(target.read_text())[0]['targets'][0]}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return [one.value for family in families if family.name == "NumL0Acc" for one in family.samples]
 
-    def __init__(self, folder: Path, keeper: str, events: int) -> None:
+
+class Started:
+    """The partition of a file in `folder`, `-P` and `-p` of which are given; its processes are kept by `keeper`."""
+
+    def __init__(
+        self, folder: Path, file: Path, keeper: str, instrument: str = "tst", platform: int = 0
+    ) -> None:
         self.folder = folder
-        self.events = events
+        self.file = file
         self._keeper = keeper
+        self._who = ("-P", instrument, "-p", str(platform))
+        self._platform = platform
         for name in ("run", "prometheus"):
             (folder / name).mkdir(mode=0o700)
-        text = (ROOT / "fex_scripts" / "demo.cnf").read_text()
-        changed = text.replace("--rate 1000", f"--rate 1000 -n {events} -M {folder / 'prometheus'}")
-        changed = changed.replace("here = CONFIGDIR", f"here = {str(ROOT / 'fex_scripts')!r}")
-        assert changed.count(str(folder)) == 1
-        self.file = folder / "demo.cnf"
-        self.file.write_text(changed)
 
     def call(self, name: str, *words: str, code: int = 0) -> str:
         """Run one of our commands, and return what it said."""
@@ -60,31 +65,37 @@ class Demo:
         )
         return done.stdout
 
-    def start(self) -> str:
-        return self.call("procmgr", "start", str(self.file), "--keeper", self._keeper, "--timeout", "60")
+    def start(self, *words: str) -> str:
+        return self.call(
+            "procmgr", "start", str(self.file), "--keeper", self._keeper, "--timeout", "60", *words
+        )
 
     def state(self, name: str) -> None:
-        self.call("daqstate", "-P", "tst", "--state", name, "-t", "60000")
+        self.call("daqstate", *self._who, "--state", name, "-t", "60000")
+
+    def record(self) -> None:
+        """Have the next run recorded: control is told so by its command line, or by daqstate."""
+        self.call("daqstate", *self._who, "--record", "1")
 
     def stop(self) -> str:
         return self.call("procmgr", "stop", str(self.file))
 
     def pids(self) -> list[int]:
         """Of all that procmgr started."""
-        folder = self.folder / "run" / "drp" / "procmgr" / "p0"
-        records = [json.loads(path.read_text()) for path in folder.glob("*.process")]
+        folder = self.folder / "run" / "drp" / "procmgr"
+        records = [json.loads(path.read_text()) for path in folder.glob("*/*.process")]
         return [one[who]["pid"] for one in records for who in ("process", "kept_by")]
 
-    def await_events(self) -> None:
-        """Wait until timing has sent all of its triggers."""
-        (target,) = (self.folder / "prometheus").iterdir()
-        url = f"http://{json.loads(target.read_text())[0]['targets'][0]}/metrics"
+    def await_events(self, events: int) -> None:
+        """Wait until timing has sent so many triggers."""
         deadline = time.monotonic() + LIMIT_S
         while True:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                families = text_string_to_metric_families(answer.read().decode())
-            sent = [one.value for family in families if family.name == "NumL0Acc" for one in family.samples]
-            if sent and sent[0] >= self.events:
+            sent = [
+                value
+                for target in (self.folder / "prometheus").iterdir()
+                for value in triggers_told_at(target)
+            ]
+            if sent and sent[0] >= events:
                 return
             assert time.monotonic() < deadline, f"{sent}\n{self.logs()}"
             time.sleep(0.1)
@@ -95,18 +106,29 @@ class Demo:
         return content
 
     def recorded(self, run: int = 1) -> dict[str, list[int]]:
-        """The timestamps of the recorded events, by detector."""
-        found = {}
-        for path in sorted((self.folder / "demo-out").rglob(f"tst-r{run:04}-s*-c000.xtc2")):
-            config = next(iter(Reader(path)))
-            names = {name.detname for name in config.config.names.values()}
-            detector = next(one for one in DETECTORS if one.rpartition("_")[0] in names)
-            found[detector] = [one.timestamp for one in Reader(path) if one.service == TransitionId.L1Accept]
-        return found
+        """The timestamps of the recorded events, by file."""
+        paths = sorted(self.folder.rglob(f"tst-r{run:04}-s*-c000.xtc2"))
+        return {
+            path.name: [one.timestamp for one in Reader(path) if one.service == TransitionId.L1Accept]
+            for path in paths
+        }
 
     def logs(self) -> str:
         """The ends of all logs, for a test that fails."""
         return "\n".join(f"== {path.name}\n{path.read_text()[-1500:]}" for path in self.folder.rglob("*.log"))
+
+
+class Demo(Started):
+    """`fex_scripts/demo.cnf`, with `events` events and with metrics of timing."""
+
+    def __init__(self, folder: Path, keeper: str, events: int) -> None:
+        super().__init__(folder, folder / "demo.cnf", keeper)
+        self.events = events
+        text = (ROOT / "fex_scripts" / "demo.cnf").read_text()
+        changed = text.replace("--rate 1000", f"--rate 1000 -n {events} -M {folder / 'prometheus'}")
+        changed = changed.replace("here = CONFIGDIR", f"here = {str(ROOT / 'fex_scripts')!r}")
+        assert changed.count(str(folder)) == 1
+        self.file.write_text(changed)
 
 
 def check_whole_run(demo: Demo) -> None:
@@ -115,7 +137,7 @@ def check_whole_run(demo: Demo) -> None:
     assert out.count("  running") == 6, out
     pids = demo.pids()
     demo.state("running")
-    demo.await_events()
+    demo.await_events(demo.events)
     demo.state("configured")
     demo.state("unallocated")
     stopped = demo.stop()
@@ -124,11 +146,16 @@ def check_whole_run(demo: Demo) -> None:
     ledger = demo.ledger()
     assert ledger["closes"], ledger
     assert ledger["issued"] == {"0": demo.events}
-    recorded = demo.recorded()
-    assert set(recorded) == set(DETECTORS)
-    assert recorded["hsd_0"] == recorded["timetool_0"]
-    assert 0 < len(recorded["hsd_0"]) < demo.events
-    for one in DETECTORS:
-        fates = ledger["drps"][one]
-        assert fates["recorded_verdict"] + fates["recorded_prescale"] == len(recorded[one])
-        assert fates["filtered"] == demo.events - len(recorded[one])
+    check_records(demo, demo.events)
+
+
+def check_records(partition: Started, events: int, run: int = 1) -> None:
+    """All files of a run have the same events, and the ledger of each drp says how many."""
+    ledger, recorded = partition.ledger(run), partition.recorded(run)
+    first, *others = recorded.values()
+    assert len(recorded) == len(ledger["drps"])
+    assert all(one == first for one in others)
+    assert 0 < len(first) <= events
+    for fates in ledger["drps"].values():
+        assert fates["recorded_verdict"] + fates["recorded_prescale"] == len(first)
+        assert fates["filtered"] == events - len(first)

@@ -204,7 +204,9 @@ class Move:
         self.phase = Phase.reports
         self.until_s = now + self.limits.phase2_s
         readers = [
-            peer for peer in self.peers if peer is not self.timing and not peer.gone and peer.uid in self.answers
+            peer
+            for peer in self.peers
+            if peer is not self.timing and not peer.gone and peer.uid in self.answers
         ]
         if any(peer.level == "drp" for peer in readers):  # from them the others have it
             self._unheard = {peer.uid: peer for peer in readers}

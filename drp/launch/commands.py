@@ -120,6 +120,8 @@ def command_of(process: Process, plan: Plan, *, here: bool = False, station: str
         notes.append(f"{base} is {kind} here")
     table = _LEFT_OFF.get(_TIMING if base != kind == "timing" else base, {})
     arguments = _left_on(table, arguments, notes, control=kind == "control", here=here)
+    if base != kind == "timing" and "-o" in arguments:
+        arguments = [*arguments, "--stream"]  # LCLS's is a drp, and records
     if process.cores is not None and kind == "drp" and _value_of(arguments, "-W") is None:
         arguments = [*arguments, "-W", str(max(1, process.cores - _reserved_cores()))]
     if kind in OURS:

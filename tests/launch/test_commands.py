@@ -31,7 +31,7 @@ def test_a_timing_system_drp_is_timing() -> None:
         flags="spu",
     )
     assert one.kind == "timing"
-    assert words(one) == ["-P", "tst", "-C", "localhost", "-o", "data", "-p", "3", "-u", "a_0"]
+    assert words(one) == ["-P", "tst", "-C", "localhost", "-o", "data", "--stream", "-p", "3", "-u", "a_0"]
     assert one.interrupts
     assert "drp is timing here" in one.notes
     assert any("-d /dev/datadev_1 is left off" in note for note in one.notes)

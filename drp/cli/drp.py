@@ -103,9 +103,7 @@ def _serve(config: DrpConfig, status: StatusLine) -> int:
     process = Process(
         config,
         partition.control,
-        PartitionLinks(
-            config.alias or "", config.readout_group, partition.keys, first_event=config.first_event
-        ),
+        PartitionLinks(config.alias or "", partition.keys, first_event=config.first_event),
         keys=partition.keys,
         prepare=prepared,
         report=report,

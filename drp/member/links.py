@@ -37,9 +37,8 @@ class Links(Protocol):
 class PartitionLinks:
     """The links to the timing and the tebs that control names. The data begin with `first_event` of what is recorded."""
 
-    def __init__(self, alias: str, group: int, keys: Keys | None = None, *, first_event: int = 0) -> None:
+    def __init__(self, alias: str, keys: Keys | None = None, *, first_event: int = 0) -> None:
         self._alias = alias
-        self._group = group
         self._keys = keys
         self._first_event = first_event
         self._mebs: MebLinks | None = None
@@ -48,7 +47,7 @@ class PartitionLinks:
         """Return a Triggered."""
         stock = stock_of(inner, self._first_event)
         link = TimingLink(
-            place.timing.endpoint, Who(self._alias, place.id, self._group, epoch), keys=self._keys
+            place.timing.endpoint, Who(self._alias, place.id, place.group, epoch), keys=self._keys
         )
         return Triggered(stock, link, name=inner.describe(), edit=edit, scan=place.first)
 
@@ -57,7 +56,7 @@ class PartitionLinks:
         if not place.tebs:
             return None
         detector, _, _ = self._alias.rpartition("_")
-        me = Me(self._alias, detector, place.id, self._group, epoch)
+        me = Me(self._alias, detector, place.id, place.group, epoch)
         endpoints = [one.endpoint for one in place.tebs]
         common = 1 << place.platform
         return TebLinks(endpoints, me, groups=common, keys=self._keys, ready_limit_s=TEB_LIMIT_S)
@@ -67,7 +66,7 @@ class PartitionLinks:
         if self._mebs is None and place.mebs:
             targets = [MebTarget(one.id, one.alias, one.endpoint) for one in place.mebs]
             self._mebs = MebLinks(
-                targets, alias=self._alias, drp_id=place.id, group=self._group, keys=self._keys
+                targets, alias=self._alias, drp_id=place.id, group=place.group, keys=self._keys
             )
             self._mebs.start()
         if self._mebs is not None:

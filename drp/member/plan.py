@@ -37,6 +37,7 @@ class Place:
     name: str
     first: bool
     platform: int
+    group: int
     timing: Peer
     tebs: tuple[Peer, ...]
     mebs: tuple[Peer, ...]
@@ -52,8 +53,8 @@ class Configured:
     phase2_s: float | None
 
 
-def place_of(alloc: Mapping[str, Any], connect: Mapping[str, Any]) -> Place:
-    """Return what the bodies of alloc and connect say."""
+def place_of(alloc: Mapping[str, Any], connect: Mapping[str, Any], group: int) -> Place:
+    """Return what the bodies of alloc and connect say. `group`: the readout group that the drp has unless control gave it another."""
     members = connect.get("partition")
     if not isinstance(members, dict):
         raise MessageError("connect has no partition")
@@ -69,7 +70,10 @@ def place_of(alloc: Mapping[str, Any], connect: Mapping[str, Any]) -> Place:
     if not isinstance(platform, int) or not 0 <= platform < MAX_GROUPS:
         raise MessageError(f"{platform!r} is no platform")
     tebs, mebs = _peers(members, "teb", MAX_TEBS), _peers(members, "meb", MAX_MEBS)
-    return Place(number, name, first, platform, timings[0], tebs, mebs)
+    group = alloc.get("readout", group)
+    if not isinstance(group, int) or not 0 <= group < MAX_GROUPS:
+        raise MessageError(f"{group!r} is no readout group")
+    return Place(number, name, first, platform, group, timings[0], tebs, mebs)
 
 
 def _ids(members: Mapping[str, Any]) -> list[int]:

@@ -170,7 +170,7 @@ class Process:
             case "alloc":
                 self._alloc = body
             case "connect":
-                self._place = place_of(self._alloc, body)
+                self._place = place_of(self._alloc, body, self._base.readout_group)
                 self._have_nursery(self._compiled)
             case "configure":
                 self._configure(body)

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,7 +142,24 @@ class World:
         """Bring the partition to a state; AssertionError, with what all have written, where it does not get there."""
         with self.daq() as daq:
             wrong = daq.setState(state, info or {})
-        assert wrong is None, f"{wrong}\n" + "\n".join(f"== {one}\n{self.log(one)[-2000:]}" for one in self.processes)
+        assert wrong is None, f"{wrong}\n{self.logs_text()}"
+
+    def until(self, holds: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
+        """Look until something holds; AssertionError, with what all have written, where it does not within the limit."""
+        end = time.monotonic() + limit_s
+        while not holds():
+            assert time.monotonic() < end, f"waited {limit_s} s for {what}\n{self.logs_text()}"
+            time.sleep(0.02)
+
+    def logs_text(self) -> str:
+        """Return the ends of all logs."""
+        return "\n".join(f"== {one}\n{self.log(one)[-2000:]}" for one in self.processes)
+
+    def run(self, number: int, events: int) -> None:
+        """Do a run of so many events, which timing counts, and leave it configured."""
+        self.go("running")
+        self.until(lambda: len(self.triggered(number)) >= events, f"{events} events of run {number}")
+        self.go("configured")
 
     # What came of it.
 
@@ -169,7 +187,7 @@ class World:
 
 
 @contextmanager
-def partition(folder: Path, names: Sequence[str] = ()) -> Iterator[World]:
+def partition(folder: Path) -> Iterator[World]:
     """Make a world and end it."""
     world = World(folder)
     try:

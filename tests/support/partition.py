@@ -19,21 +19,27 @@ import numpy as np
 from drp.control.client import DaqControl
 from drp.core import wire
 from tests.conftest import ROOT
-from xtc import Reader, TransitionId
+from xtc import Dgram, Reader, TransitionId
 
 LIMIT_S = 40.0
 END_S = 15.0
 EXPERIMENT = "exp1"
 WORDS = """
-from drp import DataSource
+import numpy as np
+from drp import AlgDef, DataSource, DetectorDef
 ds = DataSource()
-ds.add_trigger({"npeaks": int, "odd": int})
+ds.add_trigger({"npeaks": np.int32})
 for run in ds.runs():
-    det = run.Detector("epixhr")
+    info = ds.drp_info
+    det = run.Detector(info.det_name)
+    fex = run.add_detector(
+        DetectorDef(info.det_name, info.det_type, info.det_id), AlgDef("fex", 0, 0, 1), {"npeaks": (np.int32, 0)}
+    )
     for evt in run.events():
-        number = evt.pulse_id // 14285
-        assert det.raw.raw(evt) is not None
-        ds.set_trigger(npeaks=number % 40, odd=number % 2)
+        fex.fex.npeaks = npeaks = evt.timestamp // 977 % 40
+        ds.add_data(fex.fex)
+        ds.set_trigger(npeaks=npeaks)
+        ds.remove_data(info.det_name, "raw")
 """
 PLAIN = """
 from drp import DataSource
@@ -84,10 +90,15 @@ class World:
         """Start a member of the partition, called `name`."""
         self.start(name, command, "-P", "tst", "-p", 0, "-C", "localhost", "-u", name, *words)
 
-    def lead(self, *words: object, store: str = "store") -> None:
-        """Start control."""
-        fixed = ("-P", "tst", "-p", 0, "--record", "--experiment", EXPERIMENT, "--store", self.folder / store)
-        self.start("control", "control", *fixed, *words)
+    def lead(self, *words: object) -> None:
+        """Start control, which waits for all that were started before it."""
+        levels: dict[str, dict[str, Any]] = {}
+        for name, (command, *_) in self.lines.items():
+            levels.setdefault(command, {})[name] = {"active": 1}
+        active = self.folder / "active.json"
+        active.write_text(json.dumps({"activedet": levels}))
+        fixed = ("-P", "tst", "-p", 0, "--record", "--experiment", EXPERIMENT, "-r", active)
+        self.start("control", "control", *fixed, "--store", self.folder / "store", *words)
 
     def timing(self, *words: object) -> None:
         """Start timing."""
@@ -95,7 +106,16 @@ class World:
 
     def drp(self, name: str, script: Path, *words: object) -> None:
         """Start a drp with a small camera."""
-        fixed = ("--source", "sim:epixhr:1panel,frames=8", "-W", 1, "-k", "pebbleBufCount=512", "-o", self.out)
+        fixed = (
+            "--source",
+            "sim:epixhr:1panel,frames=8",
+            "-W",
+            1,
+            "-k",
+            "pebbleBufCount=512",
+            "-o",
+            self.out,
+        )
         self.member(name, "drp", *fixed, "-p", script, *words)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
@@ -164,8 +184,10 @@ class World:
     # What came of it.
 
     def journal(self, run: int) -> np.ndarray[Any, Any]:
-        """Return the triggers that timing wrote down."""
-        (path,) = (self.folder / "journal").rglob(f"*r{run:04d}*.triggers")
+        """Return the triggers that timing wrote down; none where there was no such run so far."""
+        path = next((self.folder / "journal").rglob(f"*r{run:04d}*.triggers"), None)
+        if path is None or path.stat().st_size < wire.TRIGGER.itemsize:
+            return np.empty(0, wire.TRIGGER)
         return np.fromfile(path, wire.TRIGGER, offset=64)
 
     def triggered(self, run: int, group: int = 0) -> list[int]:
@@ -174,10 +196,14 @@ class World:
         events = triggers["env"] >> 24 & 0xF == TransitionId.L1Accept
         return [int(one) for one in triggers["timestamp"][events & (triggers["env"] >> group & 1 == 1)]]
 
+    def events(self, run: int, stream: int) -> Iterator[Dgram]:
+        """Yield the events in a stream."""
+        (path,) = self.out.rglob(f"*-r{run:04d}-s{stream:03d}-c000.xtc2")
+        yield from (dgram for dgram in Reader(path) if dgram.service == TransitionId.L1Accept)
+
     def recorded(self, run: int, stream: int) -> list[int]:
         """Return the time stamps of the events in a stream."""
-        (path,) = self.out.rglob(f"*-r{run:04d}-s{stream:03d}-c000.xtc2")
-        return [dgram.timestamp for dgram in Reader(path) if dgram.service == TransitionId.L1Accept]
+        return [dgram.timestamp for dgram in self.events(run, stream)]
 
     def ledger(self, run: int) -> dict[str, Any]:
         """Return the partition's ledger of a run, as control keeps it."""

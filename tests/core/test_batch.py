@@ -50,7 +50,7 @@ def test_words_have_types_of_numpy_or_of_xtc():
     ]
     assert both[0] == both[1]
     for wrong in ("ENUMVAL", "f2", "c16", "S4", "O", "(2,)u4", "u4,u4", ""):
-        with pytest.raises(ValueError, match="cam_0: .*"):
+        with pytest.raises(ValueError, match="cam_0: "):
             Contributor(1, "cam_0", 0, (("a", wrong),)).dtype  # noqa: B018 - it is worked out when asked for
     with pytest.raises(ValueError, match="cam_0: "):
         Contributor(1, "cam_0", 0, (("a", "u4"), ("a", "u4"))).dtype  # noqa: B018 - as above

@@ -75,7 +75,7 @@ class Takeover:
         active = []
         for one in kept["active"]:
             peer = partition.members.get(one["uid"]) or Peer(
-                one["uid"], one["level"], one["alias"], 0.0, one["who"]
+                one["uid"], one["level"], one["alias"], 0.0, {"proc_info": one["proc_info"]}
             )
             peer.id, peer.readout, peer.gone = int(one["id"]), int(one["readout"]), bool(one["gone"])
             peer.connect_info = dict(one["connect_info"])

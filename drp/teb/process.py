@@ -151,6 +151,7 @@ class Teb:
         """End the epoch; who is still connected is told why."""
         self.links.end(why)
         self._forget()
+        self._decider.unconfigure()
 
     def _forget(self) -> None:
         """Forget what was asked: whatever is decided yet, until the next Configure, is of another epoch."""
@@ -172,8 +173,9 @@ class Teb:
             self._forget()
             builder = self.links.builder
         if builder is not None:
-            if not more:
-                builder.expire(self.clock.now_ns())
+            # While there is more to be read, what it is about may be in it: but not for ever.
+            grace_ns = int(self.config.limits.timeout_s * 1e9) if more else 0
+            builder.expire(max(0, self.clock.now_ns() - grace_ns))
             self._give_out()
             self._collect()
             self._give_out()

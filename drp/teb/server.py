@@ -228,16 +228,13 @@ class Links:
         words = body.get("words", [])
         good = isinstance(words, list) and len(words) <= MAX_WORDS
         good = good and all(
-            isinstance(one, list)
-            and len(one) == 2
-            and all(isinstance(part, str) and 0 < len(part) <= MAX_NAME for part in one)
-            for one in words
+            isinstance(one, list) and len(one) == 2 and all(_is_name(part) for part in one) for one in words
         )
         if not good:
             raise MessageError("the words of a Configure are [[name, type], ...]")
         before = self.contributors[session.id]
         alias = body.get("alias")
-        named = alias if isinstance(alias, str) and 0 < len(alias) <= MAX_NAME else before.alias
+        named = alias if isinstance(alias, str) and _is_name(alias) else before.alias
         declared = replace(before, alias=named, words=tuple((one[0], one[1]) for one in words))
         others = tuple(declared if one.id == session.id else one for one in self.contributors.values())
         try:
@@ -346,3 +343,7 @@ class Links:
             self._drop(address)
             return False
         return True
+
+
+def _is_name(text: object) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= MAX_NAME and text.isprintable()

@@ -15,7 +15,8 @@ from xtc import TransitionId
 
 WORDS = [("npeaks", "UINT32")]
 PEAKS = np.dtype([("npeaks", "<u4")])
-PERSIST, PRESCALE, DROPPED = wire.PERSIST, wire.PRESCALE, 16
+PERSIST, PRESCALE = wire.PERSIST, wire.PRESCALE
+DROPPED, OUT_OF_ORDER = 16, 2
 TWO = [Contributor(0, "epix_0", 0), Contributor(7, "hsd_0", 0)]
 
 
@@ -225,6 +226,9 @@ def test_rubbish_of_a_contributor_ends_its_session_only(pair):
     words = (
         5,
         [["a"]],
+        [["\ud800", "UINT8"]],
+        [["a\n", "UINT8"]],
+        [["", "UINT8"]],
         [["a", "complex"]],
         [["a", "O"]],
         [["a", "3u4"]],
@@ -272,6 +276,25 @@ def test_who_does_not_read_its_verdicts_holds_up_nobody_else(serve, join):
         b.events([10 + k], env=2)
         a.await_verdicts(k + 1)
     b.await_verdicts(200)
+
+
+def test_a_clock_that_jumps_holds_up_nobody(pair):
+    _, a, b = pair(timeout_s=0.2)
+    a.events([1 << 40], peaks(1))
+    for pulse in range(10, 30):
+        b.events([pulse])
+    b.await_verdicts(20)
+    assert {one[:2] for one in b.verdicts.values()} == {(PERSIST, DROPPED)}
+    a.await_verdicts(1)
+    a.events([30], peaks(1))
+    b.events([30])
+    b.await_verdicts(21)
+    a.await_verdicts(2)
+    assert b.verdicts[20] == (PERSIST, OUT_OF_ORDER, 0)
+    a.events([31], peaks(1))
+    b.events([31])
+    b.await_verdicts(22)
+    assert b.verdicts[21] == (PERSIST, 0, 0)
 
 
 def test_a_lone_contributor_begins_a_new_epoch_by_itself(serve, join):

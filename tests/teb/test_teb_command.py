@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,28 @@ def test_a_lone_teb_ends_with_the_process_that_started_it(name, tmp_path):
         assert select.select([watched], [], [], 20)[0]
         os.close(watched)
     process.stdin.close()
+
+
+def test_a_teb_that_was_stopped_calls_nobody_late(name):
+    stopped_s = 1.5
+    both = ["--lone", "hsd_0", "--eb-timeout", "1"]
+    with (
+        teb_command(name, *both) as process,
+        StandIn(well_known(name)) as one,
+        StandIn(well_known(name), 1) as two,
+    ):
+        for drp in (one, two):
+            drp.hello()
+            drp.configure(1)
+        for drp in (one, two):
+            drp.await_transition("Configure")
+        one.events([10])
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(stopped_s)  # the time that it is stopped for is what is tried
+        process.send_signal(signal.SIGCONT)
+        two.events([10])
+        one.await_verdicts(1)
+        assert one.verdicts[0] == (PERSIST, 0, 0)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user is played by root")

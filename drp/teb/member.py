@@ -87,11 +87,18 @@ class TebMember:
             raise MessageError("configure comes with an epoch")
         if not self._drps:
             raise DrpError("there is no drp in the partition", hint="A teb decides on what drps contribute.")
-        if teb.config.script and not Path(teb.config.script[0]).is_file():
-            raise ScriptError(f"there is no trigger script {teb.config.script[0]}", transition="Configure")
+        script = body.get("script") or ()
+        if not isinstance(script, list | tuple) or not all(isinstance(one, str) for one in script):
+            raise MessageError("a script is [path, argument, ...]")
+        if script and not teb.config.script:
+            raise DrpError("this teb runs no script", hint='Start it with -p "trigger.py ...".')
+        named = (*script, *teb.config.script)[:1]
+        if named and not Path(named[0]).is_file():
+            raise ScriptError(f"there is no trigger script {named[0]}", transition="Configure")
         trigger = body.get("trigger")
         teb.mebs = self._mebs
-        teb.begin(epoch, self._drps, {"trigger_0": trigger} if isinstance(trigger, dict) else {})
+        configs = {"trigger_0": trigger} if isinstance(trigger, dict) else {}
+        teb.begin(epoch, self._drps, configs, tuple(script))
 
     def told(self, built: Transition, missing: list[str], error: DrpError | None) -> None:
         """Tell control that a transition is over here."""

@@ -116,6 +116,30 @@ def test_a_teb_that_was_stopped_calls_nobody_late(name):
         assert one.verdicts[0] == (PERSIST, 0, 0)
 
 
+def test_a_configure_may_name_another_script(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    first, second = tmp_path / "first.py", tmp_path / "second.py"
+    first.write_text(SCRIPT)
+    second.write_text(SCRIPT.replace("> 15", "> 16"))
+    with FakeControl() as control, teb_command("", "-u", "teb0", "-p", str(first), lone=""):
+        control.await_members("teb0")
+        connect = control.command("teb0", "alloc", {})["connect_info"]
+        control.command("teb0", "connect", {"partition": {"drp": {"epix_0": {"id": 0, "readout": 0}}}})
+        endpoint = Endpoint.from_dict(connect["endpoint"])
+        with StandIn(endpoint) as drp:
+            for epoch, script, kept in ((1, None, 2), (2, [str(second)], 1), (3, None, 2)):
+                assert control.command("teb0", "configure", {"epoch": epoch, "script": script}) == {}
+                drp.epoch = epoch
+                drp.hello()
+                drp.configure(1, WORDS, 4)
+                drp.events([10, 11, 12], peaks(15, 16, 17))
+                drp.await_verdicts(3 * epoch)
+                results = [drp.verdicts[seq][0] for seq in range(3 * epoch - 3, 3 * epoch)]
+                assert sum(bool(one & PERSIST) for one in results) == kept
+            asked = {"epoch": 4, "script": [str(tmp_path / "none.py")]}
+            assert "no trigger script" in control.command("teb0", "configure", asked)["err_info"]["what"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user is played by root")
 def test_another_user_does_not_get_at_the_socket(name):
     endpoint = well_known(name)
@@ -196,6 +220,8 @@ def test_a_member_does_what_control_says_and_tells_when_it_is_done(tmp_path, mon
             one.until(lambda: bool(one.errors), "goodbye")
             assert "err_info" in control.command("teb0", "connect", {"partition": {"drp": {"a": {"id": 99}}}})
             assert "err_info" in control.command("teb0", "configure", {})
+            asked = {"epoch": 5, "script": ["other.py"]}
+            assert "runs no script" in control.command("teb0", "configure", asked)["err_info"]["what"]
             control.command("teb0", "configure", {"epoch": 5})
             one.epoch = 5
             one.hello()

@@ -6,6 +6,7 @@ from drp._names import look_up as __getattr__  # noqa: F401 - of names that are 
 from drp.script.datasource import DataSource
 from drp.script.errors import CalibrationError, ScriptError
 from drp.script.info import DrpInfo
+from drp.script.subscribe import words
 from drp.script.trigger import TriggerDataSource
 from xtc import AlgDef, Damage, DetectorDef
 
@@ -22,4 +23,5 @@ __all__ = [
     "DrpInfo",
     "ScriptError",
     "TriggerDataSource",
+    "words",
 ]

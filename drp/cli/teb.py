@@ -31,6 +31,7 @@ from drp.teb.member import TebMember
 from drp.teb.process import Teb, TebConfig
 from drp.teb.server import Limits
 from drp.teb.stage import StageConfig, TriggerStage
+from drp.teb.words import WordsPublisher
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 LAST_S = 0.7
@@ -201,9 +202,11 @@ def _serve(
     router, endpoint = listen(
         zmq.ROUTER, name, bind=None if lone else partition.bind, keys=None if lone else partition.keys
     )
+    words = WordsPublisher(name, bind=None if lone else partition.bind, keys=None if lone else partition.keys)
     made: list[Teb] = []
     member = None if lone else TebMember(lambda: made[0], endpoint)
-    teb = Teb(config, router, decider, alone=lone, told=None if member is None else member.told)
+    told = None if member is None else member.told
+    teb = Teb(config, router, decider, alone=lone, told=told, words=words)
     made.append(teb)
     with counted_signals(LAST_S, EXIT_INTERRUPTED) as signals, exported(options, partition, teb.metrics):
         teb.watch(signals)
@@ -213,7 +216,12 @@ def _serve(
             member.attach(line)
             teb.watch(line.fd)
         say_ready()
-        log.info("%s: contributors come to %s", partition.alias, endpoint.address)
+        log.info(
+            "%s: contributors come to %s, words go out at %s",
+            partition.alias,
+            endpoint.address,
+            words.endpoint.address,
+        )
         parent = os.getppid()
         try:
             while True:

@@ -2,13 +2,13 @@
 
 A message is one frame (`drp.core.wire`), `session` is a number of the teb's own:
 
-* TRANSITION: JSON, whose words they are: {"contributors": [{"alias", "id", "group", "words": [[name, type], ...]}], "turn"}; to each subscriber at
-  once, and to all at a Configure, which begins another turn;
+* TRANSITION: JSON, whose words they are: {"contributors": [{"alias", "id", "group", "words": [[name, type], ...]}], "turn"}; to all at a
+  Configure, which begins another turn, and whenever somebody subscribes;
 * EVENTS: `count` events, as below;
 * CREDIT: u64, the number of the last event, twice a second: a subscriber then knows what it has lost.
 
-An EVENTS payload is `count` EVENTs, as many u32 results (filled up to a multiple of 8), and for each contributor in turn its rows: see `drp.core.batch`.
-Events of a turn are numbered from 1 in the order in which they were built, which is that of pulse ids: a gap is what was lost.
+An EVENTS payload is `count` EVENTs, as many u32 results (filled up to a multiple of 8), and for each contributor in turn its rows, as in
+`drp.core.batch`. Events of a turn are numbered from 1 in the order in which they were built, which is that of pulse ids: a gap is what was lost.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
         if event.words["epix_0"] is not None:
             steer(event.pulse_id, event.words["epix_0"]["npeaks"])
 
-All events of the common readout group come, monitored or not, recorded or not, in the order of pulse ids. Over several tebs an event is held back until each
-has gone past it, `HOLD_S` at most. Who is too slow loses events, and `lost` says how many; the tebs and the run do not notice.
+All events of the common readout group come, monitored or not, recorded or not, in the order of pulse ids. Over several tebs an event is held back
+until each has gone past it, `HOLD_S` at most. Who is too slow loses events, and `lost` says how many; the tebs and the run do not notice.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ class _Stream:
 class WordsStream:
     """The words of a partition, an iterator of `Words`; `batches` is for those who take them as arrays. Not for several threads at once.
 
-    `where`: `tst`, `tst:0`, or `tst:0/teb0`; or endpoints of tebs. `limit_s`: an iteration ends where nothing comes for so long. LinkError, ScriptError.
+    `where`: `tst`, `tst:0`, or `tst:0/teb0`; or endpoints of tebs. `limit_s`: an iteration ends where nothing comes for so long. Raises LinkError,
+    ScriptError.
     """
 
     def __init__(

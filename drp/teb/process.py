@@ -25,6 +25,7 @@ from drp.core.errors import DrpError
 from drp.teb.connect import connect_info
 from drp.teb.deciding import Decider
 from drp.teb.server import Limits, Links
+from drp.teb.words import WordsPublisher
 from xtc import TransitionId
 
 POLL_S = 0.1
@@ -83,16 +84,19 @@ class Clock:
 
 @dataclass(slots=True)
 class _Asked:
-    """A batch that is being decided on: what its results get beside the decider's word."""
+    """A batch that is being decided on, the first `given` of it are: what its results get beside the decider's word."""
 
     extra: npt.NDArray[np.uint32]
     began_ns: int
+    batch: Batch
+    given: int = 0
 
 
 class Teb:
     """Serve contributors on `router`, and have `decider` decide on what they contribute.
 
-    `told` is called with each transition that is over here, the aliases of those who are missing in it, and the error it ended with.
+    `told` is called with each transition that is over here, the aliases of those who are missing in it, and the error it ended with. `words`
+    publishes what was decided on; it is closed with the teb.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class Teb:
         *,
         alone: Sequence[Contributor] = (),
         told: Callable[[Transition, list[str], DrpError | None], None] | None = None,
+        words: WordsPublisher | None = None,
     ) -> None:
         self.config = config
         self.clock = Clock()
@@ -114,6 +119,7 @@ class Teb:
         self.script: tuple[str, ...] = config.script
         self._decider = decider
         self._told = told
+        self._words = words
         self._asked: deque[_Asked] = deque()
         self._configuring: Transition | None = None
         self._configured = False
@@ -131,6 +137,8 @@ class Teb:
         """Say goodbye to everybody and end the decider."""
         self.links.end("the teb ends" if self.error is None else f"the teb ends: {self.error.what}")
         self._decider.close()
+        if self._words is not None:
+            self._words.close()
 
     # Epochs.
 
@@ -180,6 +188,8 @@ class Teb:
             self._collect()
             self._give_out()
             self.links.deliver()
+        if self._words is not None:
+            self._words.look()
         return found
 
     def _due_s(self) -> float:
@@ -219,13 +229,13 @@ class Teb:
         self.counts.batches += 1
         if (lost := events["missing"]).any():
             self._tell_lost(lost)
-        asked = _Asked(extra.astype(np.uint32), time.monotonic_ns())
+        asked = _Asked(extra.astype(np.uint32), time.monotonic_ns(), batch)
         if self._configured:
             self._asked.append(asked)
             self._decider.submit(events, batch.rows)
         else:
             self.counts.unanswered += len(events)
-            self._judge(builder, asked.extra | np.uint32(wire.PERSIST))
+            self._judge(builder, asked, asked.extra | np.uint32(wire.PERSIST))
 
     def _collect(self) -> None:
         """Take what was decided."""
@@ -240,7 +250,7 @@ class Teb:
         while at < len(words) and self._asked:
             asked = self._asked[0]
             part = words[at : at + len(asked.extra)]
-            self._judge(builder, part | asked.extra[: len(part)])
+            self._judge(builder, asked, part | asked.extra[: len(part)])
             at += len(part)
             if len(part) < len(asked.extra):
                 asked.extra = asked.extra[len(part) :]
@@ -248,7 +258,7 @@ class Teb:
                 self.counts.decision_ns += time.monotonic_ns() - asked.began_ns
                 self._asked.popleft()
 
-    def _judge(self, builder: EventBuilder, results: npt.NDArray[np.uint32]) -> None:
+    def _judge(self, builder: EventBuilder, asked: _Asked, results: npt.NDArray[np.uint32]) -> None:
         counts = self.counts
         counts.events += len(results)
         counts.persisted += int(np.count_nonzero(results & wire.PERSIST))
@@ -256,6 +266,10 @@ class Teb:
         for meb in range(wire.MAX_MEBS):
             counts.by_meb[meb] += int(np.count_nonzero(results & (1 << wire.MONITOR_SHIFT + meb)))
         builder.judge(np.ascontiguousarray(results, np.uint32))
+        if self._words is not None:
+            part = slice(asked.given, asked.given + len(results))
+            asked.given += len(results)
+            self._words.publish(asked.batch.events[part], [rows[part] for rows in asked.batch.rows], results)
 
     def _tell_lost(self, missing: npt.NDArray[np.uint64]) -> None:
         """Log the first incidents of each contributor that did not contribute, then no more."""
@@ -279,6 +293,8 @@ class Teb:
             self._run_events = 0
         if built.service == TransitionId.Configure:
             contributors = tuple(self.links.contributors.values())
+            if self._words is not None:
+                self._words.configure(contributors)
             connect = connect_info(
                 contributors,
                 mebs=self.mebs,

@@ -22,6 +22,7 @@ from drp.link.sockets import listen
 
 HIGH_WATER = 256
 BEAT_S = 0.5
+LOOK_S = 0.02
 SUBSCRIBE = b"\x01"
 
 
@@ -36,16 +37,15 @@ class WordsPublisher:
         self.subscribers = 0
         self._session = random.getrandbits(32) or 1
         self._turn = self._number = 0
-        self._beat_s = 0.0
+        self._beat_s = self._looked_s = 0.0
         self._contributors: tuple[Contributor, ...] = ()
-        self._welcome()
 
     def configure(self, contributors: Sequence[Contributor]) -> None:
         """Say whose words are published from now on."""
         self._contributors = tuple(contributors)
         self._number = 0
         self._turn += 1
-        self._send(self._welcome())
+        self._tell()
 
     def publish(
         self,
@@ -65,13 +65,19 @@ class WordsPublisher:
 
     def look(self) -> None:
         """Take note of who subscribes, and twice a second tell all how many events there were."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < LOOK_S:
+            return
+        self._looked_s = now_s
         while True:
             try:
                 word = self.socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            self.subscribers = max(0, self.subscribers + (1 if word[:1] == SUBSCRIBE else -1))
-        now_s = time.monotonic()
+            came = word[:1] == SUBSCRIBE
+            self.subscribers = max(0, self.subscribers + (1 if came else -1))
+            if came:  # those who know it already pass over it
+                self._tell()
         if now_s - self._beat_s >= BEAT_S:
             self._beat_s = now_s
             self._send(Header(Kind.CREDIT, self._session).encode() + self._number.to_bytes(8, "little"))
@@ -81,11 +87,8 @@ class WordsPublisher:
         self._send(Header(Kind.BYE, self._session).encode())
         self.socket.close()
 
-    def _welcome(self) -> bytes:
-        """Set what a new subscriber is told first, and return it."""
-        schema = encode_schema(self._session, self._contributors, self._turn)
-        self.socket.setsockopt(zmq.XPUB_WELCOME_MSG, schema)
-        return schema
+    def _tell(self) -> None:
+        self._send(encode_schema(self._session, self._contributors, self._turn))
 
     def _send(self, frame: bytes) -> None:
         try:

@@ -17,6 +17,7 @@ from drp.link.sockets import Endpoint, listen
 from drp.teb.deciding import AtOnce
 from drp.teb.process import Teb, TebConfig
 from drp.teb.server import Limits
+from drp.teb.words import WordsPublisher
 
 CONTRIBUTORS = [Contributor(0, "epix_0", 0), Contributor(7, "hsd_0", 0), Contributor(3, "slow_0", 1)]
 
@@ -73,11 +74,12 @@ def serve() -> Iterator[Callable[..., Served]]:
         timeout_s: float = 60.0,
         window: int = 64,
         alone: tuple[Contributor, ...] = (),
+        words: WordsPublisher | None = None,
     ) -> Served:
         router, endpoint = listen(zmq.ROUTER, f"teb-{secrets.token_hex(4)}")
         config = TebConfig((), prescale, Limits(timeout_s, timeout_s, window))
         decider = AtOnce(Conditions.parse(keep_if) if keep_if else None)
-        served = Served(Teb(config, router, decider, alone=alone), endpoint)
+        served = Served(Teb(config, router, decider, alone=alone, words=words), endpoint)
         if not alone:
             served.teb.begin(1, CONTRIBUTORS if contributors is None else contributors, {})
         made.append((served, router))

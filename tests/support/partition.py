@@ -77,6 +77,8 @@ class World:
             self.lines[name] = [command, *map(str, words)]
         command, *argv = self.lines[name]
         code = f"import sys, drp_start; sys.exit(drp_start.{command}())"
+        if name in self.logs:
+            self.logs[name].close()
         log = self.logs[name] = (self.folder / f"{name}.log").open("ab")
         self.processes[name] = subprocess.Popen(
             [sys.executable, "-c", code, *argv],

@@ -182,6 +182,8 @@ class JudgeThread:
         self.check(told)
         if told.words is not None:
             self._flow.set_words(told.words.size_bytes)
+        if self._thread is None:
+            return
         self._told.append(replace(told, pulse_id=self._flow.told_pulse(told.pulse_id)))
         self.ring()
 

@@ -428,7 +428,7 @@ class Reducer:
             self._look_at_disk()
             if (unwritable := self._unwritable(now_s)) is not None:
                 return unwritable
-            if self._stop_by_s is not None and now_s > self._stop_by_s:
+            if self._stop_by_s is not None and now_s > self._stop_by_s and not self._goes_on_unjudged():
                 return self._unfinished(selector)
             if self._done():
                 return self._crew.stop_asked
@@ -450,6 +450,15 @@ class Reducer:
             hint="What is in it is whole; the events after it are not recorded.",
         )
 
+    def _goes_on_unjudged(self) -> bool:
+        """Where a stop has waited long enough for the trigger, do without it: what it has not decided is kept, and the run is closed."""
+        if self._judge is None or not (count := self._flow.load()["to_judge"]):
+            return False
+        self._warn(f"the trigger had not decided on {count:,} dgrams within --stop-timeout: they are kept")
+        self._judge.close()
+        self._stop_by_s = time.monotonic() + self._config.stop_timeout_s
+        return self._flow.load()["to_judge"] == 0
+
     def _unfinished(self, selector: selectors.BaseSelector) -> DrpError:
         """Return the error of a stop that took too long: what it waits for, and what to do about that."""
         late = "what was in flight did not finish within --stop-timeout"
@@ -460,8 +469,6 @@ class Reducer:
                 errno=code,
                 hint="Make room where it is recorded, or record elsewhere (-o), and start again.",
             )
-        if count := self._flow.load()["to_judge"]:
-            return DrpError(f"{late}: the trigger has not decided about {count:,} events")
         if not (busy := self._crew.ask_the_busy()):
             return DrpError(late, hint="Raise --stop-timeout.")
         told_by_s = time.monotonic() + TRACEBACK_S

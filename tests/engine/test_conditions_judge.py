@@ -13,8 +13,12 @@ from flow_bench import L1, Bench
 
 from drp.cli.drp import judge_of
 from drp.cli.options import parse
+from drp.core.config import DrpConfig
 from drp.core.errors import ConfigError
+from drp.core.ledger import Fate
+from drp.core.report import Snapshot
 from drp.engine.judging import JudgeThread, Told, Words
+from drp.engine.reducer import Reducer
 from tests.support.plain_xtc2 import END_RUN, PlainFile
 from xtc import TransitionId
 
@@ -113,6 +117,37 @@ def test_a_trigger_that_cannot_be_is_refused(words: list[str], text: str) -> Non
 
 def test_without_a_condition_there_is_no_judge() -> None:
     assert judge_of(parse(["-p", __file__])) is None
+
+
+class Mute(JudgeThread):
+    """A judge that never decides."""
+
+    def decide(self, taken: bytes) -> None:
+        pass
+
+
+def test_a_stop_waits_for_the_trigger_no_longer_than_for_all_else(tmp_path: Path) -> None:
+    script = tmp_path / "words.py"
+    script.write_text(SCRIPT)
+    config = DrpConfig(
+        str(script),
+        sources=("sim:digitizer:32",),
+        workers=1,
+        events=200,
+        out_dir=tmp_path,
+        event_timeout_s=0.5,
+        stop_timeout_s=0.6,
+    )
+
+    def watch(now: Snapshot) -> None:
+        if now.slots_used >= 200:
+            reducer.stop()
+
+    reducer = Reducer(config, watch, judge=Mute())
+    report = reducer.run()
+    assert report.closes and report.error == "" and report.ledger[Fate.recorded_no_verdict] == 200
+    assert "the trigger had not decided on 200 dgrams within --stop-timeout: they are kept" in report.warnings
+    assert recorded(tmp_path).services[-1] == END_RUN
 
 
 class Broken(JudgeThread):

@@ -4,8 +4,10 @@ The model knows only the layout and what is promised: what each event must be in
 write nonsense over every byte of their arena that is theirs to write, so that data freed too early would be seen in the file.
 """
 
+import os
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 from flow_bench import (
     ANSWER,
@@ -30,6 +32,9 @@ from flow_bench import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ring_worker import LEFT, OK, OVERFLOW, RAISED, REPLAY, Entry, RingWorker
+
+from drp.core import wire
+from drp.core.ledger import Fate
 
 ARENA_BYTES = 2048
 LARGEST = ARENA_BYTES // 2 - 8 - 80
@@ -71,6 +76,7 @@ class Model:
 
     def __init__(self) -> None:
         self.bench = Bench(self.n_events, ARENA_BYTES, bound=4096, n_blocks=self.n_blocks)
+        self.prepare()
         self.men: dict[int, Man] = {}
         self.expected: dict[int, bytes | None] = {}
         self.causes: dict[int, int] = {}
@@ -87,6 +93,9 @@ class Model:
         for service in SERVICES_IN_FORCE:
             self.put(service)
             self.flush()
+
+    def prepare(self) -> None:
+        """Do what comes before the first dgram."""
 
     def hire(self, worker: int, *, fed: bool) -> Man:
         number = self.bench.add_worker(worker, fed=fed)
@@ -313,7 +322,9 @@ class Model:
 
     def all_is_in_order(self) -> None:
         flow = self.bench.flow
-        assert flow.record_next <= flow.retire_next <= flow.dispatch_next <= flow.submit_next
+        assert (
+            flow.record_next <= flow.judged_next <= flow.retire_next <= flow.dispatch_next <= flow.submit_next
+        )
         assert flow.submit_next - flow.record_next <= self.n_events + 32
         ports = [self.bench.ports[number] for number in self.men]
         assert flow.load()["in_flight"] == sum(port.events for port in ports)
@@ -417,6 +428,38 @@ class Wide(Model):
     n_blocks = 3
 
 
+class Judged(Wide):
+    """A judge that decides late, and wants two events of three."""
+
+    def prepare(self) -> None:
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK)
+        self.bench.flow.judge(1, self.bell)
+        self.asked: list[tuple[int, bool]] = []
+        self.unwanted: list[int] = []
+
+    def record(self) -> None:
+        verdicts = [
+            (seq, 0, wire.PERSIST if failed or seq % 3 else 0, 0, 0) for seq, failed in reversed(self.asked)
+        ]
+        self.unwanted += [seq for seq, _, result, _, _ in verdicts if not result]
+        assert self.bench.flow.give_verdicts(np.array(verdicts, wire.VERDICT)) == len(verdicts)
+        taken = np.frombuffer(self.bench.flow.take_contributions(5), wire.CONTRIBUTION)
+        events = taken[taken["env"] >> 24 & 15 == L1]
+        self.asked = [(int(one["seq"]), bool(one["flags"] & wire.Contributed.failed)) for one in events]
+        for seq, failed in self.asked:
+            assert failed == (seq in self.causes)
+        super().record()
+
+    def check_file(self) -> None:
+        counts = self.bench.flow.counts()["fates"]
+        assert counts[Fate.filtered] == len(self.unwanted)
+        assert counts[Fate.recorded_verdict] == len(self.expected) - len(self.unwanted)
+        for seq in self.unwanted:
+            del self.services[seq], self.expected[seq]
+        super().check_file()
+        os.close(self.bell)
+
+
 @dataclass(frozen=True)
 class Act:
     """One act and all that any act may want to know."""
@@ -483,13 +526,13 @@ def run(model_type: type[Model], examples: int, acts: int) -> None:
 
 
 @pytest.mark.timeout(400)  # a counterexample takes its time to be made small
-@pytest.mark.parametrize("model_type", [Model, OneSlot, Wide])
-def test_the_flow_does_what_its_model_does(model_type: type[Model]) -> None:
-    run(model_type, 40, 60)
+@pytest.mark.parametrize(("model_type", "examples"), [(Model, 40), (OneSlot, 40), (Wide, 40), (Judged, 20)])
+def test_the_flow_does_what_its_model_does(model_type: type[Model], examples: int) -> None:
+    run(model_type, examples, 60)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("model_type", [Model, OneSlot, Wide])
+@pytest.mark.parametrize("model_type", [Model, OneSlot, Wide, Judged])
 def test_the_flow_does_what_its_model_does_for_long(model_type: type[Model], times: int) -> None:
     run(model_type, 150 * times, 120)

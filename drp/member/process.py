@@ -207,7 +207,7 @@ class Process:
         config = setup.config
         options = SourceOptions(rate_hz=None, loop=True, instrument=config.instrument)
         inner = open_source(list(config.sources), options)
-        named = Named(config.det_name or "", config.det_segment, config.det_id)
+        named = Named(config.det_name or "", config.det_segment, config.det_id, self._place.id)
         first: int | None = None
 
         def edit(dgram: bytes) -> bytes:

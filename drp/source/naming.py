@@ -20,17 +20,23 @@ from xtc.values import encode_shapes_data
 NO_DETECTORS = frozenset(
     ("runinfo", "chunkinfo", "smdinfo", "drpinfo", "drpledger", "drpcalib", "epics", "epicsinfo", "scan")
 )
+EPICS = ("epics", "epicsinfo")
 CONFIG_ALG = "config"
 LAST_INDEX = 0xFF
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Detector, first segment and serial number ("": the source's own) that a Configure is to have."""
+    """Detector, first segment and serial number ("": the source's own) that a Configure is to have.
+
+    `number` is the drp's among all of the partition, and the segment of `epics`: each source may bring that, and readers take no segment from two
+    streams.
+    """
 
     detname: str
     segment: int
     detid: str = ""
+    number: int = 0
 
 
 def first_segment(configure: bytes, named: Named) -> int:
@@ -52,6 +58,8 @@ def renamed(configure: bytes, named: Named, config_json: str = "") -> bytes:
     dropped = {one.names_id for one in names if config_json and _is_config(one, detector)}
 
     def rewritten(one: Names) -> Names:
+        if one.detname in EPICS:
+            return replace(one, segment=named.number)
         if one.detname != detector:
             return one
         segment = first + segments.index(one.segment)

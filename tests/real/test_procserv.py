@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from drp.launch import Command
 from drp.launch.keepers import default_keeper, keeper_named
+from tests.real.conftest import psana_environment
 from tests.support.demo import Demo, check_whole_run
 from tests.support.drp_fixtures import folder_in_memory
 from tests.support.kept import World, gone, until
@@ -22,6 +26,8 @@ pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(shutil.which("procServ") is None, reason="no procServ: apt-get install procserv"),
 ]
+
+STREAMS = Path(__file__).with_name("psana_streams.py")
 
 
 @pytest.fixture
@@ -114,10 +120,25 @@ def test_where_procserv_is_killed_its_process_is_still_told_and_stopped(world: W
 
 
 @pytest.mark.timeout(240)
-def test_the_demo_partition_takes_10000_events_whose_ledger_closes() -> None:
+def test_psana_event_builds_the_10000_events_that_the_demo_partition_took(psana: Any) -> None:
     with folder_in_memory() as folder:
         demo = Demo(folder, "procServ", 10_000)
         try:
             check_whole_run(demo)
+            recorded = next(iter(demo.recorded().values()))
+            done = subprocess.run(
+                [psana.python, STREAMS, "tst", "1", folder / "demo-out" / "tst" / "tst" / "xtc"],
+                capture_output=True,
+                timeout=90,
+                check=False,
+                env=psana_environment(),
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr[-4000:]
+            said = json.loads(done.stdout)
+            assert said["timestamps"] == recorded
+            assert said["streams"] == [[True, True, True]] * len(recorded)
+            assert "timing" in said["detnames"]
+            assert 0 < said["with_42"] <= demo.events / 10
         finally:
             demo.call("procmgr", "stop", str(demo.file), "--stop-timeout", "1")

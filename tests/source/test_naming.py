@@ -80,6 +80,14 @@ def test_a_configuration_from_outside_takes_the_place_of_the_detectors_own() -> 
     assert gain == 3
 
 
+def test_epics_of_each_drp_are_a_segment_of_their_own() -> None:
+    configure = _configure("epixhr,segments=1")
+    for number in (0, 3):
+        new = renamed(configure, Named("front", 1, number=number))
+        assert _segments(new, "epics", "raw") == _segments(new, "epicsinfo", "epicsinfo") == [number]
+        assert _segments(new, "front", "raw") == [1]
+
+
 def test_a_source_of_several_detectors_needs_to_be_told_which() -> None:
     both = _with_another(_configure("epixhr,segments=1"), "front")
     with pytest.raises(SourceError, match="it has no detector back, but epixhr, front"):

@@ -17,7 +17,11 @@ RECORDED = tuple(fate.name for fate in Fate if fate.name.startswith("recorded"))
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The ledger of one run. `drps` has what each drp told, or None, by alias; `problems` is empty where it closes."""
+    """The ledger of one run. `drps` has what each drp told, or None, by alias; `problems` is empty where it closes.
+
+    `undelivered` is None but where timing died in the run: then it has the triggers that did not reach a drp, by alias, and `issued` is what
+    reached any.
+    """
 
     experiment: str
     run: int
@@ -26,6 +30,7 @@ class Account:
     groups: dict[str, int]
     drps: dict[str, dict[str, int] | None]
     gone: tuple[str, ...]
+    undelivered: dict[str, int] | None
     problems: tuple[str, ...]
 
     @property
@@ -45,6 +50,7 @@ class Account:
             "groups": self.groups,
             "drps": self.drps,
             "gone": list(self.gone),
+            "undelivered": self.undelivered,
         }
 
     def as_text(self) -> list[str]:
@@ -54,6 +60,11 @@ class Account:
             none = "died in the run, and took its ledger along" if alias in self.gone else "no ledger"
             told = none if ledger is None else _counts({k: n for k, n in ledger.items() if n})
             lines.append(f"  {alias} (group {self.groups[alias]}): {told}")
+        if self.undelivered is not None:
+            lost = {alias: n for alias, n in self.undelivered.items() if n}
+            lines.append(
+                f"  timing died in the run; triggers that reached one drp of a group and not another: {_counts(lost)}"
+            )
         if any(self.inhibited.values()):
             lines.append(f"  inhibited by dead time: {_counts(self.inhibited)}")
         verdict = "the partition's ledger closes" if self.closes else "THE PARTITION'S LEDGER DOES NOT CLOSE"
@@ -67,28 +78,54 @@ def account(
     ledgers: dict[str, object],
     counts: object,
     gone: Sequence[str] = (),
+    *,
+    timing_gone: bool = False,
 ) -> Account:
     """Return the account of a run: `groups` and `ledgers` by alias of the drps, as they told them; `counts` as timing told them.
 
-    From those that are `gone` no ledger is wanted: what they had is lost with the process, and is said to be.
+    From those that are `gone` no ledger is wanted: what they had is lost with the process, and is said to be. With `timing_gone` nobody knows of triggers
+    that reached no drp but timing's journal.
     """
     told = counts if isinstance(counts, dict) else {}
     issued, inhibited = _numbers(told.get("groups")), _numbers(told.get("inhibited")) or {}
     drps = {alias: _numbers(ledgers.get(alias)) for alias in sorted(groups)}
+    undelivered = None
+    if timing_gone and issued is None:
+        issued = _reached(groups, drps)
+        undelivered = {
+            a: issued[str(groups[a])] - one["total"] for a, one in drps.items() if one and "total" in one
+        }
     problems = [] if issued is not None else ["timing has not told how many triggers it sent"]
     for alias, ledger in drps.items():
         if alias in gone:
             continue
         if ledger is None or "total" not in ledger:
             problems.append(f"{alias} has given no ledger")
-        elif issued is not None and ledger["total"] != issued.get(str(groups[alias]), 0):
+        elif (
+            issued is not None
+            and undelivered is None
+            and ledger["total"] != issued.get(str(groups[alias]), 0)
+        ):
             sent = issued.get(str(groups[alias]), 0)
             problems.append(
                 f"{alias} has {ledger['total']} events, and group {groups[alias]} had {sent} triggers"
             )
     for group in sorted(set(groups.values())):
-        problems += _unequal({a: one for a, one in drps.items() if groups[a] == group and one is not None})
-    return Account(experiment, run, issued or {}, inhibited, groups, drps, tuple(gone), tuple(problems))
+        mine = {a: one for a, one in drps.items() if groups[a] == group and one is not None}
+        if not any((undelivered or {}).get(alias) for alias in mine):
+            problems += _unequal(mine)
+    return Account(
+        experiment, run, issued or {}, inhibited, groups, drps, tuple(gone), undelivered, tuple(problems)
+    )
+
+
+def _reached(groups: dict[str, int], drps: dict[str, dict[str, int] | None]) -> dict[str, int]:
+    """Return the most events that a drp of each group had."""
+    most = dict.fromkeys((str(group) for group in groups.values()), 0)
+    for alias, ledger in drps.items():
+        group = str(groups[alias])
+        most[group] = max(most[group], (ledger or {}).get("total", 0))
+    return most
 
 
 def _unequal(drps: dict[str, dict[str, int]]) -> list[str]:

@@ -422,6 +422,7 @@ class Partition:
             {peer.alias: told.get(peer.uid, {}).get("ledger") for peer in drps},
             counts,
             gone=[peer.alias for peer in drps if peer.gone],
+            timing_gone=any(peer.gone for peer in self.active if peer.level == "timing"),
         )
         self.last_account = made
         self._out.append(Keep(made))

@@ -24,6 +24,7 @@ def snapshot(partition: Partition) -> dict[str, Any]:
     """Return what must be kept of a partition, for JSON."""
     return {
         "state": partition.state,
+        "transition": partition.transition,
         "busy": partition.busy,
         "broken": partition.broken,
         "epoch": partition.epoch,
@@ -80,4 +81,5 @@ class Takeover:
             peer.id, peer.readout, peer.gone = int(one["id"]), int(one["readout"]), bool(one["gone"])
             peer.connect_info = dict(one["connect_info"])
             active.append(peer)
+        partition.transition = str(kept["transition"])
         partition.adopt(State(kept["state"]), active, run=int(kept["run"]), recorded=bool(kept["recorded"]))

@@ -133,3 +133,14 @@ def test_a_drp_that_died_is_named_and_the_rest_closes() -> None:
     made = account("tst", 3, {"a": 0, "b": 0}, {"a": LEDGER}, {"groups": {"0": 10}}, gone=["b"])
     assert made.closes
     assert any("b (group 0): died" in line for line in made.as_text())
+
+
+def test_when_timing_died_drps_may_differ_by_what_reached_only_one() -> None:
+    ledgers: dict[str, object] = {"a": LEDGER, "b": LEDGER | {"recorded_verdict": 3, "total": 9}}
+    made = account("tst", 3, {"a": 0, "b": 0}, ledgers, None, timing_gone=True)
+    assert made.closes
+    assert (made.issued, made.undelivered) == ({"0": 10}, {"a": 0, "b": 1})
+    assert any("timing died in the run" in line and "b 1" in line for line in made.as_text())
+    uneven: dict[str, object] = {"a": LEDGER, "b": LEDGER | {"recorded_verdict": 3, "filtered": 7}}
+    assert not account("tst", 3, {"a": 0, "b": 0}, uneven, None, timing_gone=True).closes
+    assert not account("tst", 3, {"a": 0, "b": 0}, {"a": LEDGER}, None, timing_gone=True).closes

@@ -45,7 +45,7 @@ PLAIN = """
 from drp import DataSource
 ds = DataSource()
 for run in ds.runs():
-    det = run.Detector("epixhr")
+    det = run.Detector(ds.drp_info.det_name)
     for evt in run.events():
         assert det.raw.raw(evt) is not None
 """
@@ -59,6 +59,7 @@ class World:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     lines: dict[str, list[str]] = field(default_factory=dict)
     logs: dict[str, IO[bytes]] = field(default_factory=dict)
+    stopped: dict[str, float] = field(default_factory=dict)
 
     @property
     def out(self) -> Path:
@@ -176,6 +177,22 @@ class World:
     def logs_text(self) -> str:
         """Return the ends of all logs."""
         return "\n".join(f"== {one}\n{self.log(one)[-2000:]}" for one in self.processes)
+
+    def stood_still(self, name: str, seconds: float) -> bool:
+        """Say whether a process was stopped this long; the time counts from the first call."""
+        return time.monotonic() - self.stopped.setdefault(name, time.monotonic()) >= seconds
+
+    def stands_still(self, run: int, seconds: float = 0.3) -> bool:
+        """Say whether no event of a run was triggered for so long."""
+        before = len(self.triggered(run))
+        time.sleep(seconds)
+        return len(self.triggered(run)) == before
+
+    def end_run_with_a_loss(self) -> None:
+        """End a run of which control will say that something is missing."""
+        with self.daq() as daq:
+            daq.setState("configured", {})
+            assert daq.getState() == "configured", self.logs_text()
 
     def run(self, number: int, events: int) -> None:
         """Do a run of so many events, which timing counts, and leave it configured."""

@@ -49,7 +49,10 @@ def install() -> None:
         modules[f"psdaq.trigger.{name}"] = _module(f"psdaq.trigger.{name}", names)
         inner["trigger"].__dict__[name] = modules[f"psdaq.trigger.{name}"]
     # Scripts take all of it, and some count on the json it brings.
-    config = _module("psdaq.configdb.get_config", {"get_config": trigger.get_config, "json": json})
+    config = _module(
+        "psdaq.configdb.get_config",
+        {"get_config": trigger.get_config, "get_config_json": trigger.get_config_json, "json": json},
+    )
     inner["configdb"].__dict__["get_config"] = modules["psdaq.configdb.get_config"] = config
     sys.modules.update(modules)
 

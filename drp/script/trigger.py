@@ -21,7 +21,8 @@ from xtc import Alg, DataType, Field, Names, TransitionId, encode_dgram, encode_
 
 SETUP = Names(1 << 8, "teb", "teb", "", 0, Alg("config", (1, 0, 0)), (Field("setup", DataType.CHARSTR, 1),))
 VERDICTS = Declaration("teb", "teb", "", 0, "verdicts", (1, 0, 0), (("results", DataType.UINT32, 1),))
-MAX_MEBS = 4
+MARKED = frozenset(f"{name}:RO" for name in ("detName", "detType", "detId", "doc", "alg", "version"))
+"""Keys of a configuration that psdaq leaves as they are, for they say of what it is one."""
 
 
 def setup_dgram(
@@ -163,7 +164,7 @@ class CubeTriggerDataSource:
 def get_config(connect_json: str, cfgtype: str, detname: str, detsegm: int) -> dict[str, Any]:
     """Return the configuration that the partition was configured with for `<detname>_<detsegm>`, as psdaq's get_config.
 
-    ScriptError: there is none of this alias (`cfgtype`) and name.
+    The mark ":RO" is left off keys of values. ScriptError: there is none of this alias (`cfgtype`) and name.
     """
     control = json.loads(connect_json).get("body", {}).get("control", {}).get("0", {}).get("control_info", {})
     alias, configs = control.get("config_alias", ""), control.get("configs", {})
@@ -177,4 +178,18 @@ def get_config(connect_json: str, cfgtype: str, detname: str, detsegm: int) -> d
         raise ScriptError(
             f"get_config: there is no configuration of {name!r}", hint=near_misses(name, configs)
         )
-    return dict(configs[name])
+    plain: dict[str, Any] = _without_marks(configs[name])
+    return plain
+
+
+def get_config_json(connect_json: str, cfgtype: str, detname: str, detsegm: int) -> str:
+    """Return what get_config returns, as text."""
+    return json.dumps(get_config(connect_json, cfgtype, detname, detsegm))
+
+
+def _without_marks(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    return {
+        key if key in MARKED else key.replace(":RO", ""): _without_marks(one) for key, one in node.items()
+    }

@@ -97,6 +97,7 @@ class TebMember:
             raise ScriptError(f"there is no trigger script {named[0]}", transition="Configure")
         trigger = body.get("trigger")
         teb.mebs = self._mebs
+        teb.config_alias = str(body.get("config_alias", ""))
         configs = {"trigger_0": trigger} if isinstance(trigger, dict) else {}
         teb.begin(epoch, self._drps, configs, tuple(script))
 

@@ -116,6 +116,7 @@ class Teb:
         self.error: DrpError | None = None
         self.mebs: Mapping[str, int] = {}
         self.configs: Mapping[str, Any] = {}
+        self.config_alias = ""
         self.script: tuple[str, ...] = config.script
         self._decider = decider
         self._told = told
@@ -300,6 +301,7 @@ class Teb:
                 mebs=self.mebs,
                 platform=self.config.platform,
                 instrument=self.config.instrument,
+                config_alias=self.config_alias,
                 configs=self.configs,
             )
             self._configured = False

@@ -8,6 +8,7 @@ import sys
 from unittest import mock
 
 import numpy as np
+import psdaq_script
 import pytest
 from built_events import BOTH, EPIX, TIMING, built, peaks, stream
 from script_feed import ListFeed
@@ -175,50 +176,6 @@ def test_an_event_kept_beyond_its_batch_says_that_it_is_stale(decide):
     assert decide(text, [peaks([1, 2]), peaks([3], first=200)]) == ([[0, 0], [2]], None)
 
 
-TST = """
-from psdaq.trigger import tebTrigger
-from TmoTebData import TmoTebData
-from psdaq.configdb.get_config import *
-import json
-
-ALL, NONE = 0xffffffff, 0
-services = {2: 'Configure', 12: 'L1Accept'}
-ds = tebTrigger.TriggerDataSource()
-connect = json.loads(ds.connect_json)
-ami, others = ALL, 0
-for node in connect['body'].get('meb', {}).values():
-    if node['proc_info']['alias'] == 'ami-meb0':
-        ami = 1 << node['meb_id']
-    else:
-        others |= 1 << node['meb_id']
-others = others or ALL
-slow = 0
-for node in connect['body']['drp'].values():
-    group = node['det_info']['readout']
-    if group != ds.args.p:
-        slow |= 1 << group
-if not slow:
-    others |= ami
-ids = {node['proc_info']['alias']: node['drp_id'] for node in connect['body']['drp'].values()}
-names = {number: alias for alias, number in ids.items()}
-cfg = get_config(ds.connect_json, 'BEAM', 'trigger', 0)
-n = 0
-for event in ds.events():
-    n += 1
-    persist = monitor = False
-    for ctrb in event:
-        assert services[ctrb.service()] == 'L1Accept' and ctrb.time.seconds() == 5
-        assert names[ctrb.xtc.src.value()] in ('epix_0', 'fast_0') and not ctrb.xtc.damage.value()
-        '%014x' % ctrb.pulseId(), '%08x' % ctrb.env, ctrb.xtc.contains.value(), ctrb.xtc.extent
-        data = TmoTebData(ctrb.xtc.payload())
-        if data.write == cfg['persistValue']: persist = True
-        if data.monitor == cfg['monitorValue']: monitor = True
-    mebs = ami if ctrb.readoutGroups() & slow else others
-    ds.result(persist, mebs if monitor else NONE)
-print(n, 'events handled')
-"""
-
-
 def test_a_script_of_psdaqs_constructs_runs_unchanged(decide):
     words = (("write", "<u4"), ("monitor", "<u4"))
     who = (Contributor(1, "epix_0", 1, words), Contributor(4, "fast_0", 0, words))
@@ -227,9 +184,9 @@ def test_a_script_of_psdaqs_constructs_runs_unchanged(decide):
         built(who, [{"epix_0": {}, "fast_0": keep}, {"epix_0": keep | show, "fast_0": {}}], env=3),
         built(who, [{"fast_0": show}, {"fast_0": keep}], first=200, env=1),
     ]
-    config = {"persistValue": 0xDEADBEEF, "monitorValue": 0x12345678}
+    config = {"persistValue:RO": 0xDEADBEEF, "monitorValue": 0x12345678, "alg:RO": {"version:RO": [1, 0, 0]}}
     results, failed = decide(
-        TST,
+        psdaq_script.SCRIPT,
         batches,
         who,
         config_alias="BEAM",

@@ -83,8 +83,8 @@ def account(
 ) -> Account:
     """Return the account of a run: `groups` and `ledgers` by alias of the drps, as they told them; `counts` as timing told them.
 
-    From those that are `gone` no ledger is wanted: what they had is lost with the process, and is said to be. With `timing_gone` nobody knows of triggers
-    that reached no drp but timing's journal.
+    From those that are `gone` no ledger is wanted: what they had is lost with the process, and is said to be. With `timing_gone` nobody but
+    timing's journal knows of triggers that reached no drp.
     """
     told = counts if isinstance(counts, dict) else {}
     issued, inhibited = _numbers(told.get("groups")), _numbers(told.get("inhibited")) or {}

@@ -57,6 +57,7 @@ class Partition:
         self.transition = RESET
         self.broken = ""
         self.active: list[Peer] = []
+        self.took_part: set[str] = set()
         self.members = Members(gone_after_s)
         self.last_account: Account | None = None
         self._numbers = numbers
@@ -387,12 +388,20 @@ class Partition:
         self.state = STEPS[move.key].after
         if move.key == ROLLCALL:
             self.active = [peer for peer in move.peers if peer.uid in move.answers]
+            self._miss()
         if move.key == "endrun":
             self.run = 0
         if self.state is State.UNALLOCATED:
             self.active = [peer for peer in self.active if not peer.gone]
         self.publish_status()
         return True
+
+    def _miss(self) -> None:
+        """Say who took part before and does not now: nobody is to find out by the files."""
+        names = {peer.name for peer in self.active}
+        for name in sorted(self.took_part - names):
+            self._publish("warning", {"err_info": f"{name} took part before, and does not now", "alias": ""})
+        self.took_part = names
 
     def _after(self, move: Move) -> list[Failure]:
         """Return what is wrong with what a transition has brought, beyond what members said of it."""

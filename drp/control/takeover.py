@@ -30,6 +30,7 @@ def snapshot(partition: Partition) -> dict[str, Any]:
         "epoch": partition.epoch,
         "run": partition.run,
         "recorded": partition.recorded,
+        "took_part": sorted(partition.took_part),
         "settings": {name: getattr(partition.settings, name) for name in _SETTINGS},
         "active": [
             {name: getattr(peer, name) for name in _OWN} | {"proc_info": peer.who.get("proc_info", {})}
@@ -47,6 +48,7 @@ class Takeover:
         self._kept = kept
         self._partition = partition
         self._until_s = now + LOOK_S
+        partition.took_part = set(kept.get("took_part", ()))
         if not self.over:
             for name in _SETTINGS:
                 setattr(partition.settings, name, kept["settings"][name])

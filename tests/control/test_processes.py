@@ -105,6 +105,7 @@ def test_a_member_that_dies_of_a_transition_fails_it(processes: Processes) -> No
     good_run(processes)
 
 
+@pytest.mark.slow
 def test_a_new_control_takes_a_run_over_as_it_is(processes: Processes) -> None:
     processes.all()
     assert processes.daq.setState("running") is None

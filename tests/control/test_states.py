@@ -447,6 +447,20 @@ def test_rollcall_names_who_did_not_come() -> None:
     assert world.failures(job) == ["no timing is there"]
 
 
+def test_who_took_part_before_and_does_not_now_is_named() -> None:
+    world = World()
+    world.go("unallocated")
+    world.die(world.of("cam_1"))
+    world.pass_time(1.5)
+    world.published.clear()
+    for _ in range(2):
+        job = world.ask("rollcall")
+        world.run()
+        assert world.failures(job) == []
+    told = [one.body["err_info"] for one in world.published if one.key == "warning"]
+    assert told == ["drp cam_1 took part before, and does not now"]
+
+
 def test_bypass_takes_everybody_whatever_was_selected() -> None:
     world = World("timing ts", "drp cam_0")
     world.partition.select(Selection({"drp": {"cam_9": {}}}))

@@ -208,7 +208,7 @@ class TestPartitions(Partitions.TestCase):
     """A few of them."""
 
     settings = settings(
-        max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
     )
 
 

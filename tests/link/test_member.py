@@ -194,6 +194,7 @@ def test_a_message_comes_back_as_it_was(body: object, msg_id: str, key: str) -> 
     )
 
 
+@settings(max_examples=40)
 @given(st.binary() | JSON.map(lambda one: line.json.dumps({"header": one, "body": one}).encode()))
 def test_no_frame_does_more_than_raise(frame: bytes) -> None:
     try:

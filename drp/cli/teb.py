@@ -205,8 +205,8 @@ def _serve(
     words = WordsPublisher(name, bind=None if lone else partition.bind, keys=None if lone else partition.keys)
     made: list[Teb] = []
     member = None if lone else TebMember(lambda: made[0], endpoint)
-    told = None if member is None else member.told
-    teb = Teb(config, router, decider, alone=lone, told=told, words=words)
+    told, warn = (None, None) if member is None else (member.told, member.warn)
+    teb = Teb(config, router, decider, alone=lone, told=told, words=words, warn=warn)
     made.append(teb)
     with counted_signals(LAST_S, EXIT_INTERRUPTED) as signals, exported(options, partition, teb.metrics):
         teb.watch(signals)

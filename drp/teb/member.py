@@ -101,6 +101,11 @@ class TebMember:
         configs = {"trigger_0": trigger} if isinstance(trigger, dict) else {}
         teb.begin(epoch, self._drps, configs, tuple(script))
 
+    def warn(self, what: str) -> None:
+        """Tell control, which tells its users."""
+        if self._member is not None:
+            self._member.tell("warning", {"what": what})
+
     def told(self, built: Transition, missing: list[str], error: DrpError | None) -> None:
         """Tell control that a transition is over here."""
         if self._member is None or built.service == TransitionId.SlowUpdate:

@@ -96,7 +96,7 @@ class Teb:
     """Serve contributors on `router`, and have `decider` decide on what they contribute.
 
     `told` is called with each transition that is over here, the aliases of those who are missing in it, and the error it ended with. `words`
-    publishes what was decided on; it is closed with the teb.
+    publishes what was decided on; it is closed with the teb. `warn` is told of the first event of a run that a contributor is missing in.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class Teb:
         alone: Sequence[Contributor] = (),
         told: Callable[[Transition, list[str], DrpError | None], None] | None = None,
         words: WordsPublisher | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         self.config = config
         self.clock = Clock()
@@ -121,6 +122,7 @@ class Teb:
         self._decider = decider
         self._told = told
         self._words = words
+        self._warn = warn
         self._asked: deque[_Asked] = deque()
         self._configuring: Transition | None = None
         self._configured = False
@@ -278,6 +280,8 @@ class Teb:
         for i, one in enumerate(self.links.contributors.values()):
             if mask >> i & 1:
                 told = self._lost[one.alias] = self._lost.get(one.alias, 0) + 1
+                if told == 1 and self._warn is not None:
+                    self._warn(f"{one.alias} did not contribute to events in time")
                 if told <= TOLD_INCIDENTS:
                     more = "" if told < TOLD_INCIDENTS else "; further ones are only counted"
                     log.warning(
@@ -292,6 +296,7 @@ class Teb:
         self.counts.transitions += 1
         if built.service == TransitionId.BeginRun:
             self._run_events = 0
+            self._lost.clear()
         if built.service == TransitionId.Configure:
             contributors = tuple(self.links.contributors.values())
             if self._words is not None:

@@ -7,6 +7,7 @@ is remembered, pulse ids rise or the event says that they do not, and the table 
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -288,3 +289,17 @@ Partition.TestCase.settings = settings(
     max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )
 test_the_builder_does_what_the_plain_one_does = Partition.TestCase
+
+
+class AtLength(Partition):
+    """The same, for longer."""
+
+
+AtLength.TestCase.settings = settings(
+    max_examples=600, stateful_step_count=100, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+@pytest.mark.slow
+class TestTheBuilderAtLength(AtLength.TestCase):
+    """What is to be found needs many steps."""

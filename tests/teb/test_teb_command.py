@@ -193,10 +193,11 @@ def test_time_in_which_the_teb_itself_was_stopped_counts_for_nobody():
 def test_a_member_does_what_control_says_and_tells_when_it_is_done(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     drps = {"epix_0": {"id": 2, "readout": 0}, "hsd_0": {"id": 5, "readout": 0}}
-    with FakeControl() as control, teb_command("", "-u", "teb0", lone="") as process:
+    short = ("--eb-timeout", "0.3")
+    with FakeControl() as control, teb_command("", "-u", "teb0", *short, lone="") as process:
         control.await_members("teb0")
         connect = control.command("teb0", "alloc", {"id": 0, "platform": 0})["connect_info"]
-        assert connect["timeout_s"] == 5.0
+        assert connect["timeout_s"] == 0.3
         assert (
             control.command("teb0", "connect", {"partition": {"drp": drps, "meb": {"meb0": {"id": 0}}}}) == {}
         )
@@ -211,11 +212,14 @@ def test_a_member_does_what_control_says_and_tells_when_it_is_done(tmp_path, mon
             two.events([10])
             one.await_verdicts(1)
             one.events([11])
-            control.send("teb0", "gone", {"level": "drp", "alias": "hsd_0", "id": 5})
+            assert "hsd_0" in control.await_told("warning", "teb0")["what"]
             one.await_verdicts(2)
-            one.transition(TransitionId.Disable, 12)
+            one.events([12])
+            control.send("teb0", "gone", {"level": "drp", "alias": "hsd_0", "id": 5})
+            one.await_verdicts(3)
+            one.transition(TransitionId.Disable, 13)
             told = control.await_told("timingTransition", "teb0", service="Disable")
-            assert (told["pulse_id"], told["error"]) == (12, None)
+            assert (told["pulse_id"], told["error"]) == (13, None)
             assert control.command("teb0", "reset") == {}
             one.until(lambda: bool(one.errors), "goodbye")
             assert "err_info" in control.command("teb0", "connect", {"partition": {"drp": {"a": {"id": 99}}}})

@@ -1,8 +1,8 @@
 """A viewer's end of its link to a meb: the events of a running partition, for a script that only looks.
 
 It has the names of a recording (`drp.script.offline`), so that the same script and the same detectors work on it; what a script would have
-recorded is forgotten. The stream is made whole here: whatever the viewer missed, runs begin and end in order, a Configure that says what the one
-before said is passed over, and events that were not seen are counted. A meb that is not there is waited for.
+recorded is forgotten. The stream is made whole here: whatever the viewer missed, runs begin and end in order, what
+stands already and is told again is passed over, and events that were not seen are counted. A meb that is not there is waited for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 import zmq
 
 from drp.core.errors import MessageError
-from drp.core.transitions import Sequencer
+from drp.core.transitions import RunState, Sequencer
 from drp.core.wire import (
     POSTED,
     VIEWER_CREDIT,
@@ -56,6 +56,18 @@ WINDOW = 8
 MAX_BYTES = 1 << 30
 ROOM_BYTES = 0x7FFFFFFF
 GROUPS_MASK = 0xFFFF
+_STANDING = (
+    TransitionId.Configure,
+    TransitionId.BeginRun,
+    TransitionId.BeginStep,
+    TransitionId.Enable,
+)
+_ENDS = {
+    TransitionId.Unconfigure: TransitionId.Configure,
+    TransitionId.EndRun: TransitionId.BeginRun,
+    TransitionId.EndStep: TransitionId.BeginStep,
+    TransitionId.Disable: TransitionId.Enable,
+}
 _WHERE = re.compile(r"(?P<instrument>[A-Za-z0-9_.-]+)(:(?P<platform>[0-7]))?(/(?P<alias>[A-Za-z0-9_.-]+))?")
 
 log = logging.getLogger("drp.monitor")
@@ -108,10 +120,10 @@ class MonitorFeed:
         weakref.finalize(self, self._socket.close)
         self._gate = Sequencer(endpoint.address)
         self._ready: deque[Arrival] = deque()
-        self._configure = b""
+        self._standing: dict[TransitionId, bytes] = {}
         self._groups = 0
         self._segment: Segment | None = None
-        self._session = self._stream = self._number = 0
+        self._session = self._stream = self._known = self._number = 0
         self._events = self._transitions = self._granted = 0
         self._heard_s = self._asked_s = 0.0
         self._began_s = time.monotonic()
@@ -163,7 +175,10 @@ class MonitorFeed:
         header, payload = decode(frame)
         if header.kind == Kind.WELCOME and header.session == self._session:
             body = decode_json(payload)
-            self._stream, self._number = int(body["stream"]), int(body["number"])
+            self._stream, number = int(body["stream"]), int(body["number"])
+            if self._stream == self._known:
+                self._events_until(number)
+            self._known, self._number = self._stream, number
             self._events, self._transitions, self._granted = 0, 0, self._window
             self._heard_s = time.monotonic()
         elif header.kind == Kind.ERROR and header.session in (0, self._session):
@@ -223,14 +238,9 @@ class MonitorFeed:
         if service == TransitionId.L1Accept:
             self._events_until(number - 1)
             self._number = max(self._number, number)
-        if service == TransitionId.Configure:
-            known = bytes(dgram[8:])
-            if known == self._configure:
-                return
-            self._configure = known
-        elif service == TransitionId.Unconfigure:
-            self._configure = b""
-        elif not self._configure:
+        elif self._is_known(service, dgram):
+            return
+        if self._gate.state is RunState.UNCONFIGURED and service != TransitionId.Configure:
             return
         self._groups = header.env & GROUPS_MASK
         for step in self._gate.before(service, timestamp):
@@ -239,6 +249,21 @@ class MonitorFeed:
         index = self._gate.index
         self._gate.accept(service, timestamp)
         self._put(dgram, service, index, pulse_id)
+
+    def _is_known(self, service: TransitionId, dgram: memoryview) -> bool:
+        """Take note of a transition; whether it is one that stands already: a meb that is found again tells what is in force."""
+        begun = _ENDS.get(service, service)
+        if begun not in _STANDING:
+            return False
+        # A Configure is the same at another time.
+        known = bytes(dgram[8:] if service == TransitionId.Configure else dgram)
+        if self._standing.get(service) == known:
+            return True
+        for over in _STANDING[_STANDING.index(begun) :]:
+            self._standing.pop(over, None)
+        if service == begun:
+            self._standing[service] = known
+        return False
 
     def _put(self, dgram: bytes | memoryview, service: TransitionId, index: int, pulse_id: int) -> None:
         self._ready.append(Arrival(dgram, service, index, pulse_id, ROOM_BYTES))

@@ -311,3 +311,20 @@ def test_a_meb_that_begins_anew_is_found_again(stack: ExitStack) -> None:
     start = time.monotonic()
     while sees.next().pulse_id != 20:
         assert time.monotonic() < start + 5
+
+
+def test_a_viewer_that_asks_again_goes_on_with_its_run_and_counts_what_it_missed(stack: ExitStack) -> None:
+    meb = stack.enter_context(served(buffers=64))
+    sees, other = viewer(stack, meb), viewer(stack, meb, window=64)
+    (drp,) = drps(stack, meb, credit=64)
+    drp.begin()
+    drp.events([10])
+    assert sees.services(5) == [*BEGUN, L1] and other.services(5) == [*BEGUN, L1]
+    sees._stream = sees._session = 0
+    drp.events(range(11, 15))
+    assert [other.next().pulse_id for _ in range(4)] == [11, 12, 13, 14]
+    while not sees._stream:
+        sees._receive()
+    drp.events([20])
+    event = sees.next()
+    assert (event.pulse_id, event.index, sees.lost) == (20, 1, 4)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -31,6 +32,8 @@ from drp_start import drp
 sys.exit(drp())
 """
 
+_ALIAS = re.compile(r"\w_\d+\Z")
+
 log = logging.getLogger("drp.timing")
 
 
@@ -43,7 +46,8 @@ def words_of(
     keys: str | None = None,
     folder: Path | None = None,
 ) -> list[str]:
-    """Return the options of the drp of a timing stream."""
+    """Return the options of the drp of a timing stream; its alias is DETECTOR_SEGMENT, also where timing's own is not."""
+    alias = alias if _ALIAS.search(alias) else f"{alias}_0"
     words = ["-P", instrument, "-p", str(platform), "-C", control_host or "localhost", "-u", alias]
     words += ["-p", shlex.quote(str(SCRIPT)), "--source", "ts", "-W", "1"]
     words += ["--keys", keys] if keys else []

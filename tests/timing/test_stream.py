@@ -61,6 +61,14 @@ def test_a_child_that_ends_is_started_again_after_pauses_that_grow(
     made.close()
 
 
+@pytest.mark.parametrize(
+    ("alias", "drp"), [("timing_1", "timing_1"), ("timing", "timing_0"), ("ts_a", "ts_a_0")]
+)
+def test_the_drp_has_the_alias_of_timing_and_a_segment(alias: str, drp: str) -> None:
+    words = stream.words_of(instrument="tst", platform=0, control_host="", alias=alias)
+    assert words[words.index("-u") + 1] == drp
+
+
 def test_closing_ends_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_COMMAND", SLEEPS)
     made = Stream([])

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,14 @@ from tests.conftest import ROOT
 from tests.real.conftest import Psana, psana_environment
 from tests.support.drp_command import DrpCommand
 from tests.support.drp_fixtures import folder_in_memory
+from tests.support.partition import EXPERIMENT, PLAIN, WORDS, World, partition
 from xtc import TransitionId
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 ORACLE = Path(__file__).with_name("psana_timing.py")
 TIMING = "import sys; from drp_start import timing; sys.exit(timing())"
+EVENTS = 600
+STEP = {"motor9": 2.5, "step_value": 7.0, "step_docstring": "{}"}
 SCRIPT = ROOT / "drp" / "timing" / "ts_script.py"
 
 
@@ -81,3 +85,44 @@ def test_psana_reads_event_codes_as_they_were_fired(
     ]
     assert said["events"] == expected
     assert {40, 42, 272} == {code for one in expected for code in one["codes"]}
+
+
+def value(stream: Any, field: str) -> Any:
+    (found,) = [one for one in stream["fields"] if one["field"] == field]
+    return found
+
+
+def test_psana_builds_the_timing_stream_with_the_others_and_knows_the_step(
+    psana: Psana, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with folder_in_memory() as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+        with partition(folder) as world:
+            check_streams(world, psana)
+
+
+def check_streams(world: World, psana: Psana) -> None:
+    world.out.mkdir()
+    (world.folder / "journal").symlink_to(world.out)
+    world.timing(
+        "--rate", 1000, "--group", "1:/10", "-n", EVENTS, "--stream", "--event-code", "40:/1", "-S", 10
+    )
+    world.drp("epixhr_0", world.script(WORDS))
+    world.drp("epixhr_1", world.script(PLAIN, "plain.py"), "--group", 1)
+    world.lines["timing_0"] = ["drp"]  # which timing starts
+    world.lead()
+    world.go("running", {"configure": {"step_keys": ["motor9"]}, "beginstep": {"step_values": STEP}})
+    world.until(lambda: len(world.triggered(1)) >= EVENTS, "all events")
+    world.go("unallocated")
+    (run,) = psana.run(EXPERIMENT, 1, next(world.out.rglob("smalldata")).parent)
+    assert [event["timestamp"] for event in run["events"]] == world.triggered(1)
+    there = [[stream is not None for stream in event["streams"]] for event in run["events"]]
+    assert there == [[True, n % 10 == 0, True] for n in range(EVENTS)]
+    assert ["motor9", "raw"] in run["scaninfo"]
+    assert {"epixhr", "timing"} <= set(run["detnames"])
+    pulses = [value(event["streams"][2], "pulseId")["value"] for event in run["events"]]
+    assert pulses == [int(one) for one in world.journal(1)["pulse_id"][is_event(world)]]
+
+
+def is_event(world: World) -> Any:
+    return world.journal(1)["env"] >> 24 & 0xF == 12

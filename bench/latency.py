@@ -1,8 +1,9 @@
-"""Latency at 1 kHz, and the CPU time that drp and its workers use at 1 kHz and at 1 Hz.
+"""Latency at 1 kHz, without and with a trigger, and the CPU time that drp and its workers use at 1 kHz and at 1 Hz.
 
 Input: a simulated digitizer with 64 samples at a given rate, one worker, a script that reads the array and adds a scalar, recorded on tmpfs.
 Latency, from the report: from the moment the source has filled the slot to the moment the event is recorded. CPU time: what /proc says of the
-whole process tree over some seconds in the middle of the run, in per cent of one core.
+whole process tree over some seconds in the middle of the run, in per cent of one core. With a trigger half of the events are kept: by a
+condition in drp itself, and by a trigger script in a teb of drp's own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench._common import SCRIPTS, Setting, Table, command, finish, say_where, scratch, setting, start, turns
+from bench._common import (
+    SCRIPTS,
+    Setting,
+    Table,
+    command,
+    finish,
+    run_drp,
+    say_where,
+    scratch,
+    setting,
+    start,
+    turns,
+)
 from bench._proc import cpu_s, name, tree, wait_for
 
 SOURCE = "sim:digitizer:64"
@@ -49,7 +62,19 @@ def measure(settings: Setting) -> Table:
             for quantile in ("p50", "p99", "max"):
                 table.add(f"{rate_hz} Hz: latency {quantile}", "us", found["latency_ns"][quantile] / 1e3)
 
-    turns(settings, lambda: at(1000), lambda: at(1))
+    def judged(name: str, *trigger: str) -> None:
+        options = ("-n", str(int(seconds * 1000)), "-W", "1", "--rate", "1000", *trigger)
+        found = run_drp("words.py", SOURCE, *options)
+        for quantile in ("p50", "p99", "max"):
+            table.add(f"1000 Hz, {name}: latency {quantile}", "us", found["latency_ns"][quantile] / 1e3)
+
+    turns(
+        settings,
+        lambda: at(1000),
+        lambda: judged("--keep-if", "--keep-if", "npeaks > 15"),
+        lambda: judged("--trigger", "--trigger", f"{SCRIPTS / 'trigger.py'} digitizer_0"),
+        lambda: at(1),
+    )
     return table
 
 

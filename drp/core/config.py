@@ -267,6 +267,8 @@ def _check_control(config: DrpConfig) -> None:
         ("--rate", config.rate_hz, "timing says when there is an event"),
         ("-n", config.events, "timing says when there is an event"),
         ("--loop", config.loop, "data begin again at their end"),
+        ("--keep-if", config.keep_if is not None, "the teb decides for all"),
+        ("--trigger", config.trigger, "the teb decides for all"),
     )
     for option, given, why in said_by_others:
         if given:

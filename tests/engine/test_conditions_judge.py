@@ -107,6 +107,11 @@ def test_a_condition_on_what_the_script_does_not_declare_ends_the_run_at_configu
         (["--keep-if", "n >"], "column 4: something is missing at the end"),
         (["--prescale", "5"], "there is none"),
         (["--keep-if", "n > 1", "--prescale", "-1"], "is out of range"),
+        (["--keep-if", "n > 1", "-C", "localhost", "-u", "cam_0"], "the teb decides for all"),
+        (["--trigger", __file__, "-C", "localhost", "-u", "cam_0"], "the teb decides for all"),
+        (["--trigger", __file__, "--keep-if", "n > 1"], "both decide"),
+        (["--trigger", "nowhere.py"], "--trigger nowhere.py: there is no such script"),
+        (["--trigger", " "], "--trigger: is empty"),
         (["--keep-if", "n > 1", "--offline", "--source", "x.xtc2"], "Leave out --offline"),
     ],
 )

@@ -225,6 +225,15 @@ def test_where_nobody_decides_events_are_kept(court: Court) -> None:
     assert court.fates() == {"filtered": 1, "recorded_no_verdict": 4}
 
 
+def test_without_files_what_is_kept_is_not_recorded_and_the_rest_filtered(court: Court) -> None:
+    court.bench.recorder.set_files(None, None)
+    seqs = [court.event(word) for word in range(3)]
+    court.asked()
+    court.rule((seqs[0], 0), (seqs[1], wire.PERSIST), (seqs[2], wire.PRESCALE))
+    assert court.recorded() == []
+    assert court.fates() == {"not_recorded": 2, "filtered": 1}
+
+
 def test_slow_updates_are_shown_in_their_place_and_wait_for_no_verdict(court: Court) -> None:
     first = court.event(1)
     court.bench.put(SLOW, b"slow")

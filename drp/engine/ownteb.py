@@ -35,7 +35,7 @@ _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from drp.cli.teb import main; raise SystemExit(main(sys.argv[2:]))"
 )
-_LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) [\w.]+: ")
+_LEVEL = re.compile(r"[0-9:]+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) [\w.]+: ")
 
 log = logging.getLogger("drp.trigger")
 

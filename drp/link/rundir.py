@@ -36,7 +36,7 @@ _SUFFIX = ".json"
 _SOCKET = ".sock"
 _SOCKET_PATH_BYTES = 107
 _LOCK, _SERVED = ".lock", ".ipc"
-_OF_CHILD = re.compile(r"of-([0-9]{1,10})-[A-Za-z0-9-]+\.lock")
+_OF_CHILD = re.compile(r"(?:[a-z]+-)?of-([0-9]{1,10})-[A-Za-z0-9-]+\.lock")
 
 
 class RunDirectoryError(DrpError):
@@ -271,14 +271,18 @@ def sweep(directory: Path) -> list[Abandoned]:
 
 
 def name_for_child() -> str:
-    """Return a name under which a child of this process may serve a socket; nobody else's, and swept when both are dead."""
+    """Return a name under which a child of this process may serve a socket; nobody else's, and swept when both are dead.
+
+    Others of its sockets may have names that end in this one after a word and "-".
+    """
     return f"of-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def remove_served(path: Path) -> None:
-    """Remove the socket at this path, which nobody serves any more, and its lock."""
-    path.unlink(missing_ok=True)
-    path.with_suffix(_LOCK).unlink(missing_ok=True)
+    """Remove the sockets of a child whose own name this path has, which nobody serves any more, and their locks."""
+    for suffix in (_SERVED, _LOCK):
+        for one in path.parent.glob(f"*{path.stem}{suffix}"):
+            one.unlink(missing_ok=True)
 
 
 def look(directory: Path) -> list[tuple[RunEntry, bool]]:

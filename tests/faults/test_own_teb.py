@@ -89,6 +89,7 @@ def test_the_file_holds_what_the_trigger_script_says(drp: Start, scripts: tuple[
     assert command.report["ledger"]["recorded_prescale"] == len(kept) - 334
     assert command.report["no_verdict"] == command.report["warnings"] == []
     assert "contributors: digitizer_0" in command.log
+    assert "INFO drp.trigger: teb: teb0: contributors come to" in command.log
     assert command.left() == []
 
 

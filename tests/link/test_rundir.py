@@ -280,6 +280,7 @@ def test_what_a_child_has_served_goes_when_it_and_its_parent_are_dead(directory:
     parent = subprocess.Popen([sys.executable, "-c", ""])
     parent.wait()
     names = {"dead": f"of-{parent.pid}-aa", "served": f"of-{parent.pid}-bb", "alive": name_for_child()}
+    names |= {"more": f"words-{names['dead']}", "alive too": f"words-{names['alive']}"}
     for name in names.values():
         for suffix in (".lock", ".ipc"):
             (directory / f"{name}{suffix}").touch()
@@ -289,7 +290,11 @@ def test_what_a_child_has_served_goes_when_it_and_its_parent_are_dead(directory:
         sweep(directory)
     left = {path.name for path in directory.iterdir()}
     assert left == {
-        *(f"{names[one]}{suffix}" for one in ("served", "alive") for suffix in (".lock", ".ipc")),
+        *(
+            f"{names[one]}{suffix}"
+            for one in ("served", "alive", "alive too")
+            for suffix in (".lock", ".ipc")
+        ),
         f"of-{parent.pid}-text.txt",
     }
     remove_served(directory / f"{names['alive']}.ipc")

@@ -48,6 +48,7 @@ def replay_verdicts(options: argparse.Namespace, decider: Decider, *, platform: 
         decider,
         platform=platform,
         instrument=instrument,
+        prescale=options.prescale,
         configs=configs,
         write=options.verdicts,
     )

@@ -206,9 +206,12 @@ def build(streams: Sequence[Stream]) -> tuple[npt.NDArray[Any], list[npt.NDArray
 
 
 def verdicts(
-    decider: Decider, events: npt.NDArray[Any], rows: Sequence[npt.NDArray[np.uint8]]
+    decider: Decider, events: npt.NDArray[Any], rows: Sequence[npt.NDArray[np.uint8]], prescale: int = 0
 ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-    """Yield (events, RESULT) as they come, with what a teb adds: an event that a drp's script failed on persists, keepRaw is the prescale."""
+    """Yield (events, RESULT) as they come, with what a teb adds.
+
+    An event that a drp's script failed on persists; those with keepRaw, and every so many events (`prescale`, 0: none), are prescaled.
+    """
     sent = done = 0
     while done < len(events):
         while sent < len(events) and (room := decider.room):
@@ -220,7 +223,10 @@ def verdicts(
         part = events[done : done + len(results)]
         done += len(results)
         results["result"] |= np.where(part["flags"] & EventFlag.failed, PERSIST, 0).astype(np.uint32)
-        results["result"] |= np.where(part["env"] & KEEP_RAW, PRESCALE, 0).astype(np.uint32)
+        prescaled = part["env"] & KEEP_RAW != 0
+        if prescale:
+            prescaled |= part["number"] % prescale == 0
+        results["result"] |= np.where(prescaled, PRESCALE, 0).astype(np.uint32)
         yield part, results
 
 
@@ -230,13 +236,14 @@ def replay(
     *,
     platform: int = 0,
     instrument: str = "",
+    prescale: int = 0,
     configs: Mapping[str, Any] | None = None,
     write: Path | None = None,
 ) -> Tally:
     """Have `decider`, not started yet, decide on all events of the files; write a list of the verdicts where `write` says.
 
-    `configs`: typed JSON by `<detector>_<segment>`, for a script's get_config. The decider is closed. Raises SourceError, ScriptError at a
-    script's Configure, ConditionError.
+    `configs`: typed JSON by `<detector>_<segment>`, for a script's get_config; `prescale`: as of a teb, the files being of one run. The decider
+    is closed. Raises SourceError, ScriptError at a script's Configure, ConditionError.
     """
     tally = Tally()
     try:
@@ -252,7 +259,7 @@ def replay(
         while not decider.ready:
             select.select([decider.fd], [], [], _WAIT_S)
             decider.verdicts()
-        _write(write, tally, verdicts(decider, events, rows))
+        _write(write, tally, verdicts(decider, events, rows, prescale))
     finally:
         decider.close()
     return tally

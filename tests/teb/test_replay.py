@@ -193,6 +193,8 @@ def test_the_teb_command_replays_a_script_with_its_arguments_and_a_condition(fil
     done = teb("--keep-if", "n >= 8", "--source", *ours, "--verdicts", tmp_path / "condition")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "script").read_text() == (tmp_path / "condition").read_text()
+    done = teb("--keep-if", "n >= 8", "--prescale", 7, "--source", *ours)
+    assert "13 persist, 7 by prescale only" in done.stdout  # every 7th, but for one that persists
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from drp.cli.options import DEFAULT_EVENTS, drp_version, parse, prepared
 from drp.cli.paths import STDOUT
@@ -24,6 +25,11 @@ from drp.core.report import Report, Snapshot, summary
 from drp.engine.judging import ConditionsJudge, Judge, groups_of
 from drp.engine.offline import reduce_offline
 from drp.engine.reducer import EXIT_INTERRUPTED, Interrupted, Reducer
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from drp.engine.metrics import Exporter
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -100,6 +106,7 @@ def _serve(config: DrpConfig, status: StatusLine) -> int:
     def report(done: Report) -> None:
         _tell(config, replace(done, version=drp_version()))
 
+    exported = _Exported(config, status)
     process = Process(
         config,
         partition.control,
@@ -107,7 +114,8 @@ def _serve(config: DrpConfig, status: StatusLine) -> int:
         keys=partition.keys,
         prepare=prepared,
         report=report,
-        watch=lambda _reducer, snapshot: status.show(snapshot),
+        watch=exported.watch,
+        export=exported.export,
     )
     try:
         return process.run()
@@ -115,25 +123,38 @@ def _serve(config: DrpConfig, status: StatusLine) -> int:
         status.close()
 
 
+class _Exported:
+    """What there is to see of a run: on the status line, and for Prometheus where the user asks for it."""
+
+    def __init__(self, config: DrpConfig, status: StatusLine) -> None:
+        self._config = config
+        self._status = status
+        self._exporter: Exporter | None = None
+
+    def export(self) -> AbstractContextManager[object]:
+        """Return the server of the metrics, which is there while it is entered."""
+        folder = self._config.prometheus_dir
+        if folder is None:
+            return contextlib.nullcontext()
+        # A server and its library, for those who want them.
+        from drp.engine.metrics import Exporter  # noqa: PLC0415
+
+        self._exporter = Exporter(folder, self._config.metrics_bind)
+        return self._exporter
+
+    def watch(self, reducer: Reducer, snapshot: Snapshot) -> None:
+        """Show how it is now."""
+        self._status.show(snapshot)
+        if self._exporter is not None:
+            self._exporter.take(reducer.readings(snapshot))
+
+
 def _reduce(config: DrpConfig, status: StatusLine) -> Report:
     """Run with workers, watched by the status line, and by Prometheus where the user asks for it."""
-    if (folder := config.prometheus_dir) is None:
-        return Reducer(config, status.show, judge=judge_of(config)).run()
-    from drp.engine.metrics import Exporter  # noqa: PLC0415 - a server and its library, for those who want them
-
-    exporter: Exporter | None = None
-
-    def export() -> Exporter:
-        nonlocal exporter
-        exporter = Exporter(folder, config.metrics_bind)
-        return exporter
-
-    def watch(snapshot: Snapshot) -> None:
-        status.show(snapshot)
-        if exporter is not None:
-            exporter.take(reducer.readings(snapshot))
-
-    reducer = Reducer(config, watch, export, judge=judge_of(config))
+    exported = _Exported(config, status)
+    reducer = Reducer(
+        config, lambda snapshot: exported.watch(reducer, snapshot), exported.export, judge=judge_of(config)
+    )
     return reducer.run()
 
 

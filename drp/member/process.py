@@ -15,7 +15,7 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -54,7 +54,7 @@ class Process:
     """One drp of a partition.
 
     `prepare` looks at a configuration that control gave a script, as the command line's was looked at; `report` gets the account of every
-    Configure, and `watch` a look at the one that is going on.
+    Configure, and `watch` a look at the one that is going on. What `export` returns is entered once the nursery stands, and left at the end.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Process:
         prepare: Callable[[DrpConfig], DrpConfig] = lambda config: config,
         report: Callable[[Report], None] = lambda _report: None,
         watch: Callable[[Reducer, Snapshot], None] = lambda _reducer, _snapshot: None,
+        export: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._base = config
         self._endpoint = endpoint
@@ -75,6 +76,7 @@ class Process:
         self._prepare = prepare
         self._report = report
         self._watch = watch
+        self._export = export
         self._compiled = compiled_ahead(config) if config.script else ()
         self._commands: deque[Command] = deque()
         self._alloc: dict[str, Any] = {}
@@ -99,6 +101,7 @@ class Process:
             with (
                 RunRecord(directory, entry) as self._record,
                 counted_signals(LAST_S, EXIT_INTERRUPTED) as signals,
+                self._export(),
             ):
                 self._member = Member(
                     self._endpoint,

@@ -17,11 +17,11 @@ from tests.support.kept import World
 pytestmark = pytest.mark.slow
 
 PROGRAMS = [
-    "control -P tst -C BEAM --store {folder}-store",
+    "control -P tst -C BEAM -M {folder} --store {folder}-store",
     "timing -P tst -C localhost -M {folder}",
     "meb -P tst -C localhost -M {folder}",
     "teb -P tst -C localhost -M {folder} -p {root}/fex_scripts/hit_trigger.py",
-    "drp -P tst -C localhost --source sim:digitizer -p {root}/fex_scripts/hsd_peaks.py",
+    "drp -P tst -C localhost -M {folder} --source sim:digitizer -p {root}/fex_scripts/hsd_peaks.py",
 ]
 
 

@@ -20,12 +20,12 @@ from xtc import Reader, TransitionId
 LIMIT_S = 90.0
 
 
-def triggers_told_at(target: Path) -> list[float]:
-    """The triggers of the first readout group, as a process says of itself; nothing of one that is not timing."""
+def told_at(target: Path, name: str) -> list[float]:
+    """The values of a metric, as a process says of itself; nothing of one that does not have it."""
     url = f"http://{json.loads(target.read_text())[0]['targets'][0]}/metrics"
     with urllib.request.urlopen(url, timeout=10) as answer:
         families = text_string_to_metric_families(answer.read().decode())
-        return [one.value for family in families if family.name == "NumL0Acc" for one in family.samples]
+        return [one.value for family in families for one in family.samples if one.name == name]
 
 
 class Started:
@@ -86,15 +86,15 @@ class Started:
         records = [json.loads(path.read_text()) for path in folder.glob("*/*.process")]
         return [one[who]["pid"] for one in records for who in ("process", "kept_by")]
 
+    def told(self, name: str) -> list[float]:
+        """What all processes say of a metric."""
+        return [value for target in (self.folder / "prometheus").iterdir() for value in told_at(target, name)]
+
     def await_events(self, events: int) -> None:
         """Wait until timing has sent so many triggers."""
         deadline = time.monotonic() + LIMIT_S
         while True:
-            sent = [
-                value
-                for target in (self.folder / "prometheus").iterdir()
-                for value in triggers_told_at(target)
-            ]
+            sent = self.told("NumL0Acc")
             if sent and sent[0] >= events:
                 return
             assert time.monotonic() < deadline, f"{sent}\n{self.logs()}"
@@ -125,7 +125,8 @@ class Demo(Started):
         super().__init__(folder, folder / "demo.cnf", keeper)
         self.events = events
         text = (ROOT / "fex_scripts" / "demo.cnf").read_text()
-        changed = text.replace("--rate 1000", f"--rate 1000 -n {events} -M {folder / 'prometheus'}")
+        changed = text.replace("--rate 1000", f"--rate 1000 -n {events}")
+        changed = changed.replace("-C localhost'", f"-C localhost -M {folder / 'prometheus'}'")
         changed = changed.replace("here = CONFIGDIR", f"here = {str(ROOT / 'fex_scripts')!r}")
         assert changed.count(str(folder)) == 1
         self.file.write_text(changed)
@@ -139,6 +140,8 @@ def check_whole_run(demo: Demo) -> None:
     demo.state("running")
     demo.await_events(demo.events)
     demo.state("configured")
+    assert demo.told("TEB_EvtCt") == [demo.events]
+    assert len(demo.told("drp_event_rate")) == len(demo.told("drp_pebble_in_use_max")) == 2
     demo.state("unallocated")
     stopped = demo.stop()
     assert stopped.count("  stopped  0 ") == 6, f"{stopped}\n{demo.logs()}"

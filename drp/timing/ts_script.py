@@ -5,7 +5,7 @@ A trigger script reads them as `ds.detector("timing_0", TimingTebData)`, or by n
 
 import numpy as np
 
-from drp import DataSource
+from drp.script.datasource import DataSource
 
 CODE_WORDS = 9
 BEAM_PRESENT = 0x80

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from drp.core.config import COMPILE_LIMIT_S, DrpConfig, transition_room
-from drp.core.errors import ConfigError, ConstantsError, DrpError, RecorderError, ScriptError, SegmentError
+from drp.core.config import COMPILE_LIMIT_S, DrpConfig
+from drp.core.errors import ConstantsError, DrpError, RecorderError, ScriptError, SegmentError
 from drp.core.ledger import Ledger
 from drp.core.report import Readings, Report, Snapshot
 from drp.engine._flow import Flow
@@ -29,12 +29,11 @@ from drp.engine.judging import Judge
 from drp.engine.notices import Kind
 from drp.engine.script_text import kernels_of
 from drp.engine.signals import counted_signals
+from drp.engine.sizes import N_TRANSITIONS, arena_bytes, make_pebble, stalls_when_hung
 from drp.engine.spawn import DEFAULT_PRELOAD, Nursery
 from drp.engine.transition import Finished, Transitions
 from drp.link.rundir import RunDirectoryError, RunEntry, RunRecord, run_directory, sweep
 from drp.shm._pebble import Pebble
-from drp.shm._segment import can_have
-from drp.sink.answer import MAX_DESC_BYTES
 from drp.sink.recorder import Output, Recorder
 from drp.source import Source, SourceOptions, open_source
 
@@ -43,11 +42,6 @@ if TYPE_CHECKING:
     from drp.engine.meblink import MebLinks
 
 TICK_S = 0.02
-N_TRANSITIONS = 128
-PEBBLE_BYTES = 1 << 30
-MIN_SLOTS, MAX_SLOTS = 16, 4096
-MIN_ARENA_BLOCKS = 4
-ARENA_UNIT_BYTES = 4096
 JOIN_S = 5.0
 EXIT_INTERRUPTED = 130
 CALIBRATING = "drp.script.constants_set:prepare"
@@ -59,12 +53,6 @@ ROOM_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 PASSING_ERRNOS = (errno.EIO, errno.EAGAIN, errno.ENOMEM, errno.ETIMEDOUT, errno.ESTALE)
 
 log = logging.getLogger("drp.run")
-
-
-def _arena_bytes(event_bytes: int, result_bytes: int) -> int:
-    """Return the bytes of a worker's arena. A block is at most half of it; transitions wait for each other, so one of theirs is enough."""
-    size = max(MIN_ARENA_BLOCKS * event_bytes, 2 * (result_bytes + MAX_DESC_BYTES))
-    return -(-size // ARENA_UNIT_BYTES) * ARENA_UNIT_BYTES
 
 
 class Interrupted(Exception):
@@ -235,7 +223,9 @@ class Reducer:
         keep: bool,
     ) -> Report:
         config = self._config
-        pebble = self._pebble(source)
+        pebble = make_pebble(config, source)
+        if text := stalls_when_hung(config, pebble):
+            self._warn(text)
         self._notify = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._constants = self._broadcast(record)
         self._recorder = self._make_recorder(pebble.result_bytes)
@@ -247,7 +237,7 @@ class Reducer:
         berth = Berth(
             (config.script, *config.script_args),
             self._info(pebble),
-            _arena_bytes(pebble.event_bytes, pebble.result_bytes),
+            arena_bytes(pebble.event_bytes, pebble.result_bytes),
             pebble.n_events + N_TRANSITIONS,
             config.check_views,
             config.check_jit,
@@ -348,46 +338,6 @@ class Reducer:
             return Broadcast(config, record.socket_path(name), notifier(self._notify))
         except CalibError as error:
             raise ConstantsError(error.what, source=error.where, hint=error.hint) from error
-
-    # What is sized by the source and the options.
-
-    def _pebble(self, source: Source) -> Pebble:
-        config = self._config
-        event_bytes = config.pebble_slot_bytes or source.max_event_bytes + config.fex_room.of(
-            source.max_event_bytes
-        )
-        transition_bytes, result_bytes = transition_room(
-            config.transition_bytes, source.max_transition_bytes, source.max_event_bytes, config.fex_room
-        )
-        slots = config.pebble_slots or max(MIN_SLOTS, min(MAX_SLOTS, PEBBLE_BYTES // event_bytes))
-        pebble_bytes = slots * event_bytes + N_TRANSITIONS * transition_bytes
-        arenas = [_arena_bytes(event_bytes, result_bytes)] * (config.workers + config.spares)
-        if result_bytes > transition_bytes and not can_have([pebble_bytes, *arenas]):
-            # The user did not ask for that much, and may not need it.
-            log.info("there is no room for transitions of %d bytes with all that workers add", result_bytes)
-            result_bytes = transition_bytes
-        log.info(
-            "pebble: %d slots of %d bytes for events, %d of %d bytes for transitions; with its result an event may come to as much, "
-            "a transition to %d bytes",
-            slots,
-            event_bytes,
-            N_TRANSITIONS,
-            transition_bytes,
-            result_bytes,
-        )
-        if config.rate_hz is not None and slots < config.rate_hz * config.event_timeout_s:
-            self._warn(
-                f"the pebble holds {slots / config.rate_hz:.2f} s of events at {config.rate_hz:g} Hz, less than --event-timeout "
-                f"{config.event_timeout_s:g} s: a hung event stalls the source (-k pebbleBufCount)"
-            )
-        try:
-            return Pebble(slots, event_bytes, N_TRANSITIONS, transition_bytes, result_bytes)
-        except (MemoryError, SegmentError) as error:
-            raise ConfigError(
-                f"there is no room for the pebble: {error}",
-                option="-k",
-                hint="Make it smaller with -k pebbleBufCount=, pebbleBufSize= or trBufSize=, or run --offline.",
-            ) from error
 
     def _info(self, pebble: Pebble) -> dict[str, object]:
         sizes = {"pebble_bufsize": pebble.event_bytes, "transition_bufsize": pebble.result_bytes}

@@ -49,7 +49,7 @@ def test_rings_that_cannot_be_had_are_told_with_what_to_say(drp: Start, folder: 
     space = limit("RLIMIT_AS", 4 << 30, 4 << 30)
     command = drp(
         write_script(folder), "--source", "sim:digitizer:16", "-n", "2", "-W", "24", "-k", "trBufSize=100M,pebbleBufCount=16",
-        before=f"import drp.engine.reducer as r; r.N_TRANSITIONS = 8\n{space}",
+        before=f"import drp.engine.sizes as r; r.N_TRANSITIONS = 8\n{space}",
     )  # fmt: skip
     assert command.wait(60) == 1, command.log
     assert "there is no room for the rings of a worker" in command.report["error"]

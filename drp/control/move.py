@@ -53,6 +53,8 @@ class Move:
     limits: Limits
     timing: Peer | None = None
     info: dict[str, Any] = field(default_factory=dict)
+    unable: frozenset[str] = frozenset()
+    """Members, by id, that did not get through the transition which this one undoes: they have nothing to tell of it."""
     phase: Phase = Phase.answers
     failures: list[Failure] = field(default_factory=list)
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -74,6 +76,11 @@ class Move:
     def service(self) -> str:
         """What timing inserts for it, or empty."""
         return STEPS[self.key].service if self.key in STEPS else ""
+
+    @property
+    def failed(self) -> frozenset[str]:
+        """Members, by id, that told of a failure when it came through."""
+        return frozenset(uid for uid, body in self.reports.items() if body.get("error"))
 
     @property
     def over(self) -> bool:

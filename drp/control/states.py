@@ -282,6 +282,7 @@ class Partition:
         info: dict[str, Any],
         bodies: dict[str, dict[str, Any]],
         insert: bool,
+        unable: frozenset[str] = frozenset(),
     ) -> None:
         self.transition = key
         timing = next((one for one in self.active if one.level == "timing" and not one.gone), None)
@@ -293,6 +294,7 @@ class Partition:
             self.settings.limits,
             timing if insert else None,
             info,
+            unable,
         )
         self._move.begin(now)
         self._progress_s = now + PROGRESS_S
@@ -449,7 +451,8 @@ class Partition:
         if not move.forward or not peers or self.broken:
             return False
         self._undoing = True
-        self._start(STEPS[move.key].undone_by, peers, now, info={}, bodies={}, insert=move.inserted)
+        key = STEPS[move.key].undone_by
+        self._start(key, peers, now, info={}, bodies={}, insert=move.inserted, unable=move.failed)
         return True
 
     # What becomes of members.

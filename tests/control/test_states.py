@@ -151,7 +151,10 @@ def test_a_failure_that_comes_through_the_stream_is_undone_through_the_stream() 
     world.report(
         world.of("cam_0"), error={"what": "the script raised", "where": "", "hint": "", "traceback": "line 3"}
     )
-    world.run()
+    world.run("cam_0")
+    world.answer(world.of("cam_0"))  # Unconfigure, which never comes through where Configure failed
+    world.run("cam_0")
+    world.of("cam_0").due.clear()
     assert world.failures(job) == ["drp cam_0: the script raised\nline 3"]
     assert [one.body["service"] for one in world.of("ts").sent if one.key == "insert"] == [
         "Configure",

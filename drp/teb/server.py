@@ -98,6 +98,7 @@ class Links:
         self._alone = alone
         self._sessions: dict[bytes, _Session] = {}
         self._configured: dict[int, int] = {}
+        self._configure: Transition | None = None
 
     def begin(self, epoch: int, contributors: Iterable[Contributor]) -> None:
         """Begin an epoch with these contributors; the sessions of the one before are over."""
@@ -105,6 +106,7 @@ class Links:
         self.epoch = epoch
         self.contributors = {one.id: one for one in contributors}
         self._configured.clear()
+        self._configure = None
         self.builder = None
         if self.contributors:
             limits = self.limits
@@ -213,8 +215,11 @@ class Links:
                 body = wire.decode_json(payload[CONTRIBUTION.itemsize :])
                 if service not in TRANSITIONS:
                     raise MessageError(f"service {service} is no transition")
-                if service != TransitionId.Configure or self._configure(session, body, int(said["pulse_id"])):
+                new = service != TransitionId.Configure or self._declare(session, body, int(said["pulse_id"]))
+                if new:
                     self._offer(session, record, 0, 0)
+                elif self._configure is not None:
+                    self._tell(address, session, self._configure)
             case Kind.BYE:
                 log.info("%s has left", session.alias)
                 if self.builder is not None:
@@ -223,7 +228,7 @@ class Links:
             case _:
                 raise MessageError(f"{header.kind.name} is not for a teb")
 
-    def _configure(self, session: _Session, body: dict[str, Any], pulse_id: int) -> bool:
+    def _declare(self, session: _Session, body: dict[str, Any], pulse_id: int) -> bool:
         """Take what a contributor declares; False where this is the Configure that it has told before, in another session."""
         words = body.get("words", [])
         good = isinstance(words, list) and len(words) <= MAX_WORDS
@@ -316,13 +321,20 @@ class Links:
 
     def tell(self, built: Transition) -> list[str]:
         """Tell all that a transition is built; return the aliases of those who did not come to it."""
-        missing = [self.contributors[one].alias for one in built.missing]
-        record = np.array([(0, built.pulse_id, built.timestamp, built.env, 0, 0)], CONTRIBUTION).tobytes()
-        body = {"service": TransitionId(built.service).name, "missing": missing}
+        if built.service == TransitionId.Configure:
+            self._configure = built
         for address, session in tuple(self._sessions.items()):
-            text = wire.encode_json(Kind.TRANSITION, session.number, body)[Header.SIZE :]
-            self._send(address, Header(Kind.TRANSITION, session.number, 1).encode() + record + text)
-        return missing
+            self._tell(address, session, built)
+        return self._aliases(built.missing)
+
+    def _tell(self, address: bytes, session: _Session, built: Transition) -> None:
+        record = np.array([(0, built.pulse_id, built.timestamp, built.env, 0, 0)], CONTRIBUTION).tobytes()
+        body = {"service": TransitionId(built.service).name, "missing": self._aliases(built.missing)}
+        text = wire.encode_json(Kind.TRANSITION, session.number, body)[Header.SIZE :]
+        self._send(address, Header(Kind.TRANSITION, session.number, 1).encode() + record + text)
+
+    def _aliases(self, contributors: Iterable[int]) -> list[str]:
+        return [self.contributors[one].alias for one in contributors]
 
     def _refuse(self, address: bytes, number: int, what: str, hint: str = "") -> None:
         self._send(address, wire.encode_json(Kind.ERROR, number, {"what": what, "hint": hint}))

@@ -127,10 +127,12 @@ def test_a_second_process_of_the_same_id_takes_the_place_of_the_first(pair, join
     new.await_verdicts(1)
 
 
-def test_a_configure_that_is_told_again_is_not_built_again(pair):
+def test_a_configure_that_is_told_again_is_answered_and_not_built_again(pair):
     served, a, b = pair()
+    a.transitions.clear()
     a.hello()
     a.configure(1, WORDS, 4)
+    assert a.await_transition("Configure")["missing"] == []
     a.events([10], peaks(1))
     b.events([10])
     a.await_verdicts(1)

@@ -210,11 +210,8 @@ class Move:
     def _await_reports(self, now: float) -> None:
         self.phase = Phase.reports
         self.until_s = now + self.limits.phase2_s
-        readers = [
-            peer
-            for peer in self.peers
-            if peer is not self.timing and not peer.gone and peer.uid in self.answers
-        ]
+        able = self.answers.keys() - self.unable
+        readers = [one for one in self.peers if one is not self.timing and not one.gone and one.uid in able]
         if any(peer.level == "drp" for peer in readers):  # from them the others have it
             self._unheard = {peer.uid: peer for peer in readers}
         early, self.reports = self.reports, {}

@@ -67,6 +67,15 @@ def identity_of(pid: int) -> Identity | None:
     return None if found is None or found[0] in _DEAD else Identity(pid, found[2], boot_id())
 
 
+def name_of(process: Identity) -> str:
+    """Return the name of a process's program, cut to 15 characters; empty where it is gone."""
+    try:
+        name = (PROC / str(process.pid) / "comm").read_text(errors="replace").strip()
+    except OSError:
+        return ""
+    return name if process.alive else ""
+
+
 def session_of(leader: Identity) -> list[Identity]:
     """Return the processes left in the session that `leader` led, without itself; none where its pid is another's by now."""
     found = _stat(leader.pid)

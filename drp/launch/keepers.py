@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from drp.launch.commands import Command
-from drp.launch.identity import Identity, identity_of
+from drp.launch.identity import Identity, identity_of, name_of
 from drp.launch.pipes import read_within
 from drp.launch.plan import LaunchError
 from drp.launch.records import Folder, Record
@@ -100,6 +101,7 @@ class ProcServ:
     def _spawn(self, folder: Folder, order: Order) -> str:
         """Start one; return why it could not be, or nothing."""
         console = _console(folder, order.command.id)
+        _end_unrecorded(_pid_file(folder, order.command.id))
         if len(os.fsencode(console)) > SOCKET_PATH_BYTES:
             return f"the path of its console is longer than {SOCKET_PATH_BYTES} bytes: {console}"
         argv = [
@@ -234,6 +236,17 @@ def _console(folder: Folder, process_id: str) -> Path:
 
 def _pid_file(folder: Folder, process_id: str) -> Path:
     return folder.path / f"{process_id}.pid"
+
+
+def _end_unrecorded(path: Path) -> None:
+    """End a procServ that there is no record of: the procmgr that started it was killed before it could write one."""
+    left = _whose(path)
+    if left is None or name_of(left) != "procServ":
+        return
+    left.signal(signal.SIGTERM)  # it kills its process
+    if not left.wait(START_LIMIT_S):
+        left.signal(signal.SIGKILL)
+        left.wait(START_LIMIT_S)
 
 
 def _whose(path: Path) -> Identity | None:

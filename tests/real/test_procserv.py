@@ -119,6 +119,17 @@ def test_where_procserv_is_killed_its_process_is_still_told_and_stopped(world: W
     assert world.left() == []
 
 
+def test_one_that_was_started_by_a_procmgr_that_died_is_not_there_twice(world: World) -> None:
+    first = world.start(world.command("a", "ready"))["a"]
+    server = world.procmgr.folder.records()["a"].kept_by.pid
+    (world.procmgr.folder.path / "a.process").unlink()
+    second = world.start(world.command("a", "ready"))["a"]
+    assert second.state == "running"
+    assert first.pid is not None
+    gone(first.pid)
+    gone(server)
+
+
 @pytest.mark.timeout(240)
 def test_psana_event_builds_the_10000_events_that_the_demo_partition_took(psana: Any) -> None:
     with folder_in_memory() as folder:

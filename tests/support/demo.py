@@ -13,8 +13,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from drp.launch.identity import identity_of
 from tests.conftest import ROOT
+from tests.support.kept import gone
 from xtc import Reader, TransitionId
 
 LIMIT_S = 90.0
@@ -145,7 +145,8 @@ def check_whole_run(demo: Demo) -> None:
     demo.state("unallocated")
     stopped = demo.stop()
     assert stopped.count("  stopped  0 ") == 6, f"{stopped}\n{demo.logs()}"
-    assert not [pid for pid in pids if identity_of(pid) is not None]
+    for pid in pids:
+        gone(pid)
     ledger = demo.ledger()
     assert ledger["closes"], ledger
     assert ledger["issued"] == {"0": demo.events}

@@ -164,6 +164,7 @@ def test_events_are_built_of_the_first_of_each_key_in_every_stream(keys, pulses)
         ]
 
 
+@pytest.mark.slow
 def test_a_script_that_hangs_on_an_event_makes_its_batch_persist_and_is_told(files, tmp_path, caplog):
     script = tmp_path / "trigger.py"
     script.write_text(TRIGGER + "    if one and one.n == 9:\n        while True: pass\n")
@@ -175,6 +176,7 @@ def test_a_script_that_hangs_on_an_event_makes_its_batch_persist_and_is_told(fil
     assert "timed_out" in tally.lines()[-1]
 
 
+@pytest.mark.slow
 def test_the_teb_command_replays_a_script_with_its_arguments_and_a_condition(files, tmp_path):
     script = tmp_path / "trigger.py"
     script.write_text(
@@ -221,9 +223,11 @@ def test_a_replay_keeps_the_events_that_the_same_script_keeps_online(files, tmp_
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--keep-if", "n >"], 2, "column 4: something is missing"),
+        pytest.param(["--keep-if", "n >"], 2, "column 4: something is missing", marks=pytest.mark.slow),
         (["--keep-if", "m > 1"], 2, "there is no trigger word 'm'"),
-        (["-p", "nowhere.py 3"], 1, "there is no trigger script nowhere.py"),
+        pytest.param(
+            ["-p", "nowhere.py 3"], 1, "there is no trigger script nowhere.py", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_the_teb_command_says_what_is_wrong(files, options, code, said):

@@ -159,6 +159,7 @@ def test_begin_does_not_wait_and_fd_tells_when_the_script_stands(stage, configur
     assert ask(stage, peaks([20]))["result"].tolist() == [6]
 
 
+@pytest.mark.slow
 def test_a_nursery_killed_between_two_configures_is_replaced(stage, configure):
     configure(KEEP.format("pass"))
     ask(stage, peaks([1]))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 DEFAULT_WINDOW = 4096
-MAX_EVENTS = 1 << 17
+MAX_EVENTS = 1 << 19
 MAX_STRIDE = 1 << 16
 DEFAULT_TIMEOUT_S = 5.0
 DEFAULT_TRANSITION_TIMEOUT_S = 75.0

@@ -238,6 +238,18 @@ def test_a_full_table_takes_what_it_waits_for_and_frees_itself_by_the_time_out()
     assert len(built(build)) == 2
 
 
+def test_there_is_room_for_all_windows_of_as_many_contributors_as_there_may_be() -> None:
+    build = EventBuilder(dict.fromkeys(range(64), 0), TIMEOUT)
+    for contributor in range(64):
+        put(build, contributor, *range(1, 101))
+    batch = build.take()
+    assert isinstance(batch, Batch)
+    assert set(batch.events["present"].tolist()) == {(1 << 64) - 1}
+    put(build, 0, *range(10_000, 13_900))
+    put(build, 1, *range(20_000, 23_900))
+    assert build.n_pending == 7800
+
+
 def test_words_are_given_out_as_declared() -> None:
     build = builder(0, 0)
     build.declare(0, 48)

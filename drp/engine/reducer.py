@@ -223,7 +223,7 @@ class Reducer:
         keep: bool,
     ) -> Report:
         config = self._config
-        pebble = make_pebble(config, source)
+        pebble = make_pebble(config, source, level=logging.DEBUG if self._trigger else logging.INFO)
         if text := stalls_when_hung(config, pebble):
             self._warn(text)
         self._notify = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

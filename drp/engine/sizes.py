@@ -26,8 +26,8 @@ def arena_bytes(event_bytes: int, result_bytes: int) -> int:
     return -(-size // ARENA_UNIT_BYTES) * ARENA_UNIT_BYTES
 
 
-def make_pebble(config: DrpConfig, source: Source) -> Pebble:
-    """Return the pebble for what a source gives. ConfigError: there is no room for it."""
+def make_pebble(config: DrpConfig, source: Source, *, level: int = logging.INFO) -> Pebble:
+    """Return the pebble for what a source gives, and log its sizes at this level. ConfigError: there is no room for it."""
     event_bytes = config.pebble_slot_bytes or source.max_event_bytes + config.fex_room.of(
         source.max_event_bytes
     )
@@ -41,7 +41,8 @@ def make_pebble(config: DrpConfig, source: Source) -> Pebble:
         # The user did not ask for that much, and may not need it.
         log.info("there is no room for transitions of %d bytes with all that workers add", result_bytes)
         result_bytes = transition_bytes
-    log.info(
+    log.log(
+        level,
         "pebble: %d slots of %d bytes for events, %d of %d bytes for transitions; with its result an event may come to as much, "
         "a transition to %d bytes",
         slots,

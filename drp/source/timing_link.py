@@ -132,7 +132,9 @@ class TimingLink:
         self._socket.poll(max(1, round(timeout_s * 1000)))
 
     def close(self) -> None:
-        """Say good-bye."""
+        """Say good-bye; once more does nothing."""
+        if self._socket.closed:
+            return
         if self._welcome:
             self._send(Header(Kind.BYE, self._session).encode())
         self._socket.close(linger=200)
@@ -226,5 +228,7 @@ class TimingLink:
                 logging.WARNING if self._welcome else logging.INFO, "%s: %s; trying again", self._address, why
             )
             self.refused = why
+        if self._welcome:
+            self._send(Header(Kind.BYE, self._session).encode())
         self._welcome = False
         self._said_at = self._clock()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,8 @@ from drp.core.wire import Header, Kind
 
 MOST_MESSAGES = 2000
 MAX_STRANGERS_TOLD = 10
+ALIVE_S = 2.5
+"""So long after its last message a drp is taken for alive; each says something every second."""
 
 log = logging.getLogger("drp.timing")
 
@@ -42,6 +45,7 @@ class Drp:
     sent: int = 0
     """Triggers of this epoch, transitions too, sent or waiting."""
     granted: int = 0
+    heard_s: float = 0.0
     left: bool = False
     frames: deque[bytes] = field(default_factory=deque)
     early: list[tuple[npt.NDArray[Any], bytes]] = field(default_factory=list)
@@ -74,8 +78,15 @@ class Left:
 class Links:
     """The drps on one ROUTER socket. `open_to_all` takes whoever says HELLO, until `expect` says who is meant."""
 
-    def __init__(self, socket: zmq.Socket[bytes], *, open_to_all: bool = False) -> None:
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        *,
+        open_to_all: bool = False,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._socket = socket
+        self._clock_s = clock_s
         self._open = open_to_all
         self.epoch = 1 if open_to_all else 0
         self.drps: dict[int, Drp] = {}
@@ -156,6 +167,7 @@ class Links:
         if drp is None or header.session != drp.session:
             self._refuse(identity, header.session, "timing does not know this session", quiet=True)
             return []
+        drp.heard_s = self._clock_s()
         if header.kind == Kind.CREDIT:
             if len(payload) != 8:
                 raise MessageError("a credit is 8 bytes")
@@ -186,7 +198,14 @@ class Links:
                 identity, session, f"{alias} of readout group {group} is not drp {number} of this partition"
             )
             return []
+        now = self._clock_s()
+        if drp.identity not in (None, identity) and now - drp.heard_s < ALIVE_S:
+            self._refuse(
+                identity, session, f"drp {number}, {alias}, is there already: two of them have one id"
+            )
+            return []
         self._part(drp)
+        drp.heard_s = now
         drp.identity, drp.session, drp.number, drp.granted, drp.left = identity, session, 0, 0, False
         self._by_identity[identity] = drp
         missed = max(0, drp.sent - had) if isinstance(had, int) else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import zmq
@@ -25,10 +25,13 @@ END = (TransitionId.Disable, TransitionId.EndStep, TransitionId.EndRun, Transiti
 
 
 class FakeDrp:
-    """A drp that keeps what it gets, with `slots` for events; `take` frees them at once."""
+    """A drp that keeps what it gets, with `slots` for events; `take` frees them at once. `made` has those that were made, so that a test can close them."""
+
+    made: ClassVar[list[FakeDrp]] = []
 
     def __init__(self, endpoint: Endpoint, who: Who, slots: int = 100) -> None:
         self.link = TimingLink(endpoint, who)
+        self.made.append(self)
         self.slots = slots
         self.take = True
         self.pulses: list[int] = []

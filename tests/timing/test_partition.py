@@ -125,6 +125,29 @@ def test_a_drp_that_is_not_of_the_partition_gets_nothing(
     assert "is not drp" in caplog.text
 
 
+def test_a_second_drp_of_the_same_id_does_not_take_the_place_of_the_first(world: World) -> None:
+    partition = world.start()
+    world.configure({0: ("drp_0", 0)})
+    first = world.join(0)
+    world.until_ready()
+    second = world.join(0)
+    world.until(lambda: "there already" in second.link.refused)
+    run(world, [first], 1000)
+    assert (first.link.sessions, second.link.sessions) == (1, 0)
+    assert partition.core is None
+
+
+def test_a_drp_whose_place_is_held_by_a_dead_connection_gets_it_in_the_end(world: World) -> None:
+    world.start()
+    world.configure({0: ("drp_0", 0)})
+    dead = world.join(0)
+    world.until_ready()
+    world.drps.remove(dead)
+    again = world.join(0)
+    world.until(lambda: again.link.sessions == 1)
+    dead.link.close()
+
+
 def test_nonsense_is_answered_with_an_error_and_the_run_goes_on(world: World) -> None:
     world.start()
     world.configure({0: ("drp_0", 0)})

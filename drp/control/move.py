@@ -79,8 +79,11 @@ class Move:
 
     @property
     def failed(self) -> frozenset[str]:
-        """Members, by id, that told of a failure when it came through."""
-        return frozenset(uid for uid, body in self.reports.items() if body.get("error"))
+        """Members, by id, that did not get through: those that said so, and where that is a drp the tebs and mebs, which need all drps for it."""
+        failed = {uid for uid, body in self.reports.items() if body.get("error")}
+        if any(peer.uid in failed and peer.level == "drp" for peer in self.peers):
+            failed |= {peer.uid for peer in self.peers if peer.level in ("teb", "meb")}
+        return frozenset(failed)
 
     @property
     def over(self) -> bool:
@@ -175,9 +178,11 @@ class Move:
         )
 
     def _count(self, peer: Peer, body: dict[str, Any]) -> None:
-        del self._unheard[peer.uid]
+        self._unheard.pop(peer.uid, None)
         if body.get("error"):
             self.failures.append(Failure.told(peer.name, body["error"]))
+            if self.forward:
+                self._unheard = {uid: one for uid, one in self._unheard.items() if uid not in self.failed}
 
     def _go_on(self, now: float) -> None:
         """Pass to the next phase where nobody is awaited in this one."""

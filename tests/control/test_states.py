@@ -164,6 +164,23 @@ def test_a_failure_that_comes_through_the_stream_is_undone_through_the_stream() 
     assert world.go("running") == []
 
 
+def test_nobody_waits_for_a_teb_once_a_drp_has_failed_what_it_needs_of_all() -> None:
+    world = World()
+    world.go("connected")
+    job = world.ask("configure")
+    world.run("teb0", "cam_0")
+    for alias in ("teb0", "cam_0"):
+        world.answer(world.of(alias))
+    world.run("teb0", "cam_0")
+    world.report(world.of("cam_0"), error={"what": "the script raised"})
+    world.run("teb0", "cam_0")
+    for alias in ("teb0", "cam_0"):
+        world.answer(world.of(alias))
+    world.run("teb0", "cam_0")
+    assert world.failures(job) == ["drp cam_0: the script raised"]
+    assert world.partition.state is State.CONNECTED
+
+
 def test_a_report_that_comes_before_timing_has_answered_counts() -> None:
     world = World()
     world.go("connected")
@@ -175,6 +192,26 @@ def test_a_report_that_comes_before_timing_has_answered_counts() -> None:
     assert job not in world.done
     world.answer(world.of("ts"))
     assert world.failures(job) == []
+
+
+def test_early_reports_of_a_drp_that_failed_and_of_a_teb_are_taken_in_any_order() -> None:
+    world = World()
+    world.go("connected")
+    job = world.ask("configure")
+    world.run("ts")
+    world.answer(world.of("ts"))
+    for alias, error in (("cam_0", {"what": "no"}), ("teb0", None), ("cam_1", None)):
+        world.say(
+            world.of(alias), "timingTransition", {"service": "Configure", "pulse_id": 1, "error": error}
+        )
+    world.answer(world.of("ts"))
+    world.of("cam_0").due.clear()
+    world.of("teb0").due.clear()
+    world.run("cam_0", "teb0")
+    for alias in ("cam_0", "teb0"):
+        world.answer(world.of(alias))
+    world.run("cam_0", "teb0")
+    assert world.failures(job) == ["drp cam_0: no"]
 
 
 def test_a_report_of_another_pulse_does_not_count() -> None:

@@ -41,6 +41,7 @@ READY_LIMIT_S = 10.0
 GOODBYE_MS = 200
 PULSES_OF_ONE_TEB = 64
 MAX_RANGES = 100
+NOT_RISING = "pulse ids do not rise"
 
 log = logging.getLogger("drp.trigger")
 Records = npt.NDArray[Any]
@@ -181,7 +182,7 @@ class Link:
         pulses = asked["pulse_id"]
         before = np.maximum.accumulate(np.concatenate([[np.uint64(self._owed.last_pulse)], pulses[:-1]]))
         if (late := pulses <= before).any():
-            self._lost(self, "pulse ids do not rise", as_verdicts(asked[late]))
+            self._lost(self, NOT_RISING, as_verdicts(asked[late]))
             size = len(rows) // len(asked)
             whole = np.frombuffer(rows, np.uint8).reshape(-1, size)[~late]
             asked, rows = asked[~late], memoryview(whole.tobytes())
@@ -471,11 +472,12 @@ class TebLinks(JudgeThread):
         self._flow.give_verdicts(np.ascontiguousarray(verdicts).data)
 
     def _keep(self, link: Link, why: str, events: Records) -> None:
-        """Keep events without a verdict, and note which."""
+        """Keep events without a verdict, and note which: those of one outage together."""
         self._flow.give_verdicts(np.ascontiguousarray(events).data, False)
         pulses = events["pulse_id"]
         lost = Lost(link.name, why, int(pulses.min()), int(pulses.max()), len(events))
-        at = self._outage.setdefault(link.name, len(self.lost))
+        one = f"{link.name}: {why}" if why == NOT_RISING else link.name  # an outage, or all of this kind
+        at = self._outage.setdefault(one, len(self.lost))
         if at < len(self.lost):
             self.lost[at] = self.lost[at].with_more(lost)
         elif at < MAX_RANGES:

@@ -191,6 +191,7 @@ def test_a_teb_that_decides_nothing_is_given_up(
         one.event(1)
         assert one.words() == [1]
         assert one.links.lost[0].why == "it has decided nothing for 0.3 s"
+        one.links._links[0]._limit_s = 30.0
         one.tebs[0].rule = odd
         one.until(lambda: one.links.trouble == "" and len(one.tebs[0].sessions) == 2)
         one.event(2)

@@ -98,7 +98,7 @@ step = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(step, max_size=60))
 def test_nothing_that_comes_stops_it_and_all_that_was_put_leaves_it(
     steps: list[tuple[str, int, int, TransitionId]],

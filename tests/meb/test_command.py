@@ -84,15 +84,16 @@ def test_a_member_tells_control_of_each_transition_that_all_drps_have_sent() -> 
         assert [sees.next().service for _ in range(3)][-1] == TransitionId.EndRun
 
 
-@pytest.mark.parametrize("body", [{}, {"partition": {"drp": {"a": {"id": 99}}}}, {"partition": {"drp": 5}}])
-def test_nonsense_of_control_is_answered_with_an_error(body: dict[str, object]) -> None:
+def test_nonsense_of_control_is_answered_with_an_error() -> None:
     with FakeControl() as control, meb_process():
         control.await_members("meb0")
-        assert control.command("meb0", "connect", body)["err_info"]["what"]
+        for body in ({}, {"partition": {"drp": {"a": {"id": 99}}}}, {"partition": {"drp": 5}}):
+            assert control.command("meb0", "connect", body)["err_info"]["what"]
         assert control.command("meb0", "configure", {"epoch": "x"})["err_info"]["what"]
         assert "err_info" not in control.command("meb0", "configure", {"epoch": 1})
 
 
+@pytest.mark.slow
 def test_a_meb_that_is_killed_leaves_room_for_the_next_and_its_viewers_go_on() -> None:
     with ExitStack() as stack:
         with meb_process("--alone") as first:
@@ -119,6 +120,7 @@ def test_a_meb_that_is_killed_leaves_room_for_the_next_and_its_viewers_go_on() -
             assert second.wait(10) == 0
 
 
+@pytest.mark.slow
 def test_a_meb_that_is_stopped_for_a_while_takes_up_where_it_was() -> None:
     with ExitStack() as stack:
         process = stack.enter_context(meb_process("--alone", "-n", "4"))
@@ -169,6 +171,7 @@ def test_what_cannot_be_is_said(words: list[str], said: str, capsys: pytest.Capt
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_watch_prints_an_average_of_what_it_sees() -> None:
     script = ROOT / "fex_scripts" / "watch.py"
     words = ["tst:0/meb0", "--runs", "1", "--detector", "cam"]

@@ -116,6 +116,7 @@ def test_without_a_meb_the_run_is_as_ever_and_nothing_is_copied(nursery: Nursery
     assert (counts["MCtbO_EvCt"], counts["MCtbO_TrCt"], counts["dropped"]) == (0, 0, 300)
 
 
+@pytest.mark.slow
 def test_a_meb_that_comes_and_goes_disturbs_nothing(nursery: Nursery, tmp_path: Path) -> None:
     with ExitStack() as stack:
         seen: list[int] = []

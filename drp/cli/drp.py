@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ from drp.engine.reducer import EXIT_INTERRUPTED, Interrupted, Reducer
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from drp.engine.meblink import MebLinks
     from drp.engine.metrics import Exporter
 
 EXIT_FAILED = 1
@@ -150,12 +151,39 @@ class _Exported:
 
 
 def _reduce(config: DrpConfig, status: StatusLine) -> Report:
-    """Run with workers, watched by the status line, and by Prometheus where the user asks for it."""
+    """Run with workers, watched by the status line, and by Prometheus and a meb where the user asks for it."""
     exported = _Exported(config, status)
+    links = links_of(config)
+
+    @contextlib.contextmanager
+    def beside() -> Iterator[None]:
+        with exported.export(), contextlib.ExitStack() as stack:
+            if links is not None:
+                stack.callback(links.close)
+                links.start()
+            yield
+
     reducer = Reducer(
-        config, lambda snapshot: exported.watch(reducer, snapshot), exported.export, judge=judge_of(config)
+        config,
+        lambda snapshot: exported.watch(reducer, snapshot),
+        beside,
+        judge=judge_of(config),
+        monitor=links,
     )
     return reducer.run()
+
+
+def links_of(config: DrpConfig) -> MebLinks | None:
+    """Return what copies all events of a drp without a partition for a meb, None where the user has not asked for that."""
+    if config.monitor is None:
+        return None
+    from drp.cli.partition import Partition  # noqa: PLC0415 - sockets, for those who need them
+    from drp.engine.meblink import MebLinks, MebTarget  # noqa: PLC0415 - as above
+    from drp.link.sockets import well_known  # noqa: PLC0415 - as above
+
+    name = Partition(config.instrument, config.station, config.platform).socket_name(config.monitor)
+    target = MebTarget(0, config.monitor, well_known(name))
+    return MebLinks([target], alias=config.alias or "drp", group=config.platform, always=1)
 
 
 def judge_of(config: DrpConfig) -> Judge | None:

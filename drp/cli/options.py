@@ -224,6 +224,13 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
             "be a member of a partition, told what to do by its control (default: the one on this machine)",
         ),
         ("--group", "group", int, "N", "readout group (default: the platform)"),
+        (
+            "--monitor",
+            "monitor",
+            str,
+            "ALIAS",
+            "without control: copy events for the meb of this name on this machine, which runs with --alone and the same -P and -p",
+        ),
         ("--keys", "keys_dir", Path, "DIR", "keys of the partition, for tcp (control keys DIR makes them)"),
     ),
     "calibration constants": (

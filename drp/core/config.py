@@ -130,6 +130,7 @@ class DrpConfig:
     group: int | None = None
     first_event: int = 0
     keys_dir: Path | None = None
+    monitor: str | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -246,6 +247,10 @@ def _check_order(config: DrpConfig) -> None:
 
 def _check_control(config: DrpConfig) -> None:
     """Check what only a drp of a partition has, and what one has not."""
+    if config.monitor is not None and config.offline:
+        raise ConfigError(
+            "is for live runs", option="--monitor", value=config.monitor, hint="Leave --offline out."
+        )
     if config.control is None:
         alone: tuple[tuple[str, int | None], ...] = (
             ("--group", config.group),
@@ -266,6 +271,7 @@ def _check_control(config: DrpConfig) -> None:
         ("--run", config.run, "control counts the runs"),
         ("--rate", config.rate_hz, "timing says when there is an event"),
         ("-n", config.events, "timing says when there is an event"),
+        ("--monitor", config.monitor, "control says which mebs there are"),
         ("--loop", config.loop, "data begin again at their end"),
         ("--keep-if", config.keep_if is not None, "the teb decides for all"),
         ("--trigger", config.trigger, "the teb decides for all"),

@@ -40,6 +40,7 @@ from xtc import TransitionId
 HELLO_S = 0.2
 SILENT_S = 2.0
 JOIN_S = 2.0
+GOODBYE_S = 0.05
 POLL_MS = 100
 MAX_BYTES = 1 << 30
 HIGH_WATER = 256
@@ -101,7 +102,7 @@ class _Queued:
 class MebLinks:
     """Send what is monitored to `targets`, at most four, from `start` to `close`.
 
-    `always`: bits of the mebs that get events for which no trigger has decided. LinkError where an endpoint is none.
+    `always`: bits of the mebs that get every event, whatever a trigger says.
     """
 
     def __init__(
@@ -124,14 +125,17 @@ class MebLinks:
         self._in_force: dict[TransitionId, bytearray] = {}
         self._closing = False
         self._lost = 0
-        self._mebs = [
-            _Meb(one, join(zmq.DEALER, one.endpoint, keys=keys, max_bytes=MAX_BYTES, high_water=HIGH_WATER))
-            for one in targets
-        ]
+        self._targets, self._keys = tuple(targets), keys
+        self._mebs: list[_Meb] = []
         self._thread = threading.Thread(target=self._run, name="drp/meblink", daemon=True)
 
     def start(self) -> None:
-        """Begin to say HELLO."""
+        """Begin to say HELLO. LinkError where an endpoint is none."""
+        for one in self._targets:
+            socket = join(
+                zmq.DEALER, one.endpoint, keys=self._keys, max_bytes=MAX_BYTES, high_water=HIGH_WATER
+            )
+            self._mebs.append(_Meb(one, socket))
         self._thread.start()
 
     def configured(self, epoch: int) -> None:
@@ -172,6 +176,8 @@ class MebLinks:
         if self._thread.is_alive():
             self._thread.join(JOIN_S)
         if not self._thread.is_alive():
+            if any(one.welcome for one in self._mebs):
+                time.sleep(GOODBYE_S)  # what is not on its way when a socket is closed never will be
             for one in self._mebs:
                 one.socket.close()
             os.close(self._bell)

@@ -199,3 +199,44 @@ def test_watch_prints_an_average_of_what_it_sees() -> None:
         assert (
             abs(float(said.split("mean ")[1].split(",")[0]) - sum(frame.mean() for frame in frames) / 4) < 0.5
         )
+
+
+@pytest.mark.slow
+def test_a_drp_without_a_partition_is_watched(tmp_path: Path) -> None:
+    script = tmp_path / "pass.py"
+    script.write_text("from drp import DataSource\nfor run in DataSource().runs():\n    list(run.events())\n")
+    code = "import drp_start, sys; sys.exit(drp_start.drp())"
+    words = [
+        "-P",
+        "tst",
+        "--monitor",
+        "meb0",
+        "-p",
+        str(script),
+        "--source",
+        "sim:digitizer:16",
+        "-n",
+        "500",
+        "--rate",
+        "500",
+    ]
+    with ExitStack() as stack:
+        stack.enter_context(meb_process("--alone", "-n", "64"))
+        sees = viewer(stack)
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        stack.enter_context(done)
+        stack.callback(done.kill)
+        services = []
+        while not services or services[-1] != TransitionId.EndRun:
+            services.append(TransitionId(sees.next().service))
+        assert done.stdout is not None
+        text = done.stdout.read()
+        assert done.wait(20) == 0, text
+        assert services[:4] == BEGUN and services.count(L1) > 100

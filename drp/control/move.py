@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from drp.control.members import Failure, Peer
-from drp.core.partition import RESET, STEPS, State
+from drp.core.partition import OUT_OF_STREAM, RESET, STEPS, State
 from drp.link.control import ROLLCALL
 
 INSERT = "insert"
@@ -215,7 +215,8 @@ class Move:
     def _await_reports(self, now: float) -> None:
         self.phase = Phase.reports
         self.until_s = now + self.limits.phase2_s
-        able = self.answers.keys() - self.unable
+        out = {uid for uid, answer in self.answers.items() if answer.get(OUT_OF_STREAM)}
+        able = self.answers.keys() - self.unable - out
         readers = [one for one in self.peers if one is not self.timing and not one.gone and one.uid in able]
         if any(peer.level == "drp" for peer in readers):  # from them the others have it
             self._unheard = {peer.uid: peer for peer in readers}

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 RESET = "reset"
+OUT_OF_STREAM = "out_of_stream"
+"""True in the answer to a first phase: transitions do not come to this member any more, its Configure has failed. There is no second phase for it."""
 LEVELS = ("drp", "teb", "meb", "timing")
 
 

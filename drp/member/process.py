@@ -22,7 +22,7 @@ from typing import Any
 from drp.core.config import DrpConfig
 from drp.core.errors import DrpError, MessageError
 from drp.core.ledger import Ledger
-from drp.core.partition import State
+from drp.core.partition import OUT_OF_STREAM, State
 from drp.core.report import Report, Snapshot
 from drp.engine.descriptors import secure_descriptors
 from drp.engine.reducer import EXIT_INTERRUPTED, LAST_S, Reducer, compiled_ahead, make_nursery
@@ -40,8 +40,8 @@ from drp.source import Source, SourceOptions, open_source
 from drp.source.naming import Named, first_segment, renamed
 from xtc import TransitionId
 
-ASKS_NOTHING = ("rollcall", "disable", "endstep", "endrun", "unconfigure")
-"""What there is nothing to do for in phase 1, configured or not: control also says it to undo a transition that failed."""
+UNDOING = ("disable", "endstep", "endrun", "unconfigure")
+"""What there is nothing to do for in phase 1. Control also says it to undo a transition that failed, here perhaps."""
 
 log = logging.getLogger("drp.run")
 
@@ -188,8 +188,10 @@ class Process:
             case "gone":
                 log.warning("%s %s is gone", body.get("level"), body.get("alias"))
                 return None
-            case key if key not in ASKS_NOTHING:
+            case key if key not in (*UNDOING, "rollcall"):
                 raise MessageError(f"a drp knows no {key}")
+        if command.key in UNDOING and self._reducer is None:
+            return {OUT_OF_STREAM: True}
         return {"connect_info": {}} if command.key == "alloc" else {}
 
     def _running(self) -> Reducer:

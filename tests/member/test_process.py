@@ -138,7 +138,7 @@ def test_a_script_that_fails_at_configure_is_told_of_with_its_traceback_and_the_
     error = drp.configure(1, bad)["error"]
     assert "worker 0" in error["where"]
     assert "no such roi" in error["traceback"]
-    drp.ask("unconfigure")  # control's undoing of a Configure that failed
+    assert drp.ask("unconfigure")["out_of_stream"], "control's undoing of a Configure that failed"
     assert drp.configure(2)["error"] is None
     assert drp.run(1, 5)["ledger"]["total"] == 5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,42 @@ def test_two_detectors_record_what_was_triggered_and_the_slow_one_every_tenth_ev
     assert world.recorded(1, 0) == world.triggered(1)
     assert world.recorded(1, 1) == world.triggered(1, 1) == world.triggered(1)[::10]
     world.go("unallocated")
+
+
+def test_a_script_that_fails_at_configure_is_undone_at_once_and_the_mended_one_runs(world: World) -> None:
+    world.member("teb0", "teb", "-p", TRIGGER)
+    world.timing("--rate", 1000, "-n", 200)
+    world.drp("epixhr_0", world.script(WORDS))
+    world.drp("epixhr_1", world.script("no_such_name\n", "plain.py"))
+    world.lead()
+    world.go("connected")
+    with world.daq() as daq:
+        wrong = str(daq.setState("configured"))
+        assert "no_such_name" in wrong and "worker 0" in wrong and "epixhr_1" in wrong
+        assert "undoing" not in wrong
+        assert daq.getState() == "connected"
+    world.script(PLAIN, "plain.py")
+    world.run(1, 200)
+    assert world.recorded(1, 0) == world.recorded(1, 1)
+    assert world.ledger(1)["closes"]
+
+
+def test_a_script_that_fails_at_begin_run_is_told_of_and_the_partition_comes_back(world: World) -> None:
+    world.timing("--rate", 1000, "-n", 200)
+    world.drp("epixhr_0", world.script(WORDS))
+    world.drp("epixhr_1", world.script(PLAIN.replace("    det", "    no_such_name\n    det"), "plain.py"))
+    world.lead()
+    world.go("configured")
+    with world.daq() as daq:
+        wrong = str(daq.setState("running"))
+        assert "no_such_name" in wrong and "epixhr_1" in wrong and "undoing" not in wrong
+        began = time.monotonic()
+        daq.setState("connected")
+        assert time.monotonic() - began < 5
+        assert daq.getState() == "connected"
+    world.script(PLAIN, "plain.py")
+    world.run(2, 200)
+    assert world.recorded(2, 0) == world.recorded(2, 1)
 
 
 def test_all_files_keep_the_events_that_the_trigger_script_says_and_prescaled_ones_whole(

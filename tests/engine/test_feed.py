@@ -162,3 +162,41 @@ def test_a_held_feed_takes_nothing(road: Road) -> None:
     feed.resume()
     road.run(feed)
     assert road.services[0] == TransitionId.Configure
+
+
+class Told(Scripted):
+    """A scripted source that is told when something is there, as one that follows triggers is."""
+
+    waits = 0
+
+    def wait(self, timeout_s: float) -> None:
+        self.waits += 1
+        self.closed.wait(timeout_s / 20)
+
+
+def test_a_transition_gets_through_where_no_slot_for_an_event_is_free(road: Road) -> None:
+    """As at 100 % dead time: nobody takes the events that fill all 64 slots, and then comes Disable."""
+    begin = [TransitionId.Configure, TransitionId.BeginRun, TransitionId.BeginStep, TransitionId.Enable]
+    source = Told([*begin, *[TransitionId.L1Accept] * 64])
+    feed = Feed(source, road.flow.pebble, road.flow, events=None, name="told")
+    source.fill = until_told(source.fill)  # type: ignore[method-assign]
+    feed.start()
+    until = time.monotonic() + 10
+    while TransitionId.Enable not in road.services:
+        road.turn()
+        assert time.monotonic() < until
+    while source.left:
+        time.sleep(0.001)
+        assert time.monotonic() < until, "the events do not come"
+    source.left.append(dgram(TransitionId.Disable, 10_000))
+    while source.left:
+        time.sleep(0.001)
+        assert time.monotonic() < until, "Disable does not get through"
+    feed.stop()
+    road.run(feed)
+    assert feed.events == 64
+
+
+def until_told(fill):  # type: ignore[no-untyped-def]
+    """Return a `fill` that does not end where there is nothing left."""
+    return lambda slots: max(fill(slots), 0)

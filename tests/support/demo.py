@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,17 @@ from tests.support.kept import gone
 from xtc import Reader, TransitionId
 
 LIMIT_S = 90.0
+VIEWED = 20
+VIEWER = f"""
+from drp import DataSource
+seen = 0
+for run in DataSource(monitor="tst:0/meb0").runs():
+    for evt in run.events():
+        seen += 1
+        if seen == {VIEWED}:
+            raise SystemExit(0)
+raise SystemExit(1)
+"""
 
 
 def told_at(target: Path, name: str) -> list[float]:
@@ -42,18 +55,31 @@ class Started:
         for name in ("run", "prometheus"):
             (folder / name).mkdir(mode=0o700)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """In which all commands run."""
+        folders = {"XDG_RUNTIME_DIR": str(self.folder / "run"), "XDG_STATE_HOME": str(self.folder / "state")}
+        return os.environ | folders | {"PYTHONPATH": str(ROOT)}
+
+    @contextmanager
+    def viewer(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Somebody who looks at some monitored events."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", VIEWER], env=self.environment, stdin=subprocess.DEVNULL
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
     def call(self, name: str, *words: str, code: int = 0) -> str:
         """Run one of our commands, and return what it said."""
-        environment = os.environ | {
-            "PYTHONPATH": str(ROOT),
-            "XDG_RUNTIME_DIR": str(self.folder / "run"),
-            "XDG_STATE_HOME": str(self.folder / "state"),
-        }
         program = f"import sys, drp_start; sys.exit(drp_start.{name}())"
         done = subprocess.run(
             [sys.executable, "-c", program, *words],
             cwd=self.folder,
-            env=environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -137,10 +163,13 @@ def check_whole_run(demo: Demo) -> None:
     out = demo.start()
     assert out.count("  running") == 6, out
     pids = demo.pids()
-    demo.state("running")
-    demo.await_events(demo.events)
+    with demo.viewer() as viewer:
+        demo.state("running")
+        demo.await_events(demo.events)
+        assert viewer.wait(LIMIT_S) == 0
     demo.state("configured")
     assert demo.told("TEB_EvtCt") == [demo.events]
+    assert VIEWED <= demo.told("MEB_EvtCt")[0] <= demo.told("TEB_MonCt")[0]
     assert len(demo.told("drp_event_rate")) == len(demo.told("drp_pebble_in_use_max")) == 2
     demo.state("unallocated")
     stopped = demo.stop()

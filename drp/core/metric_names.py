@@ -45,7 +45,7 @@ TEB: Mapping[str, str] = {
 MEB: Mapping[str, str] = {
     "MEB_EvtCt": "Events built and served",
     "MEB_TrCt": "Transitions built and served",
-    "MEB_SpltCt": "Contributions that came after their event was built",
+    "MEB_SpltCt": "Events that one drp had no credit for: nobody gets them",
     "MEB_ToEvCt": "Events that were waited for until the time-out",
     "MEB_BytCt": "Bytes of the events served",
     "MEB_ViewCt": "Viewers",

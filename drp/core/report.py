@@ -267,7 +267,7 @@ class Snapshot:
 class Readings:
     """All that is counted of a run that is going on, for a monitor; names and units are those of Report.
 
-    `who` names the drp: instrument, partition, detector, segment, alias.
+    `who` names the drp: instrument, partition, detector, segment, alias. `monitored`: what was sent to each meb and what not, by its alias.
     """
 
     now: Snapshot
@@ -280,3 +280,4 @@ class Readings:
     worker_events: Sequence[int] = ()
     latency: Sequence[int] = ()
     service: Sequence[int] = ()
+    monitored: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

@@ -54,6 +54,13 @@ _COUNTERS: tuple[_Row, ...] = (
 )
 
 
+_MONITORED = (
+    ("MCtbO_EvCt", "Events sent to a meb"),
+    ("MCtbO_TrCt", "Transitions sent to a meb"),
+    ("MCtbO_TxPdg", "Messages sent to a meb"),
+)
+
+
 class RunCollector(Collector):
     """What Prometheus is told, from the Readings taken last; nothing before the first."""
 
@@ -93,6 +100,14 @@ def _by_kind(readings: Readings) -> Iterator[Metric]:
     yield _family("drp_damaged_events", "Damaged events by who damaged them", "origin", readings.who, damaged)
     workers = {str(number): count for number, count in enumerate(readings.worker_events)}
     yield _family("drp_worker_events", "Events done, by worker", "worker", readings.who, workers)
+    monitored = readings.monitored
+    for name, text in _MONITORED:
+        gauge = GaugeMetricFamily(name, text, labels=(*LABELS, "meb"))
+        for meb, counts in monitored.items():
+            gauge.add_metric((*readings.who, meb), counts[name])
+        yield gauge
+    dropped = {meb: counts["dropped"] + counts["unsent"] for meb, counts in monitored.items()}
+    yield _family("drp_monitor_dropped", "Events that a meb did not get", "meb", readings.who, dropped)
 
 
 def _family(name: str, text: str, label: str, who: Sequence[str], counts: dict[str, int]) -> Metric:

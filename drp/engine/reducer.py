@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from drp.core.config import COMPILE_LIMIT_S, DrpConfig
@@ -548,4 +549,5 @@ class Reducer:
 
     def readings(self, now: Snapshot) -> Readings:
         """Return all that is counted, beside the snapshot just taken; from the thread that runs, as `watch` is called."""
-        return self._account.readings(now)
+        monitored = {} if self._monitor is None else self._monitor.counts()
+        return replace(self._account.readings(now), monitored=monitored)

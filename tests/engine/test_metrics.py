@@ -167,3 +167,13 @@ def test_an_address_that_is_not_ours_is_a_usage_error(tmp_path: Path) -> None:
 def test_who_asks_for_no_metrics_does_not_load_their_library() -> None:
     code = "import sys, drp.cli.drp; sys.exit('prometheus_client' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+def test_what_went_to_each_meb_is_told(tmp_path: Path) -> None:
+    counts = {"MCtbO_EvCt": 7, "MCtbO_TrCt": 3, "MCtbO_TxPdg": 11, "unsent": 1, "dropped": 4, "lost": 0}
+    with Exporter(tmp_path, "127.0.0.1") as exporter:
+        snapshot = Snapshot("running", 1.0, 0)
+        exporter.take(Readings(snapshot, ("", "0", "", "0", ""), Ledger(), monitored={"meb0": counts}))
+        told = fetch(exporter.url)
+        assert value(told, "MCtbO_EvCt", meb="meb0") == 7 and value(told, "MCtbO_TrCt", meb="meb0") == 3
+        assert value(told, "drp_monitor_dropped_total", meb="meb0") == 5

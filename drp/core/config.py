@@ -273,6 +273,7 @@ def _check_control(config: DrpConfig) -> None:
         ("-n", config.events, "timing says when there is an event"),
         ("--monitor", config.monitor, "control says which mebs there are"),
         ("--loop", config.loop, "data begin again at their end"),
+        ("--expt", config.expt, "control names the experiment"),
         ("--keep-if", config.keep_if is not None, "the teb decides for all"),
         ("--trigger", config.trigger, "the teb decides for all"),
     )

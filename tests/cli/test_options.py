@@ -165,6 +165,7 @@ def test_every_other_option_reaches_its_field() -> None:
         ("-p myroi.py -d /dev/datadev_0", "-d: needs PGP card hardware"),
         ("-p myroi.py -l 0x1", "-l: selects lanes of PGP card hardware"),
         ("-p myroi.py -C host", "-C: needs to know which drp of the partition this is. Give -u DET_SEGMENT."),
+        ("-C -u cam_0 --keep-if x>1", "--keep-if: is not for a drp of a partition: the teb decides"),
         ("-C -u cam_0 --run 3", "--run: is not for a drp of a partition: control counts the runs"),
         ("-p myroi.py --group 2", "--group 2: is for a drp of a partition. Give -C as well."),
         ("-p myroi.py -Q 3", "-Q: cube workers are not in this version"),

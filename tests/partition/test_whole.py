@@ -21,6 +21,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         yield made
 
 
+@pytest.mark.slow
 def test_two_detectors_record_what_was_triggered_and_the_slow_one_every_tenth_event(world: World) -> None:
     world.timing("--rate", 1000, "--group", "1:/10", "-n", 500)
     world.drp("epixhr_0", world.script(WORDS))
@@ -33,6 +34,7 @@ def test_two_detectors_record_what_was_triggered_and_the_slow_one_every_tenth_ev
     world.go("unallocated")
 
 
+@pytest.mark.slow
 def test_a_script_that_fails_at_configure_is_undone_at_once_and_the_mended_one_runs(world: World) -> None:
     world.member("teb0", "teb", "-p", TRIGGER)
     world.timing("--rate", 1000, "-n", 200)
@@ -51,6 +53,7 @@ def test_a_script_that_fails_at_configure_is_undone_at_once_and_the_mended_one_r
     assert world.ledger(1)["closes"]
 
 
+@pytest.mark.slow
 def test_a_script_that_fails_at_begin_run_is_told_of_and_the_partition_comes_back(world: World) -> None:
     world.timing("--rate", 1000, "-n", 200)
     world.drp("epixhr_0", world.script(WORDS))

@@ -80,6 +80,21 @@ def well_known(name: str, *, host: str = "", port: int = 0, keys: Keys | None = 
     return Endpoint(f"tcp://{host}:{port}", keys.server_public)
 
 
+def served(pattern: str) -> list[str]:
+    """Return the names in the run directory that match a pattern, such as `words-*-tst-p0`, and are served: who was killed leaves its name behind."""
+    return sorted(path.stem for path in run_directory().glob(f"{pattern}{_SUFFIX}") if _answers(path))
+
+
+def _answers(path: Path) -> bool:
+    with net.socket(net.AF_UNIX) as knock:
+        knock.settimeout(0.1)
+        try:
+            knock.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 def listen(
     kind: int,
     name: str,

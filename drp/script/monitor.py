@@ -35,8 +35,7 @@ from drp.core.wire import (
     records,
 )
 from drp.link.keys import Keys
-from drp.link.rundir import run_directory
-from drp.link.sockets import Endpoint, join, well_known
+from drp.link.sockets import Endpoint, join, served, well_known
 from drp.script._link import FeedLink
 from drp.script.constants import offline_constants
 from drp.script.errors import ScriptError
@@ -91,8 +90,8 @@ def endpoint_of(where: str, keys: Keys | None = None) -> Endpoint:
 
 def _only_meb(partition: str) -> str:
     """Return the alias of the meb of a partition on this machine; meb0 where there is none yet, ScriptError where there are several."""
-    before, after = "view-", f"-{partition}.ipc"
-    found = sorted(path.name[len(before) : -len(after)] for path in run_directory().glob(f"{before}*{after}"))
+    before, after = "view-", f"-{partition}"
+    found = [name[len(before) : -len(after)] for name in served(f"{before}*{after}")]
     if len(found) > 1:
         raise ScriptError(
             f"{partition} has several mebs: {', '.join(found)}", hint="Say which: monitor='tst:0/meb0'."

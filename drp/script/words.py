@@ -29,8 +29,7 @@ from drp.core.errors import MessageError
 from drp.core.wire import Kind, decode
 from drp.core.words import WordsBatch, decode_events, decode_schema
 from drp.link.keys import Keys
-from drp.link.rundir import run_directory
-from drp.link.sockets import Endpoint, join, well_known
+from drp.link.sockets import Endpoint, join, served, well_known
 from drp.script.errors import ScriptError
 
 HIGH_WATER = 256
@@ -226,7 +225,7 @@ def _endpoints(where: str, limit_s: float | None) -> list[Endpoint]:
         return [well_known(f"words-{match['alias']}-{partition}")]
     began_s, told = time.monotonic(), False
     while True:
-        found = sorted(path.stem for path in run_directory().glob(f"words-*-{partition}.ipc"))
+        found = served(f"words-*-{partition}")
         if found:
             return [well_known(name) for name in found]
         waited_s = time.monotonic() - began_s

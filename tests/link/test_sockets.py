@@ -249,3 +249,17 @@ def test_what_is_told_to_the_socket_is_the_client_key_alone(keys: Keys) -> None:
     ]
     assert sockets._verdict(good)[:3] == [b"1.0", b"7", b"200"]
     assert sockets._verdict([*good[:6], z85.decode(keys.server_public.encode())])[2] == b"400"
+
+
+def test_names_are_found_that_somebody_serves_and_no_others(folder: Path) -> None:
+    server, endpoint = listen(zmq.ROUTER, "view-meb0-tst-p0")
+    other, _ = listen(zmq.ROUTER, "view-meb1-tst-p0")
+    left = Path(endpoint.address.removeprefix("ipc://")).with_name("view-meb2-tst-p0.ipc")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(left))
+    with server:
+        with other:
+            assert sockets.served("view-*-tst-p0") == ["view-meb0-tst-p0", "view-meb1-tst-p0"]
+        assert left.exists() and sockets.served("view-meb2-*") == []
+        with join(zmq.DEALER, endpoint) as client:
+            assert talk(server, client)

@@ -18,9 +18,10 @@ from meb_bench import NAME, FakeDrp, served, until
 
 from drp import DataSource
 from drp.core.wire import Kind
-from drp.link.sockets import well_known
+from drp.link.keys import Keys, LinkError
+from drp.link.sockets import Endpoint, well_known
 from drp.meb.assembly import Contributor
-from drp.meb.server import Meb
+from drp.meb.server import Meb, MebConfig
 from drp.script.errors import ScriptError
 from drp.script.monitor import MonitorFeed, endpoint_of
 from xtc import Config, Damage, Dgram, TransitionId
@@ -328,3 +329,33 @@ def test_a_viewer_that_asks_again_goes_on_with_its_run_and_counts_what_it_missed
     drp.events([20])
     event = sees.next()
     assert (event.pulse_id, event.index, sees.lost) == (20, 1, 4)
+
+
+def test_with_keys_viewers_come_over_tcp_and_without_nobody_does(folder: Path) -> None:
+    keys = Keys.make(folder / "keys")
+    anywhere = "tcp://127.0.0.1:*"
+    config = MebConfig(NAME, 16, bind=anywhere, viewers_bind=anywhere, keys=keys)
+    with ExitStack() as stack:
+        meb = stack.enter_context(served(config=config))
+        where = meb.viewers_endpoint.address
+        assert endpoint_of(where, keys) == meb.viewers_endpoint
+        with pytest.raises(LinkError, match="tcp is for those who have keys"):
+            endpoint_of(where)
+        sees = MonitorFeed(endpoint_of(where, keys), keys)
+        stack.callback(sees.close)
+        while not sees._stream:
+            sees._receive()
+        drp = FakeDrp(meb.endpoint, 0, keys=keys)
+        stack.callback(drp.close)
+        drp.hello()
+        drp.await_credit()
+        drp.begin()
+        drp.events([10])
+        assert [sees.next().service for _ in range(5)] == [*BEGUN, L1]
+        strange = Keys.make(folder / "other")
+        refused = MonitorFeed(Endpoint(where, keys.server_public), strange)
+        stack.callback(refused.close)
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            refused._receive()
+        assert not refused._stream and len(meb.viewers) == 1

@@ -11,6 +11,7 @@ import zmq
 from dgrams import Builder
 
 from drp.core.wire import Header, Kind, decode, decode_json, encode_json, encode_monitored
+from drp.link.keys import Keys
 from drp.link.sockets import Endpoint, join
 from drp.meb.assembly import Contributor
 from drp.meb.server import Meb, MebConfig
@@ -29,10 +30,12 @@ def until(what: Callable[[], object], limit_s: float = LIMIT_S) -> None:
 
 
 @contextmanager
-def served(buffers: int = 16, contributors: Iterable[Contributor] | None = None) -> Iterator[Meb]:
+def served(
+    buffers: int = 16, contributors: Iterable[Contributor] | None = None, config: MebConfig | None = None
+) -> Iterator[Meb]:
     """A meb turned by a thread of its own; of what it has, look at counts only."""
     stop = threading.Event()
-    with Meb(MebConfig(NAME, buffers)) as meb:
+    with Meb(config or MebConfig(NAME, buffers)) as meb:
         meb.configure(0, contributors)
 
         def turn() -> None:
@@ -52,7 +55,9 @@ def served(buffers: int = 16, contributors: Iterable[Contributor] | None = None)
 class FakeDrp:
     """A drp as the meb sees it. Its detector is `det`; its Names bear the same node number as those of any other."""
 
-    def __init__(self, endpoint: Endpoint, drp_id: int, det: str = "cam", session: int = 0) -> None:
+    def __init__(
+        self, endpoint: Endpoint, drp_id: int, det: str = "cam", session: int = 0, keys: Keys | None = None
+    ) -> None:
         self.builder = Builder(1)
         if det != "cam":
             self.builder.raw = [
@@ -63,7 +68,7 @@ class FakeDrp:
         self.id = drp_id
         self.session = session or 100 + drp_id
         self.credit = 0
-        self.socket = join(zmq.DEALER, endpoint, max_bytes=1 << 30)
+        self.socket = join(zmq.DEALER, endpoint, keys=keys, max_bytes=1 << 30)
 
     def hello(self, epoch: int = 0) -> dict[str, object]:
         body = {

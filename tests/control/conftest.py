@@ -19,7 +19,7 @@ from drp.link.sockets import well_known
 from tests.support.drp_fixtures import folder_in_memory
 
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 15.0
+LIMIT_S = 40.0
 CONTROL = "import sys, drp_start; sys.exit(drp_start.control())"
 
 
@@ -38,7 +38,9 @@ class Processes:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.named: dict[str, subprocess.Popen[bytes]] = {}
-        self.daq = DaqControl.at(well_known("clients-tst-p0"), well_known("status-tst-p0"), None, 10000)
+        self.daq = DaqControl.at(
+            well_known("clients-tst-p0"), well_known("status-tst-p0"), None, LIMIT_S * 1000
+        )
 
     def control(self, *words: str) -> None:
         """Start control."""

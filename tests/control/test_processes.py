@@ -17,7 +17,7 @@ from drp.link.control import Member
 from drp.link.keys import Keys
 from tests.control.conftest import ROOT, Processes
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(110)
 NAMED_S = 2.0
 
 
@@ -151,7 +151,7 @@ def test_control_ends_in_good_order_when_it_is_asked_to(processes: Processes) ->
     processes.control()
     processes.until(lambda status: True, "control is there")
     processes.kill("control", signal.SIGTERM)
-    assert processes.named.pop("control").wait(10) == 0
+    assert processes.named.pop("control").wait(30) == 0
     assert "the partition stays as it is" in processes.log()
 
 
@@ -200,7 +200,7 @@ def test_daqstate_drives_a_partition_from_a_shell(processes: Processes) -> None:
 @pytest.mark.slow
 def test_steps_of_a_scan_reach_the_members(processes: Processes) -> None:
     processes.all()
-    daq = DaqControl(host="localhost", platform=0, timeout=10000)
+    daq = DaqControl(host="localhost", platform=0, timeout=40000)
     steps = [{"motor": 1.0}, {"motor": 2.0}]
     assert list(daq.scan(steps)) == steps
     assert daq.getState() == "starting"
@@ -214,7 +214,7 @@ def test_over_the_network_only_who_has_the_keys_comes_in(processes: Processes) -
     keys, others = (Keys.make(processes.folder / name) for name in ("keys", "others"))
     folder = str(processes.folder / "keys")
     processes.control("-p", "7", "--keys", folder)
-    daq = DaqControl(host=socket.gethostname(), platform=7, timeout=10000, keys=folder)
+    daq = DaqControl(host=socket.gethostname(), platform=7, timeout=40000, keys=folder)
     assert daq.getInstrument() == "tst"
     place = partition_of(parser("drp", "x").parse_args(["-p", "7", "--keys", folder])).control
     stranger = Member(place, others, level="drp", alias="stranger")

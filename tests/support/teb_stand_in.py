@@ -24,7 +24,7 @@ from xtc import TransitionId
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "import sys; from drp_start import teb; sys.exit(teb())"
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 L1 = TransitionId.L1Accept << 24
 
 

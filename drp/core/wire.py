@@ -124,7 +124,8 @@ TRIGGER = np.dtype(
 
 MONITORED = np.dtype([("pulse_id", "<u8"), ("result", "<u4"), ("drp_id", "<u4")])
 """drp to meb, 16 bytes before the dgram, or before Configure and BeginRun, which go together. `count` 1 in the header: a transition that was
-in force already, told to a meb that begins. From meb to viewer the same with one dgram; `drp_id` is the number of the event, from 1, or 0."""
+in force already, told to a meb that begins. From meb to viewer the same with one dgram; `drp_id` is the event's number, from 1, or 0; `count` the
+number of the last event."""
 
 POSTED = np.dtype(
     [

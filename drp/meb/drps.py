@@ -103,8 +103,13 @@ class Drps:
         peer = self._peers.get(identity)
         if header.kind == Kind.HELLO:
             self._hello(identity, header.session, decode_json(payload))
-        elif peer is None or header.session != peer.session:
-            self.errors += peer is None
+        elif peer is None:
+            self.errors += 1
+            self._send(
+                identity, encode_json(Kind.ERROR, header.session, {"what": "say HELLO first", "hint": ""})
+            )
+        elif header.session != peer.session:
+            return
         elif header.kind == Kind.BYE:
             self._forget(identity)
         elif header.kind == Kind.DGRAM:

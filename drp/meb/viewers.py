@@ -229,7 +229,7 @@ class Viewers:
         viewer.serial = self._serial
 
     def _fill(self, frame: bytearray, pulse_id: int, result: int, number: int) -> None:
-        frame[: Header.SIZE] = Header(Kind.DGRAM, self._stream).encode()
+        frame[: Header.SIZE] = Header(Kind.DGRAM, self._stream, self._number & 0xFFFFFFFF).encode()
         frame[Header.SIZE : HOLE_BYTES] = encode_monitored(pulse_id, result, number)
 
     def _post(self, pulse_id: int, result: int, frame: bytearray) -> bytes:

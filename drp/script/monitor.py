@@ -196,6 +196,8 @@ class MonitorFeed:
         if header.kind == Kind.DGRAM:
             pulse_id, _, number, dgram = monitored(payload)
             self._take_one(is_event=number > 0)
+            if not number:
+                self._events_until(header.count)
             self._dgram(pulse_id, number, dgram)
         elif header.kind == Kind.EVENTS:
             self._take_one(is_event=True)

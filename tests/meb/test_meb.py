@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zmq
 from dgrams import DET
 from meb_bench import NAME, FakeDrp, served, until
 
 from drp import DataSource
 from drp.core.wire import Kind
 from drp.link.keys import Keys, LinkError
-from drp.link.sockets import Endpoint, well_known
+from drp.link.sockets import Endpoint, join, well_known
 from drp.meb.assembly import Contributor
 from drp.meb.server import Meb, MebConfig
 from drp.script.errors import ScriptError
@@ -225,12 +226,19 @@ def test_another_epoch_or_a_stranger_is_refused_and_tries_again(stack: ExitStack
     assert "not of this partition" in str(other.hello()["what"])
 
 
+def test_a_drp_that_does_not_know_of_a_new_meb_is_told_at_once(stack: ExitStack) -> None:
+    meb = stack.enter_context(served())
+    one = FakeDrp(meb.endpoint, 0)
+    stack.callback(one.close)
+    one.socket.poll(5000, zmq.POLLOUT)
+    one.events([10])
+    header, payload = one.receive()
+    assert (header.kind, header.session) == (Kind.ERROR, one.session) and b"HELLO" in bytes(payload)
+    assert one.hello()["kind"] == Kind.WELCOME
+
+
 @pytest.mark.parametrize("frame", [b"", b"rubbish", bytes(16), b"DRP1" + bytes(40)])
 def test_nonsense_is_counted_and_ends_nothing(stack: ExitStack, frame: bytes) -> None:
-    import zmq
-
-    from drp.link.sockets import join
-
     meb = stack.enter_context(served())
     for endpoint in (meb.endpoint, meb.viewers_endpoint):
         with join(zmq.DEALER, endpoint) as bad:

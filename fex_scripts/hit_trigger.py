@@ -27,9 +27,13 @@ if not who:
 enough = all if args.all else any
 hits = 0
 for number, evt in enumerate(ds.events()):
-    found = [getattr(words, args.word) >= args.at_least for words in map(evt.__getitem__, who) if words]
-    # Who gave no words (it did not contribute, its script failed) may have had a hit.
-    hit = enough(found) or (len(found) < len(who) and (all(found) or not args.all))
+    due = [
+        alias for alias in who if alias in evt or alias in evt.missing
+    ]  # not a slow detector between its events
+    found = [getattr(words, args.word) >= args.at_least for words in map(evt.__getitem__, due) if words]
+    # Who gave no words (it did not contribute in time, its script failed) may have had a hit.
+    silent = len(due) - len(found)
+    hit = bool(due) and (enough(found) or (silent > 0 and (all(found) or not args.all)))
     hits += hit
     show = hit and args.show_every and hits % args.show_every == 0
     ds.result(

@@ -191,6 +191,8 @@ class Teb:
             self._collect()
             self._give_out()
             self.links.deliver()
+        else:
+            self._collect()  # nobody waits for it, but as long as it is not taken the decider's `fd` is readable
         if self._words is not None:
             self._words.look()
         return found

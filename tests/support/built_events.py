@@ -26,7 +26,7 @@ def built(
     first: int = 100,
     env: int = 3,
 ) -> tuple[Any, list[Any]]:
-    """Return events and rows: `words[k]` are those of event k by contributor and name; who is not named did not contribute."""
+    """Return events and rows: `words[k]` are those of event k by contributor and name; who is not named did not contribute, and is missing if the event is of its group."""
     n = len(words)
     events = np.zeros(n, EVENT)
     events["pulse_id"] = np.arange(first, first + n)
@@ -40,7 +40,7 @@ def built(
         record = np.zeros(n, one.dtype)
         for k, given in enumerate(words):
             if one.alias not in given:
-                events["missing"][k] |= 1 << place
+                events["missing"][k] |= (env >> one.group & 1) << place
                 continue
             events["present"][k] |= 1 << place
             for name in ("pulse_id", "timestamp", "env"):

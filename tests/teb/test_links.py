@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import numpy as np
@@ -340,3 +341,16 @@ def test_counters_have_the_names_of_the_reference(pair):
         "TEB_TrCt": 1,
         "EB_FxUpCt": 0,
     }
+
+
+def test_verdicts_that_come_after_the_end_of_an_epoch_let_a_teb_sleep(serve):
+    served = serve()
+    teb = served.teb
+
+    def end():
+        teb.end("a test")
+        os.eventfd_write(teb._decider.fd, 1)
+        teb.turn(0)
+
+    served.do(end)
+    assert teb._poller.poll(0) == []

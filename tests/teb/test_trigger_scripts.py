@@ -48,6 +48,15 @@ def test_hit_trigger_keeps_what_has_enough_peaks_or_may_have(args, kept):
     assert [one >> 2 for one in found] == [7 if one else 0 for one in kept]
 
 
+@pytest.mark.parametrize("args", [[], ["--all"]])
+def test_hit_trigger_looks_at_those_only_who_are_due_in_an_event(args):
+    slow = Contributor(5, "slow_0", 2, (("peaks", "<u4"),))
+    found = decide("hit_trigger.py", ["--keep-every", "0", *args], (A, B, slow), [both(0, 0), both(15, 15)])
+    assert [bool(one & 2) for one in found] == [False, True]
+    found = decide("hit_trigger.py", ["--keep-every", "0", *args], (slow, TIMING), [{"timing_1": {}}])
+    assert found == [0]
+
+
 def test_hit_trigger_keeps_every_nth_whole_and_shows_every_nth_hit():
     words = [both(20 * (k % 2), 0) for k in range(8)]
     found = decide("hit_trigger.py", ["--keep-every", "4", "--show-every", "2"], (A, B), words)

@@ -22,7 +22,7 @@ from drp.control.move import Move
 from drp.control.plan import LOOSE
 from drp.control.status import status_of
 from drp.core.errors import DrpError, MessageError
-from drp.core.partition import IN_RUN, RESET, STEPS, TABLE, State, path
+from drp.core.partition import IN_RUN, OUT_OF_STREAM, RESET, STEPS, TABLE, State, path
 from drp.link.control import GONE, HEARTBEAT, REFUSED, ROLLCALL, Message
 
 PROGRESS_S = 0.5
@@ -368,7 +368,12 @@ class Partition:
                 self._job.failures += [
                     Failure(one.who, f"undoing it, {one.what}", one.where, one.hint) for one in move.failures
                 ]
-                self._end_job()
+                lost = any(answer.get(OUT_OF_STREAM) for answer in move.answers.values())
+                if lost and move.key == "endrun":  # whom BeginRun has cost its Configure
+                    self._job.row = deque(("unconfigure",))
+                    self._next(now)
+                else:
+                    self._end_job()
             elif self._over(move):
                 self._next(now)
             elif not self._undo(move, now):

@@ -22,7 +22,7 @@ from typing import Any
 from drp.core.config import DrpConfig
 from drp.core.errors import DrpError, MessageError
 from drp.core.ledger import Ledger
-from drp.core.partition import OUT_OF_STREAM, State
+from drp.core.partition import OUT_OF_STREAM, RESET, State
 from drp.core.report import Report, Snapshot
 from drp.engine.descriptors import secure_descriptors
 from drp.engine.reducer import EXIT_INTERRUPTED, LAST_S, Reducer, compiled_ahead, make_nursery
@@ -83,7 +83,8 @@ class Process:
         self._place: Place | None = None
         self._next: tuple[Configured, Source, Source] | None = None
         self._reducer: Reducer | None = None
-        self._resets: list[Command] = []
+        self._began = False
+        self._ending: list[Command] = []
         self._last: list[dict[str, Any]] = []
         self._ended: dict[str, int] | None = None
         self._signals = 0
@@ -155,7 +156,7 @@ class Process:
 
     def _obey(self) -> None:
         """Do what can be done now; while the reducer comes to its end, nothing can."""
-        while self._commands and not self._resets and not self._last:
+        while self._commands and not self._ending and not self._last:
             command = self._commands.popleft()
             try:
                 body = self._do(command)
@@ -184,7 +185,9 @@ class Process:
             case "disconnect" | "dealloc":
                 self._disconnect()
             case "reset":
-                return self._reset(command)
+                return self._end(command)
+            case "unconfigure" if not self._began:
+                return self._end(command)  # Configure has not come from timing: neither will Unconfigure
             case "gone":
                 log.warning("%s %s is gone", body.get("level"), body.get("alias"))
                 return None
@@ -226,6 +229,7 @@ class Process:
             inner.close()
             raise
         self._next = (replace(setup, config=replace(config, first_segment=first)), inner, source)
+        self._began = False
 
     def _begin_run(self, body: dict[str, Any]) -> None:
         place, reducer = self._place, self._running()
@@ -238,17 +242,23 @@ class Process:
         self._place = None
         self._links.disconnect()
 
-    def _reset(self, command: Command) -> dict[str, Any] | None:
+    def _end(self, command: Command) -> dict[str, Any] | None:
+        """End what is configured, for a reset or an unconfigure out of the stream; the answer waits for the reducer."""
         if self._next is not None:
             for one in self._next[1:]:
                 one.close()
             self._next = None
         if self._reducer is None:
-            self._disconnect()
-            return {}
-        self._resets.append(command)
+            return self._at_end(command)
+        self._ending.append(command)
         self._reducer.stop()
         return None
+
+    def _at_end(self, command: Command) -> dict[str, Any]:
+        if command.key != RESET:
+            return {OUT_OF_STREAM: True}
+        self._disconnect()
+        return {} if self._ended is None else {"ledger": self._ended}
 
     # From Configure to Unconfigure.
 
@@ -291,11 +301,10 @@ class Process:
         last, self._last = self._last, []
         for said in last:
             self._member.tell("timingTransition", said)
-        resets, self._resets = self._resets, []
-        if resets:
-            self._disconnect()
-        for command in resets:
-            self._member.answer(command, {} if self._ended is None else {"ledger": self._ended})
+        ending, self._ending = self._ending, []
+        for command in ending:
+            self._member.answer(command, self._at_end(command))
+        self._ended = None
 
     def _look(self, snapshot: Snapshot) -> None:
         if self._reducer is not None:
@@ -306,6 +315,7 @@ class Process:
         reducer, service = self._running(), finished.service
         if service == TransitionId.SlowUpdate:
             return
+        self._began = True
         said: dict[str, Any] = {
             "service": service.name,
             "pulse_id": finished.pulse_id,

@@ -143,7 +143,7 @@ class OutputFile:
                 "the file is there and whole, and is not written over",
                 path=str(self.path),
                 errno=errno.EEXIST,
-                hint="Name another folder with -o, another run with --run, or say --overwrite.",
+                hint="Name another folder with -o, or say --overwrite; where no control counts the runs, --run names another.",
             )
 
     def discard(self) -> None:
@@ -225,7 +225,7 @@ def _lock(fd: int, partial: Path) -> None:
             "another process is writing this file",
             path=str(partial),
             errno=errno.EWOULDBLOCK,
-            hint="Name another folder with -o or another run with --run.",
+            hint="Name another folder with -o; where no control counts the runs, --run names another.",
         ) from None
     except OSError as error:
         _log.warning("%s: this file system has no locks (%s)", partial, error.strerror)

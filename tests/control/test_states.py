@@ -164,6 +164,26 @@ def test_a_failure_that_comes_through_the_stream_is_undone_through_the_stream() 
     assert world.go("running") == []
 
 
+def test_a_begin_run_that_cost_a_drp_its_configure_leaves_all_connected() -> None:
+    world = World()
+    world.go("configured")
+    job = world.ask_state("running")
+    bad = world.of("cam_1")
+    world.run("cam_1")
+    world.answer(bad)
+    world.run("cam_1")
+    world.report(bad, error={"what": "the file is there"})
+    assert world.answer(bad, {"out_of_stream": True}).key == "endrun"
+    world.run("cam_1")
+    assert world.answer(bad, {"out_of_stream": True}).key == "unconfigure"
+    world.run("cam_1")
+    assert world.failures(job) == ["drp cam_1: the file is there"]
+    assert world.partition.state is State.CONNECTED
+    assert {one.state for one in world.others.values()} == {"connected"}
+    bad.due.clear()
+    assert world.go("running") == []
+
+
 def test_nobody_waits_for_a_teb_once_a_drp_has_failed_what_it_needs_of_all() -> None:
     world = World()
     world.go("connected")

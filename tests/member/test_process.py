@@ -143,6 +143,15 @@ def test_a_script_that_fails_at_configure_is_told_of_with_its_traceback_and_the_
     assert drp.run(1, 5)["ledger"]["total"] == 5
 
 
+def test_a_configure_that_timing_never_inserted_ends_with_unconfigure_and_the_next_one_runs(drp: Drp) -> None:
+    drp.connect()
+    for epoch in (1, 2):
+        drp.ask("configure", {"epoch": epoch, "config": None, "script": None})
+        assert drp.ask("unconfigure") == {"out_of_stream": True}
+    assert drp.configure(3)["error"] is None
+    assert drp.run(1, 5)["ledger"]["total"] == 5
+
+
 def test_what_cannot_be_done_is_answered_with_why(drp: Drp) -> None:
     wrong: list[tuple[str, dict[str, Any], str]] = [
         ("configure", {"epoch": 1, "script": ["/nowhere/none.py"]}, "there is no such script"),

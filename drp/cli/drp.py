@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"drp: {error}", file=sys.stderr)
         return EXIT_USAGE
-    status = StatusLine(sys.stderr, live=sys.stderr.isatty())
+    # The stderr of a member is a log, though the terminal of whoever keeps the process may take it.
+    status = StatusLine(sys.stderr, live=config.control is None and sys.stderr.isatty())
     _set_up_logging(config, status)
     for note in config.notes:
         log.warning("%s", note)

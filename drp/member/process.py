@@ -36,6 +36,7 @@ from drp.link.rundir import RunEntry, RunRecord, run_directory, sweep
 from drp.link.sockets import Endpoint
 from drp.member.links import Links
 from drp.member.plan import Configured, Place, check_limits, configured, output_of, place_of
+from drp.member.story import Story
 from drp.source import Source, SourceOptions, open_source
 from drp.source.naming import Named, first_segment, renamed
 from xtc import TransitionId
@@ -236,6 +237,7 @@ class Process:
         if place is None:
             raise MessageError("this drp is not connected", hint="Reset the partition.")
         output = output_of(self._base, place, body)
+        self._story.run = body["run_info"]["run_number"]
         reducer.record_to(output)
 
     def _disconnect(self) -> None:
@@ -268,6 +270,7 @@ class Process:
         if place is None:
             return
         self._at_begin, self._files_before, self._ended = Ledger(), 0, None
+        self._story = Story(config)
         try:
             nursery = self._have_nursery(compiled_ahead(config))
             reducer = Reducer(
@@ -332,6 +335,7 @@ class Process:
             said["files"] = reducer.closed_files[self._files_before :]
         elif service == TransitionId.Unconfigure:
             reducer.stop()
+        self._story.finished(said)
         if service == TransitionId.Unconfigure or finished.error is not None:
             self._last.append(said)  # whoever is told of it may configure again
         else:

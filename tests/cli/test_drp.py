@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
+import pty
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from drp.cli import drp as command
 from drp.cli.options import drp_version
 from drp.core.errors import OrderError, ScriptError, SourceError
 from drp.core.ledger import Fate, Ledger
-from drp.core.report import Report
+from drp.core.report import Report, Snapshot
 from drp.engine.reducer import EXIT_INTERRUPTED
 
 
@@ -128,3 +130,46 @@ def test_a_pebble_larger_than_the_machine_is_a_usage_error_and_no_traceback(tmp_
     assert done.returncode == 2
     assert "trBufSize" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class MemberStandIn:
+    """A member that shows how it is, says something, and ends."""
+
+    def __init__(self, *_: object, **callbacks: Callable[..., None]) -> None:
+        self._watch = callbacks["watch"]
+
+    def run(self) -> int:
+        self._watch(None, Snapshot("running", 1.0, 5))
+        logging.getLogger("drp.run").warning("something happened")
+        return 0
+
+
+def test_a_member_draws_no_live_line_though_its_stderr_is_a_terminal(
+    line: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("drp.member.process.Process", MemberStandIn)
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "w") as terminal, os.fdopen(master, "rb") as seen:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert (
+            command.main(
+                [
+                    "-C",
+                    "localhost",
+                    "-P",
+                    "tst",
+                    "-u",
+                    "cam_0",
+                    "-D",
+                    "cam",
+                    *line[:2],
+                    "--source",
+                    "sim:epixhr",
+                ]
+            )
+            == 0
+        )
+        print("the end", file=terminal, flush=True)
+        lines = list(iter(seen.readline, b"the end\r\n"))
+    assert lines == [b"WARNING drp.run: something happened\r\n"]

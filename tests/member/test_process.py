@@ -86,14 +86,22 @@ def drp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Drp]:
             tmp_path / "out",
             ALIAS,
         ]
-        with subprocess.Popen(
-            [sys.executable, *map(str, argv)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process:
+        with (
+            (tmp_path / "log").open("w") as log,
+            subprocess.Popen(
+                [sys.executable, *map(str, argv)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            ) as process,
+        ):
             control.await_members(ALIAS)
             try:
                 yield Drp(control, process)
             finally:
                 process.kill()
+                print((tmp_path / "log").read_text())
 
 
 def test_one_process_serves_one_script_after_another(drp: Drp, tmp_path: Path) -> None:
@@ -202,3 +210,18 @@ def test_a_signal_ends_it_with_the_run_closed(drp: Drp) -> None:
     drp.process.send_signal(signal.SIGTERM)
     assert drp.process.wait(LIMIT_S) == 0
     assert [dgram.service for dgram in Reader(files[0])][-1] == TransitionId.EndRun
+
+
+def test_its_log_tells_of_each_configure_and_run(drp: Drp, tmp_path: Path) -> None:
+    drp.connect()
+    drp.configure(1)
+    files = drp.run(5, 40)["files"]
+    drp.run(6, 30, record=False)
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [one for one in lines if one.startswith(("INFO:drp.run:configured", "INFO:drp.run:run "))] == [
+        f"INFO:drp.run:configured: {tmp_path / 'first.py'}, workers 1",
+        f"INFO:drp.run:run 5 begins: {', '.join(files)}",
+        "INFO:drp.run:run 5 ends: 40 events, recorded_no_verdict 40",
+        "INFO:drp.run:run 6 begins: not recorded",
+        "INFO:drp.run:run 6 ends: 30 events, not_recorded 30",
+    ]

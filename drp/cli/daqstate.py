@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from drp.cli.partition import parser, partition_of, printable
-from drp.control.client import DEFAULT_TIMEOUT_MS, DaqControl
+from drp.control.client import DEFAULT_TIMEOUT_MS, DaqControl, PartitionError
 from drp.core.errors import ConfigError, DrpError
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             _ask(daq, options, phase1)
     except DrpError as error:
+        _warn(error.warnings if isinstance(error, PartitionError) else ())
         print(f"daqstate: {printable(str(error))}", file=sys.stderr)
         return EXIT_FAILED
     finally:
@@ -48,9 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _ask(daq: DaqControl, options: argparse.Namespace, phase1: dict[str, Any]) -> None:
     alias = "BEAM" if options.beam else options.config
     if options.state:
-        daq.ask("setState", {"state": options.state, "phase1": phase1})
+        _warn(daq.ask("setState", {"state": options.state, "phase1": phase1}).get("warnings", ()))
     elif options.transition:
-        daq.ask("setTransition", {"transition": options.transition, "phase1": phase1})
+        _warn(
+            daq.ask("setTransition", {"transition": options.transition, "phase1": phase1}).get("warnings", ())
+        )
     elif alias:
         daq.ask("setConfig", {"config": alias})
     elif options.record is not None:
@@ -59,6 +62,11 @@ def _ask(daq: DaqControl, options: argparse.Namespace, phase1: dict[str, Any]) -
         daq.ask("setBypass", {"bypass": bool(options.bypass)})
     else:
         _show(daq.ask("getStatus"))
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for text in warnings:
+        print(f"daqstate: warning: {printable(text)}", file=sys.stderr)
 
 
 def _show(status: dict[str, Any]) -> None:

@@ -39,11 +39,19 @@ log = logging.getLogger("drp.control")
 
 
 class PartitionError(DrpError):
-    """Control could not do what it was asked for. `failures` says what went wrong with whom."""
+    """Control could not do what it was asked for. `failures` says what went wrong with whom, `warnings` what else there is to know."""
 
-    def __init__(self, what: str, failures: tuple[Failure, ...] = (), *, hint: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        failures: tuple[Failure, ...] = (),
+        *,
+        hint: str = "",
+        warnings: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(what, hint=hint)
         self.failures = failures
+        self.warnings = warnings
 
 
 class DaqControl:
@@ -109,7 +117,8 @@ class DaqControl:
         answer = self._answer(msg_id)
         if "err_info" in answer:
             failures = tuple(Failure(**one) for one in answer.get("failures", ()))
-            raise PartitionError(str(answer["err_info"]), failures)
+            warnings = tuple(map(str, answer.get("warnings", ())))
+            raise PartitionError(str(answer["err_info"]), failures, warnings=warnings)
         return answer
 
     def _answer(self, msg_id: str) -> dict[str, Any]:

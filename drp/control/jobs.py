@@ -33,10 +33,11 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A job is over; it was done in full where there are no failures."""
+    """A job is over; it was done in full where there are no failures. `warnings` are those of control itself."""
 
     job: int
     failures: tuple[Failure, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +89,4 @@ class Job:
     row: deque[str]
     phase1: dict[str, Any]
     failures: list[Failure] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)

@@ -199,7 +199,7 @@ class Control:
                 case Publish():
                     self._publish(one)
                 case Done():
-                    reply = self.service.done(one.job, one.failures)
+                    reply = self.service.done(one.job, one.failures, one.warnings)
                     if reply is not None:
                         self._reply(reply)
                 case Keep():

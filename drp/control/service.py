@@ -73,13 +73,13 @@ class Service:
             body = failed([Failure("control", error.what, error.where, error.hint)])
         return Reply(address, message.key, message.msg_id, body)
 
-    def done(self, job: int, failures: Iterable[Failure]) -> Reply | None:
+    def done(self, job: int, failures: Iterable[Failure], warnings: Iterable[str] = ()) -> Reply | None:
         """Return the answer to the request that became this job, if one did."""
         address, message = self._jobs.pop(job, (b"", None))
         if message is None:
             return None
         told = list(failures)
-        body = {"state": self._partition.state} | (failed(told) if told else {})
+        body = {"state": self._partition.state, "warnings": list(warnings)} | (failed(told) if told else {})
         return Reply(address, message.key, message.msg_id, body)
 
     def _begin(self, address: bytes, message: Message, now: float) -> None:

@@ -10,6 +10,7 @@ partition was reset. Without timing nothing goes on: then only a reset leads on.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,6 +27,8 @@ from drp.core.partition import IN_RUN, OUT_OF_STREAM, RESET, STEPS, TABLE, State
 from drp.link.control import GONE, HEARTBEAT, REFUSED, ROLLCALL, Message
 
 PROGRESS_S = 0.5
+BACK_S = 5.0
+"""How long who took part before timing died is awaited once all that must be there are."""
 TOLD = ("error", "warning", "fileReport", "step")
 TIMING_TRANSITION = "timingTransition"
 _NEEDS_ALL = ("alloc", "connect", "configure", "beginrun")
@@ -69,6 +72,7 @@ class Partition:
         self._move: Move | None = None
         self._undoing = False
         self._gather_until_s: float | None = None
+        self._back_until_s: float | None = None
         self._progress_s = 0.0
         self._wanted: list[str] = []
         self._said: dict[str, Any] = {}
@@ -211,7 +215,7 @@ class Partition:
         if job is not None:
             for failure in job.failures:
                 self._error(failure)
-            self._out.append(Done(job.number, tuple(job.failures)))
+            self._out.append(Done(job.number, tuple(job.failures), tuple(job.warnings)))
         self.publish_status()
 
     # One transition after another.
@@ -224,6 +228,7 @@ class Partition:
         self.transition = key
         if key == ROLLCALL:
             self._gather_until_s = now + self.settings.limits.phase1_s[ROLLCALL]
+            self._back_until_s = None if self._back_until_s is None else math.inf
             self._gather(now)
             return
         self._begin(key, self._taking_part(key), now)
@@ -240,8 +245,9 @@ class Partition:
         selection = None if self.settings.bypass else self.settings.selection
         peers = plan.candidates(self.members, selection)
         failures = plan.missing(peers, selection) + plan.unfit(peers)
-        if failures and now < self._gather_until_s:
-            if (wanted := [str(one) for one in failures]) != self._wanted:
+        awaited = failures or ([] if selection is not None else self._not_back(peers, now))
+        if awaited and now < self._gather_until_s:
+            if (wanted := [str(one) for one in awaited]) != self._wanted:
                 self._wanted = wanted
                 self.publish_status()
             return
@@ -251,8 +257,17 @@ class Partition:
             self._job.failures += failures
             self._end_job()
             return
+        self._back_until_s = None
         plan.number(peers, selection)
         self._begin(ROLLCALL, peers, now)
+
+    def _not_back(self, peers: list[Peer], now: float) -> list[Failure]:
+        """Return who took part before timing died, and is still awaited."""
+        if self._back_until_s is None:
+            return []
+        self._back_until_s = min(self._back_until_s, now + BACK_S)
+        names = self.took_part - {peer.name for peer in peers} if now < self._back_until_s else ()
+        return [Failure(name, "it took part before, and is not there yet") for name in sorted(names)]
 
     def _begin(self, key: str, peers: list[Peer], now: float) -> None:
         assert self._job is not None
@@ -407,7 +422,10 @@ class Partition:
         """Say who took part before and does not now: nobody is to find out by the files."""
         names = {peer.name for peer in self.active}
         for name in sorted(self.took_part - names):
-            self._publish("warning", {"err_info": f"{name} took part before, and does not now", "alias": ""})
+            text = f"{name} took part before, and does not now"
+            self._publish("warning", {"err_info": text, "alias": ""})
+            if self._job is not None:
+                self._job.warnings.append(text)
         self.took_part = names
 
     def _after(self, move: Move) -> list[Failure]:
@@ -504,6 +522,8 @@ class Partition:
             self._dead(peer, why, now)
 
     def _dead(self, peer: Peer, why: str, now: float) -> None:
+        if peer.level == "timing" and peer.name in self.took_part:
+            self._back_until_s = math.inf
         if self._move is not None and peer not in self.active:
             self._move.lost(peer, why, now, excused=False)
         if peer not in self.active:

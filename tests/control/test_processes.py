@@ -180,10 +180,12 @@ def test_daqstate_drives_a_partition_from_a_shell(processes: Processes) -> None:
     failed = daqstate("--state", "running")
     assert (failed.returncode, failed.stderr) == (1, "daqstate: drp cam_1: cam_1 cannot configure\n")
     processes.kill("cam_1")
+    processes.until(lambda status: status["gone"] == ["drp cam_1"], "cam_1 is gone")
     assert daqstate("--state", "reset").returncode == 0
     failed = daqstate("--state", "running")
     assert (failed.returncode, failed.stderr) == (
         1,
+        "daqstate: warning: drp cam_1 took part before, and does not now\n"
         "daqstate: drp cam_0: script.py: the script raised\nline 7\n",
     )
     told = daqstate().stdout

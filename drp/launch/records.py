@@ -62,7 +62,8 @@ class Folder:
     def __init__(self, name: str) -> None:
         """Make the folder where it is not there. Raises RunDirectoryError where there is no run directory to be trusted."""
         self.path = run_directory() / "procmgr" / name
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self.path.parent, self.path):
+            folder.mkdir(mode=0o700, exist_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

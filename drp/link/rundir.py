@@ -7,7 +7,7 @@ died.
 
 A record is a journal: an update appends a line of JSON, and the last whole line counts, so a process killed
 in the middle of an update leaves the record as it was before, not half of one. `sweep` removes records that
-nobody locks, the sockets of those, those that a child of a process that is dead has served and does no more, and
+nobody locks, the sockets of those, those whose lock nobody holds (of the child of a living process none), and
 nothing else. It might take a record that is made but not locked yet; who makes one
 therefore looks whether it is still there once it has the lock.
 
@@ -21,6 +21,7 @@ import re
 import secrets
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +33,7 @@ from drp.core.errors import DrpError
 RECORD_LIMIT_BYTES = 1024 * 1024
 LINE_LIMIT_BYTES = 64 * 1024
 _ATTEMPTS = 8
+_SWEEP_S = 0.005
 _SUFFIX = ".json"
 _SOCKET = ".sock"
 _SOCKET_PATH_BYTES = 107
@@ -265,8 +267,8 @@ def sweep(directory: Path) -> list[Abandoned]:
         for name in os.listdir(directory_fd):
             if name.endswith(_SOCKET):
                 _sweep_socket(directory_fd, name)
-            elif (found := _OF_CHILD.fullmatch(name)) and not Path("/proc", found[1]).exists():
-                _sweep_child(directory_fd, name)
+            elif name.endswith(_LOCK) and not _may_be_served_yet(name):
+                _sweep_served(directory_fd, name)
     return abandoned
 
 
@@ -324,12 +326,40 @@ def _sweep_one(directory_fd: int, path: Path) -> Sequence[Abandoned]:
     return (Abandoned(path, _last_entry(text)),) if text else ()
 
 
-def _sweep_child(directory_fd: int, lock: str) -> None:
+def _may_be_served_yet(lock: str) -> bool:
+    """Say whether the name is one that a living process gave a child, which serves it in its own time."""
+    found = _OF_CHILD.fullmatch(lock)
+    return found is not None and Path("/proc", found[1]).exists()
+
+
+def lock_of_name(path: Path) -> int:
+    """Return the lock, held, of the socket of this path; -1 where another process holds it."""
+    for _ in range(_ATTEMPTS):
+        fd = os.open(path.with_suffix(_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        held = _locked(fd)
+        with _opened(path.parent) as directory_fd:
+            if held and _stands(directory_fd, path.with_suffix(_LOCK).name, fd):
+                return fd
+        os.close(fd)
+        if not held:
+            # Perhaps by a sweep, which is over in a moment.
+            time.sleep(_SWEEP_S)
+    return -1
+
+
+def remove_name(path: Path) -> None:
+    """Remove the socket of this path and its lock, which this process holds."""
+    for suffix in (_SERVED, _LOCK):
+        with suppress(OSError):
+            path.with_suffix(suffix).unlink()
+
+
+def _sweep_served(directory_fd: int, lock: str) -> None:
     """Remove a socket and its lock, unless somebody serves it still."""
     with suppress(OSError):
         fd = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd)
         try:
-            if _locked(fd):
+            if _is_record(fd) and _locked(fd) and _stands(directory_fd, lock, fd):
                 with suppress(FileNotFoundError):
                     os.unlink(lock.removesuffix(_LOCK) + _SERVED, dir_fd=directory_fd)
                 os.unlink(lock, dir_fd=directory_fd)

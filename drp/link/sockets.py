@@ -11,8 +11,8 @@ that connects takes nothing before it is connected.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import fcntl
 import os
 import socket as net
 import threading
@@ -25,7 +25,7 @@ from zmq.utils import z85
 
 from drp.core.errors import MessageError
 from drp.link.keys import Keys, LinkError
-from drp.link.rundir import run_directory
+from drp.link.rundir import lock_of_name, remove_name, run_directory
 
 MAX_MESSAGE_BYTES = 8 << 20
 HIGH_WATER = 1000
@@ -194,17 +194,23 @@ def _guard(path: Path, made: zmq.Socket[bytes]) -> None:
     if before is not None and not before.closed:
         raise LinkError("this process serves that name already", address=str(path))
     if fd < 0:
-        fd = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
+        fd = lock_of_name(path)
+        if fd < 0:
             raise LinkError(
                 "another process serves that name",
                 address=str(path),
                 hint="Is the same process of this partition running already?",
-            ) from None
+            )
+        if not _served:
+            atexit.register(_leave, os.getpid())
     _served[path] = (fd, made)
+
+
+def _leave(pid: int) -> None:
+    """Leave nothing in the run directory when the process ends in good order; one that was forked has nothing there of its own."""
+    if os.getpid() == pid:
+        for path in _served:
+            remove_name(path)
 
 
 def _listen_far(made: zmq.Socket[bytes], bind: str, keys: Keys | None) -> Endpoint:

@@ -14,6 +14,7 @@ import pytest
 
 from drp.launch import Command, LaunchError
 from drp.launch.identity import Identity, identity_of
+from drp.launch.records import Folder
 from drp.link.ready import say_ready
 from tests.support.kept import World, descriptors, gone, until
 
@@ -213,3 +214,8 @@ def test_say_ready_is_heard(world: World) -> None:
     root = str(Path(__file__).resolve().parents[2])
     line = world.start(Command("a", "python", (sys.executable, "-c", words % root), says_ready=True))["a"]
     assert line.state == "running"
+
+
+def test_its_folders_are_closed_to_others(folder: Path) -> None:
+    path = Folder("p0").path
+    assert [one.stat().st_mode & 0o777 for one in (path, path.parent, path.parent.parent)] == [0o700] * 3

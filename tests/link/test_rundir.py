@@ -301,6 +301,16 @@ def test_what_a_child_has_served_goes_when_it_and_its_parent_are_dead(directory:
     assert names["alive"] not in str(list(directory.iterdir()))
 
 
+def test_a_served_name_goes_when_nobody_holds_its_lock(directory: Path) -> None:
+    for name in ("dead", "served"):
+        for suffix in (".lock", ".ipc"):
+            (directory / f"{name}{suffix}").touch()
+    with (directory / "served.lock").open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        sweep(directory)
+        assert {path.name for path in directory.iterdir()} == {"served.lock", "served.ipc"}
+
+
 def test_the_path_of_a_socket_is_short_whatever_the_names_are(directory: Path) -> None:
     with RunRecord(directory, ENTRY) as record:
         path = record.socket_path("x" * 300)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
@@ -16,6 +17,7 @@ from zmq.utils import z85
 from drp.core.errors import MessageError
 from drp.link import sockets
 from drp.link.keys import CLIENT_FILE, SERVER_FILE, Keys, LinkError
+from drp.link.rundir import run_directory
 from drp.link.sockets import Endpoint, join, listen, well_known
 from tests.support.intruder import on_file, on_socket, succeed
 
@@ -95,6 +97,36 @@ def test_a_name_is_free_again_once_its_socket_is_closed(folder: Path) -> None:
     second, endpoint = listen(zmq.ROUTER, "teb-tst-p0")
     with second, join(zmq.DEALER, endpoint) as client:
         assert talk(second, client)
+
+
+def test_a_process_that_ends_in_good_order_leaves_nothing_in_the_run_directory(folder: Path) -> None:
+    text = (
+        "import os, zmq\nfrom drp.link.rundir import run_directory\nfrom drp.link.sockets import listen\n"
+        "kept = [listen(zmq.ROUTER, 'teb-tst-p0'), listen(zmq.PUB, 'words-tst-p0')]\nkept[1][0].close()\n"
+        "if os.fork() == 0:\n    raise SystemExit\nos.wait()\n"
+        "print(len(list(run_directory().iterdir())))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", text], stdout=subprocess.PIPE, check=True, timeout=30)
+    assert done.stdout == b"4\n", "a child that was forked removed what its parent serves"
+    assert list(run_directory().iterdir()) == []
+
+
+def test_a_name_whose_lock_was_swept_before_it_was_held_is_guarded_all_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+    lock = run_directory() / "teb-tst-p0.lock"
+    swept: list[Path] = []
+
+    def sweep_first(fd: int, operation: int) -> None:
+        if not swept:
+            swept.append(lock)
+            lock.unlink()
+        flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", sweep_first)
+    with listen(zmq.ROUTER, "teb-tst-p0")[0], lock.open("r+") as other, pytest.raises(BlockingIOError):
+        flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @pytest.mark.parametrize("name", ["a/b", "../teb", ".hidden"])

@@ -10,8 +10,10 @@ from drp.control.members import MAX_OF_LEVEL, Failure, Peer, group_of
 from drp.core.errors import DrpError, MessageError
 from drp.core.partition import LEVELS, State
 from drp.core.wire import MAX_GROUPS
+from drp.source.base import near_misses
 
 MEMBERS = "members"
+_MORE = ("phase2_s", "slow_update_hz")
 LOOSE = (State.RESET, State.UNALLOCATED)
 """Where nothing is settled yet, and members may come and go."""
 ONE_AT_LEAST = ("timing", "drp")
@@ -159,6 +161,26 @@ def merged(body: dict[str, Any], extra: dict[str, Any], peer: Peer | None = None
     of_peer = own.get(peer.alias, {}) if peer is not None and isinstance(own, dict) else {}
     common = {name: value for name, value in extra.items() if name != MEMBERS}
     return body | common | (of_peer if isinstance(of_peer, dict) else {})
+
+
+def unknown_members(extra: dict[str, Any], bodies: dict[str, dict[str, Any]]) -> list[Failure]:
+    """Return what the user adds for members that are not there, or of which a member knows nothing; `bodies` by alias."""
+    own = extra.get(MEMBERS, {})
+    if not isinstance(own, dict):
+        return [Failure("control", "members is an object of aliases")]
+    failures = []
+    for alias, more in own.items():
+        if alias not in bodies:
+            what = f"no member of the partition is called {alias!r}{near_misses(alias, list(bodies))}"
+            failures.append(Failure("control", what))
+            continue
+        known = [*bodies[alias], *_MORE]
+        failures += [
+            Failure("control", f"{alias} cannot be told {name!r}{near_misses(name, known)}")
+            for name in (more if isinstance(more, dict) else {})
+            if name not in known
+        ]
+    return failures
 
 
 def of_error(error: DrpError) -> Failure:

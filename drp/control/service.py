@@ -19,6 +19,7 @@ from drp.control.status import platform_of, status_of
 from drp.core.errors import DrpError, MessageError
 from drp.core.partition import RESET, STEPS, State
 from drp.link.control import Message
+from drp.source.base import near_misses
 
 SELECTION = "activedet"
 MAX_ALIAS = 64
@@ -90,6 +91,9 @@ class Service:
             goal = message.body.get("state")
             if goal not in tuple(State):
                 raise MessageError(f"{goal!r} is no state", hint=f"States are {', '.join(State)}")
+            for name in phase1:
+                if name not in (*STEPS, RESET):
+                    raise MessageError(f"{name!r} is no transition{near_misses(name, (*STEPS, RESET))}")
             job = self._take(address, message)
             self._partition.request_state(job, State(goal), phase1, now)
             return

@@ -169,7 +169,12 @@ class Partition:
         stranded = self.state in LOOSE and any(peer.state != State.UNALLOCATED for peer in self.members)
         if goal is not State.RESET and (self.broken or (stranded and row)):
             row = deque((RESET, *path(State.RESET, goal)))
-        self._request(Job(job, row, phase1), now)
+        unused = [
+            f"{key} is not made on the way from {self.state} to {goal}: what is added to it is not used"
+            for key in phase1
+            if key not in row
+        ]
+        self._request(Job(job, row, phase1, warnings=unused), now)
 
     def request_transition(self, job: int, key: str, phase1: dict[str, Any], now: float) -> None:
         """Begin one transition."""
@@ -279,7 +284,9 @@ class Partition:
         if not failures:
             try:
                 common = plan.merged(self._common(key), extra)
-                bodies = {one.uid: plan.merged(common | self._own(key, one), extra, one) for one in peers}
+                told = {one.uid: common | self._own(key, one) for one in peers}
+                failures = plan.unknown_members(extra, {one.alias: told[one.uid] for one in peers})
+                bodies = {one.uid: plan.merged(told[one.uid], extra, one) for one in peers}
             except DrpError as error:
                 failures = [plan.of_error(error)]
         if failures:

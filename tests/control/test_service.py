@@ -100,6 +100,7 @@ def test_what_a_client_sets_is_set(served: Served) -> None:
         ("setState", {}),
         ("setState", {"state": "flying"}),
         ("setState", {"state": "running", "phase1": []}),
+        ("setState", {"state": "running", "phase1": {"configur": {}}}),
         ("setTransition", {"transition": "fly"}),
         ("setTransition", {"transition": ["enable"]}),
         ("setRecord", {"record": 1}),

@@ -393,30 +393,6 @@ def test_without_timing_only_a_reset_leads_on() -> None:
     assert world.partition.state is State.RUNNING
 
 
-@pytest.mark.parametrize("comes", [True, False])
-def test_who_comes_a_moment_after_timing_is_waited_for(comes: bool) -> None:
-    world = World("timing ts", "drp cam_0", "drp ts")
-    world.go("running")
-    for one in tuple(world.others.values()):
-        if one.alias == "ts":
-            world.die(one)
-    world.pass_time(1.5)
-    job = world.ask_state("running")
-    world.run()
-    world.pass_time(10.0)
-    world.join("timing ts")
-    world.pass_time(2.0)
-    world.run()
-    assert world.partition.awaited == ["drp ts: it took part before, and is not there yet"]
-    if comes:
-        world.join("drp ts")
-    world.pass_time(0.2 if comes else 3.5)
-    world.run()
-    assert world.failures(job) == []
-    assert world.done[job].warnings == (() if comes else ("drp ts took part before, and does not now",))
-    assert ("drp ts" in world.partition.took_part) == comes
-
-
 def test_timing_that_dies_while_a_transition_comes_through_ends_it() -> None:
     world = World()
     world.go("paused")

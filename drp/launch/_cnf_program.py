@@ -78,7 +78,7 @@ class Config:
 
 
 def main(path: str, platform: str) -> dict[str, Any]:
-    """Run the file and return what it names, or {"error", "hint"}."""
+    """Run the file and return what it names, or {"error", "traceback", "unknown"}: what is wrong, where, and the name that is not there."""
     names: dict[str, Any] = {key: key for key in KEYS} | {
         "__name__": "__main__",
         "__file__": path,
@@ -95,7 +95,11 @@ def main(path: str, platform: str) -> dict[str, Any]:
     try:
         exec(compile(Path(path).read_bytes(), path, "exec"), names)  # noqa: S102 - what this process is for
     except BaseException as error:  # noqa: BLE001 - whatever the file raises is told, SystemExit too
-        return {"error": f"{type(error).__name__}: {error}"[:2000], "traceback": _own_lines(error, path)}
+        return {
+            "error": f"{type(error).__name__}: {error}"[:2000],
+            "traceback": _own_lines(error, path),
+            "unknown": error.name if isinstance(error, NameError) else None,
+        }
     config = names.get("config")
     chosen = list(config.select_config.values()) if isinstance(config, Config) else names["procmgr_config"]
     return {

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from drp.launch.pipes import read_within
-from drp.launch.plan import LaunchError, Plan, near, plan_of
+from drp.launch.plan import KEYS, LaunchError, Plan, near, plan_of
 
 LOG = logging.getLogger("drp.launch")
 TIME_LIMIT_S = 10.0
@@ -117,7 +117,9 @@ def _run_cnf(path: Path, platform: int | None, time_limit_s: float) -> dict[str,
     if not isinstance(content, dict) or "error" in content:
         said = content.get("error") if isinstance(content, dict) else "nothing"
         line = content.get("traceback") if isinstance(content, dict) else ""
-        raise LaunchError(f"cannot be run: {said}", place=f"{place}, {line}" if line else place)
+        unknown = content.get("unknown") if isinstance(content, dict) else None
+        hint = f"If it is a key: {near(unknown, KEYS)}" if unknown else ""
+        raise LaunchError(f"cannot be run: {said}", place=f"{place}, {line}" if line else place, hint=hint)
     return content
 
 

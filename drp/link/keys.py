@@ -91,6 +91,12 @@ def _write(path: Path, text: str) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as file:
             file.write(text)
+    except FileExistsError:
+        raise LinkError(
+            "there are keys already, and they are kept",
+            address=str(path),
+            hint="Use them, or take another folder",
+        ) from None
     except OSError as error:
         raise LinkError(f"the key cannot be written: {error.strerror}", address=str(path)) from error
 

@@ -122,10 +122,10 @@ class Journal:
             self._error = None
 
 
-def read_journal(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def read_journal(path: str | Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return header (1,) and records (n,) of a journal; one cut off by a kill ends with its last whole record. JournalError: it is none."""
     try:
-        raw = path.read_bytes()
+        raw = Path(path).read_bytes()
     except OSError as error:
         raise JournalError(f"it cannot be read: {error.strerror}", path=str(path)) from error
     if len(raw) < HEADER.itemsize:

@@ -164,6 +164,7 @@ while True: time.sleep(1)
         ("platform='1'\nprocmgr_config=[{id:'../x',cmd:'x'}]", "cannot be an id"),
         ("platform='1'\nprocmgr_config=[{id:'a'*31,cmd:'x'}]", "cannot be an id.*at most 30"),
         ("platform='1'\nprocmgr_config=[{id:'a',cmd:'x'},{id:'a',cmd:'y'}]", "two processes have the id a"),
+        ("platform='1'\nprocmgr_config=[{id:'a',cmd:'x',falgs:'s'}]", "'falgs' is not defined.*Did you mean flags"),
         ("platform='1'\nprocmgr_config=[{id:'a',cmd:'x','falgs':'s'}]", "has no key 'falgs'. Did you mean flags"),
         ("platform='1'\nprocmgr_config=[{id:'a',cmd:'x',flags:'sq'}]", "has no flag 'q'.*s, p, u"),
         ("platform='1'\nprocmgr_config=[{id:'a',cmd:'x',env:'A'}]", "env has 'A', which is not NAME=value"),

@@ -244,7 +244,7 @@ def test_keys_are_for_their_owner_alone(folder: Path, keys: Keys) -> None:
 
 
 def test_keys_are_not_made_over_others(folder: Path, keys: Keys) -> None:
-    with pytest.raises(LinkError, match="File exists"):
+    with pytest.raises(LinkError, match="there are keys already, and they are kept"):
         Keys.make(folder / "keys")
     assert Keys.load(folder / "keys") == keys
 

@@ -249,6 +249,7 @@ def test_a_journal_is_never_overwritten_and_one_cut_off_is_read(tmp_path: Path) 
     path = journal.path
     path.write_bytes(path.read_bytes()[:-1])
     assert len(read_journal(path)[1]) == 2
+    assert len(read_journal(str(path))[1]) == 2
     with pytest.raises(JournalError, match="run number"):
         Journal(tmp_path, "tst", "xpp1", 1)
     journal.close()

@@ -25,6 +25,7 @@ from drp.core.report import Report, Snapshot, summary
 from drp.engine.judging import ConditionsJudge, Judge, groups_of
 from drp.engine.offline import reduce_offline
 from drp.engine.reducer import EXIT_INTERRUPTED, Interrupted, Reducer
+from drp.link.ready import say_ready
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -70,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if config.control is not None:
             return _serve(config, status)
+        if config.offline:
+            say_ready()
         report = reduce_offline(config) if config.offline else _reduce(config, status)
     except Interrupted:
         status.close()
@@ -162,6 +165,7 @@ def _reduce(config: DrpConfig, status: StatusLine) -> Report:
             if links is not None:
                 stack.callback(links.close)
                 links.start()
+            say_ready()
             yield
 
     reducer = Reducer(

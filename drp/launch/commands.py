@@ -21,8 +21,8 @@ from drp.launch.plan import LOCAL, UNUSED_KEYS, LaunchError, Plan, Process, near
 
 RESERVED_CORES = 4
 OURS = ("drp", "teb", "meb", "timing", "control", "daqstate", "calib", "configdb")
-SAYS_READY = frozenset({"control", "timing", "teb", "meb"})
-"""Programs that tell when they stand; a drp does where it is a member of a partition (-C)."""
+SAYS_READY = frozenset({"control", "timing", "teb", "meb", "drp"})
+"""Programs that tell when they stand."""
 TRANSLATED = {"monReqServer": "meb"}
 WINDOWS = (
     "xpmpva",
@@ -141,7 +141,7 @@ def command_of(process: Process, plan: Plan, *, here: bool = False, station: str
         argv,
         {**dict(process.env), **env},
         interrupts="s" in process.flags,
-        says_ready=kind in SAYS_READY or (kind == "drp" and "-C" in arguments),
+        says_ready=kind in SAYS_READY,
         notes=tuple(dict.fromkeys(notes)),
     )
 

@@ -102,7 +102,7 @@ def test_what_says_when_it_stands_is_waited_for() -> None:
         "timing": True,
         "teb": True,
         "drp -C localhost": True,
-        "drp -p x.py": False,
+        "drp -p x.py": True,
         "sleep 1": False,
     }
 

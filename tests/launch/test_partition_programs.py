@@ -46,3 +46,24 @@ def test_a_program_stands_tells_prometheus_and_ends(
     stopped = world.stop()["one_0"]
     assert (stopped.state, stopped.text) == ("stopped", ""), Path(line.log).read_text()
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("cmd", "state", "text"),
+    [
+        ("drp -q 3 -zz", "failed", "drp: "),
+        (
+            "drp -n 100000 -W 1 --source sim:digitizer --rate 10 -p {root}/fex_scripts/hsd_peaks.py",
+            "running",
+            "",
+        ),
+    ],
+)
+def test_a_drp_without_a_partition_stands_once_it_runs(
+    cmd: str, state: str, text: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    process = Process("drp_0", cmd.format(root=ROOT))
+    line = world.start(*commands_of(Plan("t.cnf", 5, 0, (process,))))["drp_0"]
+    assert line.state == state, Path(line.log).read_text()
+    assert text in line.text

@@ -12,6 +12,7 @@ from libc.string cimport memcpy
 
 from drp.script._added cimport AddedData
 from drp.script._event cimport Stream
+from xtc._load cimport load16, load32, load64
 
 from drp.core.batch import EVENT, EVENTS_AT, MAX_EVENTS
 from drp.core.wire import CONTRIBUTION
@@ -45,24 +46,6 @@ cdef enum Kind:
 KINDS = {"u1": U1, "u2": U2, "u4": U4, "u8": U8, "i1": I1, "i2": I2, "i4": I4, "i8": I8, "f4": F4, "f8": F8}
 
 assert (EVENT.itemsize, CONTRIBUTION.itemsize, EVENTS_AT) == (EVENT_BYTES, WORDS_AT, 48)
-
-
-cdef inline uint16_t load16(const uint8_t *at) noexcept nogil:
-    cdef uint16_t value
-    memcpy(&value, at, 2)
-    return value
-
-
-cdef inline uint32_t load32(const uint8_t *at) noexcept nogil:
-    cdef uint32_t value
-    memcpy(&value, at, 4)
-    return value
-
-
-cdef inline uint64_t load64(const uint8_t *at) noexcept nogil:
-    cdef uint64_t value
-    memcpy(&value, at, 8)
-    return value
 
 
 cdef object number(const uint8_t *at, uint8_t kind):
